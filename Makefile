@@ -1,0 +1,69 @@
+# Two commands on a fresh machine: `make demo` shows the line at work, `make test` runs the suite.
+PYTHON ?= python3
+VENV ?= .venv
+DEMO_VENV ?= .venvs/demo
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
+BIN = $(VENV)/bin
+
+.PHONY: demo test test-slow check lint types contracts packaging dev system-deps embedded-bundle bench gpu-check clean
+
+# --- for users ---------------------------------------------------------------------------------------------
+
+demo: $(DEMO_VENV)/.installed  ## what a device needs, and the bedside story on it
+	$(DEMO_VENV)/bin/ecgedge demo
+
+$(DEMO_VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DEMO_VENV)
+	$(DEMO_VENV)/bin/python $(PIP_INSTALL) '.[ort,records]'
+	touch $@
+
+test: dev system-deps  ## the whole suite, as CI runs it
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: dev system-deps  ## what takes minutes
+	$(BIN)/python -m pytest -m slow
+
+# --- for developers ----------------------------------------------------------------------------------------
+
+dev: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP_INSTALL) --upgrade 'pip>=25.1'
+	$(BIN)/python $(PIP_INSTALL) --editable '.[all]' --group dev
+	touch $@
+
+# Debian packages that tests need; elsewhere, and without root, those tests skip and say so.
+SYSTEM_PACKAGES = gcc libc6-dev make
+system-deps:
+	@if command -v gcc >/dev/null && command -v make >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends $(SYSTEM_PACKAGES); \
+	else echo "install these to run every test: $(SYSTEM_PACKAGES)"; fi
+
+check: lint types contracts packaging
+
+lint: dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: dev
+	$(BIN)/mypy
+
+contracts: dev
+	$(BIN)/lint-imports
+
+packaging: dev  ## the wheel's contents, and a device install without torch in an environment of its own
+	$(BIN)/python -m pytest tests/packaging -m "slow or not slow" -q
+
+embedded-bundle: dev  ## rebuild ecgedge/embedded.ecgb from its recipe (simulated patients; about 20 minutes)
+	$(BIN)/python export/build_embedded.py
+
+bench: dev  ## ratios side by side, one script a hot path
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+gpu-check: dev  ## what needs a GPU: training speed; results go to benchmarks/results
+	$(BIN)/python benchmarks/gpu_check.py
+
+clean:
+	rm -rf $(VENV) .venvs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
