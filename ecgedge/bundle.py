@@ -1,0 +1,403 @@
+"""The deployable artifact: a directory (or its zip) whose every byte is accounted for.
+
+Both sides of the export import this module: `ecgedge_export.pack` writes bundles, the device reads them.
+The id is the SHA-256 over the manifest in canonical JSON, which holds the SHA-256 of every other file;
+`engines/` and `signature.json` stand outside, since a device adds its own, and each engine's record holds
+its own hashes. Nothing is handed out before everything has been checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from ecgedge.errors import BundleError
+from ecgedge.policy import AlarmPolicy
+from ecgedge.schema import SchemaError, from_plain, to_plain
+
+SCHEMA_VERSION = 1
+EMBEDDED = "embedded"
+Precision = Literal["fp32", "int8"]
+RESEARCH_USE_ONLY = "Research use only. Not a medical device; no clinical validity is claimed."
+
+
+@dataclass(frozen=True)
+class FrontEndSpec:
+    """The one causal front end (`ecgedge.signal`): resample to `rate_hz`, high-pass, notches, low-pass, clip.
+
+    Conditioned samples are int16 counts of `lsb_mv`; a power of two, so float32 millivolts are exact.
+    """
+
+    rate_hz: float = 250.0
+    highpass_hz: float = 0.5
+    notch_hz: tuple[float, ...] = (50.0, 60.0)
+    notch_q: float = 30.0
+    lowpass_hz: float = 40.0
+    clip_mv: float = 5.0
+    lsb_mv: float = 2.0**-12
+    settle_s: float = 2.0
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """One named output of the model, for example p_gt_18."""
+
+    name: str
+    kind: Literal["probability", "pressure_mmhg", "embedding", "value"]
+    size: int
+    description: str
+
+
+@dataclass(frozen=True)
+class VariantSpec:
+    """One model file: a lead set at a precision.
+
+    `tolerance` bounds the absolute difference of every output from the self-test's reference;
+    `interval_halfwidth_mmhg` is the split-conformal half width at `interval_coverage`.
+    """
+
+    leads: tuple[str, ...]
+    precision: Precision
+    file: str
+    parameters: int
+    macs: int
+    tolerance: float
+    interval_halfwidth_mmhg: float | None = None
+    interval_coverage: float | None = None
+    results: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Name as events carry it: "I,II/int8"."""
+        leads = "12" if len(self.leads) == 12 else ",".join(self.leads)
+        return f"{leads}/{self.precision}"
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """Training-input statistics: range (0.5th to 99.5th percentile) of each lead's window SD, in mV."""
+
+    leads: tuple[str, ...] = ()
+    sd_low_mv: tuple[float, ...] = ()
+    sd_high_mv: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One measured figure with its interval, and the baseline beside it."""
+
+    dataset: str
+    lead_set: str
+    metric: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    baseline: float | None = None
+    patients: int | None = None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the model was made from. `simulated` is true if any training sample was simulated."""
+
+    trained_on: str
+    simulated: bool
+    recipe_toml: str
+    dataset_sha256: str
+    versions: Mapping[str, str]
+    git_commit: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a device must know about a bundle; `files` maps each path to its SHA-256."""
+
+    schema_version: int
+    name: str
+    target: str
+    window_s: float
+    hop_s: float
+    front_end: FrontEndSpec
+    outputs: tuple[OutputSpec, ...]
+    variants: tuple[VariantSpec, ...]
+    alarm_policy: AlarmPolicy
+    envelope: Envelope
+    results: tuple[ResultRow, ...]
+    provenance: Provenance
+    intended_use: str
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class EngineRecord:
+    """What an engine was built from and for; it stands beside the engine as record.json."""
+
+    engine_file: str
+    engine_sha256: str
+    onnx_file: str
+    onnx_sha256: str
+    runtime: str
+    runtime_version: str
+    gpu: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose every byte has been checked; all files are held in memory."""
+
+    id: str
+    manifest: Manifest
+    source: str
+    contents: Mapping[str, bytes]
+    engines: tuple[EngineRecord, ...] = ()
+
+    def read_bytes(self, name: str) -> bytes:
+        """Return a file of the bundle by its path in it."""
+        if name not in self.contents:
+            raise BundleError(f"{self.source}: the bundle holds no file {name!r}")
+        return self.contents[name]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any training sample was simulated."""
+        return self.manifest.provenance.simulated
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of `data` in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_bundle(
+    out: Path,
+    *,
+    manifest: Manifest,
+    files: Mapping[str, bytes],
+    engines: Mapping[str, tuple[EngineRecord, bytes]] | None = None,
+) -> str:
+    """Write a bundle directory (or `.ecgb.zip`) in one step and return its id.
+
+    Parameters
+    ----------
+    out
+        Must not exist yet.
+    manifest
+        `manifest.files` is replaced by the hashes of `files`.
+    files
+        Path inside the bundle to content.
+    engines
+        Folder below `engines/` to (record, engine); outside the id.
+
+    Raises
+    ------
+    BundleError
+        If `out` exists.
+    """
+    if out.exists():
+        raise BundleError(f"{out} exists already; remove it or choose another name")
+    hashes = {name: sha256(data) for name, data in sorted(files.items())}
+    bundle_id, encoded = _encode_with_id(to_plain(replace(manifest, files=hashes)))
+    contents = {**files, "manifest.json": encoded}
+    for folder, (record, engine) in (engines or {}).items():
+        contents[f"engines/{folder}/{record.engine_file}"] = engine
+        contents[f"engines/{folder}/record.json"] = _encode_with_id(to_plain(record))[1]
+    if out.name.endswith(".zip"):
+        out.write_bytes(_zip(contents))
+    else:
+        _write_directory(out, contents)
+    return bundle_id
+
+
+def load_bundle(source: str | Path) -> Bundle:
+    """Read a bundle and check every byte of it.
+
+    Parameters
+    ----------
+    source
+        A bundle directory, its zip, or "embedded" for the one in the wheel.
+
+    Raises
+    ------
+    BundleError
+        If anything is missing, added, altered, or of a newer schema.
+    """
+    contents = _read(source)
+    name = str(source)
+    if "manifest.json" not in contents:
+        raise BundleError(f"{name}: no manifest.json; this is not a bundle (or it was cut short)")
+    bundle_id, plain = _decode_with_id(contents["manifest.json"], place=f"{name}: manifest.json")
+    if plain.get("schema_version") != SCHEMA_VERSION:
+        raise BundleError(
+            f"{name}: schema version {plain.get('schema_version')!r}, this ecgedge reads {SCHEMA_VERSION}; "
+            "export the bundle again, or update ecgedge"
+        )
+    try:
+        manifest = from_plain(Manifest, plain)
+    except SchemaError as error:
+        raise BundleError(f"{name}: manifest.json: {error}") from error
+    _check_files(contents, manifest, place=name)
+    return Bundle(bundle_id, manifest, name, contents, _check_engines(contents, place=name))
+
+
+def _check_files(contents: Mapping[str, bytes], manifest: Manifest, *, place: str) -> None:
+    found = {n for n in contents if not n.startswith("engines/")} - {"manifest.json", "signature.json"}
+    if missing := sorted(set(manifest.files) - found):
+        raise BundleError(f"{place}: {', '.join(missing)} is missing; copy the bundle again")
+    if extra := sorted(found - set(manifest.files)):
+        raise BundleError(
+            f"{place}: {', '.join(extra)} is not part of the bundle; remove it or copy it again"
+        )
+    for name, expected in manifest.files.items():
+        if sha256(contents[name]) != expected:
+            raise BundleError(
+                f"{place}: {name} was altered (its SHA-256 does not match); copy the bundle again"
+            )
+    for variant in manifest.variants:
+        if variant.file not in manifest.files:
+            raise BundleError(f"{place}: variant {variant.name} names {variant.file}, which the bundle lacks")
+
+
+def _check_engines(contents: Mapping[str, bytes], *, place: str) -> tuple[EngineRecord, ...]:
+    records: list[EngineRecord] = []
+    accounted: set[str] = set()
+    for name in sorted(n for n in contents if n.startswith("engines/") and n.endswith("/record.json")):
+        _, plain = _decode_with_id(contents[name], place=f"{place}: {name}")
+        try:
+            record = from_plain(EngineRecord, plain)
+        except SchemaError as error:
+            raise BundleError(f"{place}: {name}: {error}") from error
+        engine = str(PurePosixPath(name).parent / record.engine_file)
+        if sha256(contents.get(engine, b"")) != record.engine_sha256:
+            raise BundleError(f"{place}: {engine} does not match its record; build the engine again")
+        if sha256(contents.get(record.onnx_file, b"")) != record.onnx_sha256:
+            raise BundleError(f"{place}: {engine} was built from another {record.onnx_file}; build it again")
+        accounted |= {name, engine}
+        records.append(record)
+    if loose := sorted({n for n in contents if n.startswith("engines/")} - accounted):
+        raise BundleError(f"{place}: {', '.join(loose)} has no record; remove it")
+    return tuple(records)
+
+
+def _encode_with_id(plain: dict[str, Any]) -> tuple[str, bytes]:
+    own_id = sha256(_canonical(plain))
+    return own_id, _canonical({"id": own_id, **plain})
+
+
+def _decode_with_id(data: bytes, *, place: str) -> tuple[str, dict[str, Any]]:
+    """Read what `_encode_with_id` wrote; any other bytes, even other white space, are refused."""
+    try:
+        plain = json.loads(data)
+        own_id = plain.pop("id")
+        expected_id, expected = _encode_with_id(plain)
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise BundleError(f"{place} cannot be read ({error}); copy the bundle again") from error
+    if own_id != expected_id or data != expected:
+        raise BundleError(f"{place} was altered (it does not match its id); copy the bundle again")
+    return expected_id, plain
+
+
+def _canonical(plain: object) -> bytes:
+    return (json.dumps(plain, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _read(source: str | Path) -> dict[str, bytes]:
+    if str(source) == EMBEDDED:
+        with resources.as_file(resources.files("ecgedge") / "embedded.ecgb") as folder:
+            return _read_directory(folder)
+    path = Path(source)
+    if path.is_dir():
+        return _read_directory(path)
+    if path.is_file():
+        return _read_zip(path)
+    raise BundleError(f"{path}: no such bundle; give a bundle directory, its .ecgb.zip, or '{EMBEDDED}'")
+
+
+def _read_directory(folder: Path) -> dict[str, bytes]:
+    contents: dict[str, bytes] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            raise BundleError(f"{path} is a link; a bundle holds plain files only")
+        if path.is_file():
+            contents[path.relative_to(folder).as_posix()] = path.read_bytes()
+    return contents
+
+
+def _read_zip(path: Path) -> dict[str, bytes]:
+    data = path.read_bytes()
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            contents = {name: archive.read(name) for name in archive.namelist()}
+        # Names, dates and padding of a zip are not covered by its CRCs: only our own packing is accepted.
+        intact = _zip(contents) == data
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise BundleError(f"{path} is not a bundle, or is damaged ({error}); copy it again") from error
+    if not intact:
+        raise BundleError(f"{path} was altered or packed again by another program; copy the original again")
+    return contents
+
+
+def _zip(contents: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(contents):
+            info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            info.create_system = 3
+            archive.writestr(info, contents[name])
+    return buffer.getvalue()
+
+
+def _write_directory(out: Path, contents: Mapping[str, bytes]) -> None:
+    """Write into a sibling folder and rename it, so that a bundle is either whole or absent."""
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        for name, data in contents.items():
+            path = partial / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def describe_bundle(bundle: Bundle) -> str:
+    """Write what a bundle is as plain text for `ecgedge bundle show`."""
+    m = bundle.manifest
+    lines = [
+        f"{m.name}  (target {m.target}, id {bundle.id})",
+        f"  trained on: {m.provenance.trained_on}" + (" - SIMULATED DATA" if bundle.simulated else ""),
+        f"  intended use: {m.intended_use}",
+        f"  window {m.window_s:g} s at {m.front_end.rate_hz:g} Hz, a new estimate each {m.hop_s:g} s",
+        f"  outputs: {', '.join(o.name for o in m.outputs)}",
+        "  variants:",
+    ]
+    for v in m.variants:
+        half = (
+            "" if v.interval_halfwidth_mmhg is None else f", interval +-{v.interval_halfwidth_mmhg:.1f} mmHg"
+        )
+        size = len(bundle.contents[v.file])
+        lines.append(
+            f"    {v.name:<18} {v.parameters:>9,} parameters, {v.macs / 1e6:.1f} MMAC, {size:,} B{half}"
+        )
+    lines += [
+        f"    engine {e.engine_file} for {e.gpu} ({e.runtime} {e.runtime_version})" for e in bundle.engines
+    ]
+    lines += ["  results:"] + [_result_line(row) for row in m.results] if m.results else []
+    return "\n".join([*lines, f"  {RESEARCH_USE_ONLY}"])
+
+
+def _result_line(row: ResultRow) -> str:
+    interval = "" if row.low is None or row.high is None else f" ({row.low:.3f} to {row.high:.3f})"
+    baseline = "" if row.baseline is None else f", baseline {row.baseline:.3f}"
+    patients = "" if row.patients is None else f", {row.patients} patients"
+    return f"    {row.dataset}, {row.lead_set}: {row.metric} {row.value:.3f}{interval}{baseline}{patients}"

@@ -1,0 +1,109 @@
+"""What a bed says: frozen events, and the JSON lines that carry them (field names are a contract)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal
+
+from ecgedge.ecg import Mode
+
+Validity = Literal["valid", "questionable", "invalid"]
+Kind = Literal["physiological", "technical"]
+Priority = Literal["none", "low", "medium", "high"]
+Presence = Literal["on", "off"]
+Signal = Literal["on", "off", "latched", "acknowledged"]
+FeedState = Literal["connected", "lost", "stale", "gap", "lead_off", "lead_on"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One window's answer. `t_s` is the stream time at which the window ends.
+
+    The numbers are None where validity is "invalid" or the bundle has no such output; `outputs` holds
+    further heads by name. `latency_ms` is filled by whoever owns the clock: the bed leaves it None.
+    """
+
+    type: ClassVar[str] = "estimate"
+    t_s: float
+    mpcwp_mmhg: float | None
+    interval_mmhg: tuple[float, float] | None
+    p_gt_15: float | None
+    p_gt_18: float | None
+    validity: Validity
+    reason: str | None
+    sqi: float
+    leads: tuple[str, ...]
+    variant: str | None
+    latency_ms: float | None = None
+    mode: Mode = "real"
+    outputs: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A transition of an alarm condition or of its signal."""
+
+    type: ClassVar[str] = "alarm"
+    t_s: float
+    condition: str
+    kind: Kind
+    priority: Priority
+    presence: Presence
+    signal: Signal
+    text: str
+
+
+@dataclass(frozen=True)
+class FeedEvent:
+    """A change in the feed; `lead` names the lead of lead_off and lead_on, `age_s` the length of a gap."""
+
+    type: ClassVar[str] = "feed"
+    t_s: float
+    state: FeedState
+    lead: str | None = None
+    age_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Totals of a stream, sent once at its end."""
+
+    type: ClassVar[str] = "summary"
+    windows: int
+    valid: int
+    dropped_samples: int
+    latency_ms: Mapping[str, float | None]
+    alarms: Mapping[str, int]
+    journal: str | None
+
+
+Event = Estimate | Alarm | FeedEvent | Summary
+
+
+def event_to_dict(event: Event) -> dict[str, Any]:
+    """Turn an event into plain JSON types, `type` first; `outputs` stands only where it holds something."""
+    plain: dict[str, Any] = {"type": event.type}
+    for item in fields(event):
+        value = getattr(event, item.name)
+        if item.name == "outputs" and not value:
+            continue
+        plain[item.name] = _plain(value)
+    return plain
+
+
+def event_to_json(event: Event) -> str:
+    """Write an event as one JSON line (without the line end); never NaN."""
+    return json.dumps(event_to_dict(event), separators=(",", ":"), allow_nan=False)
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(v) for v in value]
+    return value

@@ -1,0 +1,119 @@
+"""The alarm policy: every number that decides when an alarm comes and goes.
+
+It stands in the bundle's manifest and can be replaced by `--policy FILE` (TOML, the same keys). Defaults
+follow requirements R3 to R6 and R9 to R10 of the project's alarm notes; each is a choice, not a finding.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+# The widest values that still make an alarm: (above, at most, unit). Beyond them a limit can never fire, always
+# fires, or comes too late to be an alarm. Choices of this project, like the defaults.
+_RANGES: Final[dict[str, tuple[float, float, str]]] = {
+    "persistence_s": (0.0, 86_400.0, "seconds"),
+    "recovery_window_s": (0.0, 86_400.0, "seconds"),
+    "medium_after_s": (0.0, 86_400.0, "seconds"),
+    "feed_lost_s": (0.0, 60.0, "seconds"),
+    "lead_off_s": (0.0, 60.0, "seconds"),
+    "poor_signal_s": (0.0, 600.0, "seconds"),
+    "lifetime_s": (0.0, 3_600.0, "seconds"),
+}
+_PROBABILITIES: Final = ("onset_probability", "recovery_probability")
+_FRACTIONS: Final = ("onset_fraction", "min_valid_fraction")
+_LOWEST_THRESHOLD_MMHG: Final = 5.0
+_HIGHEST_THRESHOLD_MMHG: Final = 40.0
+_HIGHEST_LOWER_BOUND_MMHG: Final = 60.0
+
+
+@dataclass(frozen=True)
+class AlarmPolicy:
+    """When the conditions come and go. Times in seconds, pressures in mmHg.
+
+    MPCWP_ELEVATED. The engine looks at it with every window whose validity is "valid" and that carries a
+    probability or an estimate. Windows that are "questionable" or "invalid" count neither way and never
+    clear an alarm.
+
+    - A window *exceeds* when p(mPCWP > 18) is at least `onset_probability`, or the interval's lower bound is
+      above `threshold_mmhg`.
+    - Onset over a span of `persistence_s`, ending with (and including) the newest window: floor(persistence_s
+      / hop_s) windows are due in it. The condition comes when the stream is at least `persistence_s` old, at
+      least `min_valid_fraction` of the windows due are valid, and at least `onset_fraction` of the valid ones
+      exceed.
+    - Priority is low. It is medium when, over the same span, the same fraction of the valid windows has a
+      lower bound of at least `medium_lower_bound_mmhg`, or once the condition has been present for
+      `medium_after_s`. It does not fall again while the condition is present.
+    - Recovery over a span of `recovery_window_s`, counted likewise: the stream is that old, at least
+      `min_valid_fraction` of the windows due are valid, the median estimate is under `threshold_mmhg -
+      recovery_margin_mmhg`, the median probability is under `recovery_probability`, and the onset rule does
+      not hold. An output that the bundle does not have is left out of the rule.
+    - `latching`: after the condition has gone, its signal stays "latched" until someone acknowledges it.
+
+    Technical conditions: FEED_LOST after `feed_lost_s` without a chunk (watched by whoever owns the clock),
+    LEAD_OFF when a lead has been off for `lead_off_s`, POOR_SIGNAL after `poor_signal_s` without a window
+    that is "valid" or "questionable". `lifetime_s` is how long a number may be shown.
+    """
+
+    threshold_mmhg: float = 18.0
+    onset_probability: float = 0.8
+    onset_fraction: float = 0.8
+    persistence_s: float = 300.0
+    min_valid_fraction: float = 0.5
+    recovery_margin_mmhg: float = 3.0
+    recovery_probability: float = 0.5
+    recovery_window_s: float = 600.0
+    medium_lower_bound_mmhg: float = 25.0
+    medium_after_s: float = 1800.0
+    latching: bool = True
+    feed_lost_s: float = 2.0
+    lead_off_s: float = 1.0
+    poor_signal_s: float = 60.0
+    lifetime_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        """Refuse a policy that cannot work; ValueError names the key and the fix."""
+        self._check_shares()
+        for name, (above, at_most, unit) in _RANGES.items():
+            value = getattr(self, name)
+            if not above < value <= at_most:
+                raise ValueError(
+                    f"{name} is {value:g}; it must be above {above:g} and at most {at_most:g} {unit}"
+                )
+        self._check_pressures()
+
+    def _check_shares(self) -> None:
+        """Check probabilities and fractions (written so that NaN fails as well)."""
+        for name in (*_PROBABILITIES, *_FRACTIONS):
+            value = getattr(self, name)
+            if not 0.0 < value < 1.0 and not (name in _FRACTIONS and value == 1.0):
+                raise ValueError(f"{name} is {value:g}; it must lie between 0 and 1")
+        if self.recovery_probability > self.onset_probability:
+            raise ValueError(
+                f"recovery_probability {self.recovery_probability:g} is above onset_probability "
+                f"{self.onset_probability:g}: the alarm would chatter; lower it"
+            )
+
+    def _check_pressures(self) -> None:
+        """Check the limits in mmHg against what a pressure can be and against each other."""
+        if not _LOWEST_THRESHOLD_MMHG <= self.threshold_mmhg <= _HIGHEST_THRESHOLD_MMHG:
+            raise ValueError(
+                f"threshold_mmhg is {self.threshold_mmhg:g}: outside {_LOWEST_THRESHOLD_MMHG:g} to "
+                f"{_HIGHEST_THRESHOLD_MMHG:g} mmHg it can never, or always, fire"
+            )
+        if not 0.0 <= self.recovery_margin_mmhg < math.inf:
+            raise ValueError(
+                f"recovery_margin_mmhg is {self.recovery_margin_mmhg:g}; it must not be negative"
+            )
+        if self.recovery_margin_mmhg >= self.threshold_mmhg:
+            raise ValueError(
+                f"recovery_margin_mmhg {self.recovery_margin_mmhg:g} is not below threshold_mmhg "
+                f"{self.threshold_mmhg:g}: the alarm could never clear; lower it"
+            )
+        if not self.threshold_mmhg <= self.medium_lower_bound_mmhg <= _HIGHEST_LOWER_BOUND_MMHG:
+            raise ValueError(
+                f"medium_lower_bound_mmhg is {self.medium_lower_bound_mmhg:g}: it must lie between threshold_mmhg "
+                f"({self.threshold_mmhg:g}) and {_HIGHEST_LOWER_BOUND_MMHG:g} mmHg, or medium priority "
+                "never comes, or comes with every alarm"
+            )

@@ -1,0 +1,180 @@
+"""A bundle hands out nothing before every byte has been checked."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ecgedge.bundle import (
+    RESEARCH_USE_ONLY,
+    EngineRecord,
+    Envelope,
+    FrontEndSpec,
+    Manifest,
+    OutputSpec,
+    Provenance,
+    ResultRow,
+    VariantSpec,
+    describe_bundle,
+    load_bundle,
+    sha256,
+    write_bundle,
+)
+from ecgedge.errors import BundleError
+from ecgedge.policy import AlarmPolicy
+
+MODEL = "variants/I_II/fp32/model.onnx"
+FILES = {MODEL: b"a model\x00", "selftest.npz": b"numbers", "card.md": b"# card\n", "sbom.json": b"{}"}
+
+
+def _manifest():
+    return Manifest(
+        schema_version=1,
+        name="test",
+        target="cpu",
+        window_s=10.0,
+        hop_s=5.0,
+        front_end=FrontEndSpec(),
+        outputs=(OutputSpec("p_gt_18", "probability", 1, "p(mPCWP > 18 mmHg)"),),
+        variants=(VariantSpec(("I", "II"), "fp32", MODEL, 1000, 2_000_000, 1e-5, 9.5, 0.9),),
+        alarm_policy=AlarmPolicy(),
+        envelope=Envelope(("I", "II"), (0.05, 0.05), (1.0, 1.0)),
+        results=(ResultRow("test set", "I,II", "AUROC", 0.71, 0.66, 0.76, 0.5, 120),),
+        provenance=Provenance("simulated patients", True, "", "0" * 64, {"ecgedge": "0.1.0"}),
+        intended_use=RESEARCH_USE_ONLY,
+        files={},
+    )
+
+
+def _engine():
+    engine = b"an engine"
+    record = EngineRecord(
+        "model.engine", sha256(engine), MODEL, sha256(FILES[MODEL]), "tensorrt-rtx", "1.7", "sm86", "never run"
+    )
+    return {"I_II/int8": (record, engine)}
+
+
+@pytest.fixture(params=["test.ecgb", "test.ecgb.zip"])
+def bundle_path(request, tmp_path):
+    path = tmp_path / request.param
+    write_bundle(path, manifest=_manifest(), files=FILES, engines=_engine())
+    return path
+
+
+def test_what_was_written_is_read(bundle_path):
+    bundle = load_bundle(bundle_path)
+    assert bundle.manifest.variants == _manifest().variants
+    assert bundle.manifest.alarm_policy == AlarmPolicy()
+    assert bundle.read_bytes("card.md") == FILES["card.md"]
+    assert [e.gpu for e in bundle.engines] == ["sm86"]
+    assert bundle.simulated
+    with pytest.raises(BundleError, match="holds no file"):
+        bundle.read_bytes("other")
+
+
+def test_directory_and_zip_have_one_id(tmp_path):
+    ids = {
+        write_bundle(tmp_path / name, manifest=_manifest(), files=FILES)
+        for name in ("a.ecgb", "b.ecgb", "c.ecgb.zip")
+    }
+    assert len(ids) == 1
+
+
+def test_description_says_what_matters(bundle_path):
+    text = describe_bundle(load_bundle(bundle_path))
+    for part in ("SIMULATED DATA", "I,II/fp32", "Research use only", "0.710 (0.660 to 0.760), baseline 0.500"):
+        assert part in text
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@given(st.data())
+def test_a_changed_bit_anywhere_is_refused(bundle_path, data):
+    files = [bundle_path] if bundle_path.is_file() else sorted(p for p in bundle_path.rglob("*") if p.is_file())
+    path = data.draw(st.sampled_from(files))
+    original = path.read_bytes()
+    position = data.draw(st.integers(0, len(original) - 1))
+    bit = data.draw(st.integers(0, 7))
+    path.write_bytes(original[:position] + bytes([original[position] ^ 1 << bit]) + original[position + 1 :])
+    try:
+        with pytest.raises(BundleError):
+            load_bundle(bundle_path)
+    finally:
+        path.write_bytes(original)
+
+
+def test_a_cut_or_longer_file_is_refused(bundle_path):
+    path = bundle_path if bundle_path.is_file() else bundle_path / "card.md"
+    original = path.read_bytes()
+    for damaged in (original[:-1], original + b"\n", b""):
+        path.write_bytes(damaged)
+        with pytest.raises(BundleError):
+            load_bundle(bundle_path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "test.ecgb"
+    write_bundle(path, manifest=_manifest(), files=FILES, engines=_engine())
+    return path
+
+
+def test_missing_extra_and_linked_files_are_refused(folder, tmp_path):
+    (folder / "notes.txt").write_text("hello")
+    with pytest.raises(BundleError, match=r"notes\.txt is not part of the bundle"):
+        load_bundle(folder)
+    (folder / "notes.txt").unlink()
+    outside = tmp_path / "outside"
+    shutil.copy(folder / "card.md", outside)
+    (folder / "card.md").unlink()
+    with pytest.raises(BundleError, match=r"card\.md is missing"):
+        load_bundle(folder)
+    (folder / "card.md").symlink_to(outside)
+    with pytest.raises(BundleError, match="is a link"):
+        load_bundle(folder)
+
+
+def test_an_engine_without_record_or_for_another_model_is_refused(folder):
+    record = folder / "engines" / "I_II" / "int8" / "record.json"
+    saved = record.read_bytes()
+    record.unlink()
+    with pytest.raises(BundleError, match="has no record"):
+        load_bundle(folder)
+    record.write_bytes(saved.replace(sha256(FILES[MODEL]).encode(), b"0" * 64))
+    with pytest.raises(BundleError, match="was altered"):
+        load_bundle(folder)
+
+
+def test_a_newer_schema_is_refused_by_name(tmp_path):
+    path = tmp_path / "new.ecgb"
+    manifest = Manifest(**{**vars(_manifest()), "schema_version": 2})
+    write_bundle(path, manifest=manifest, files=FILES)
+    with pytest.raises(BundleError, match="schema version 2, this ecgedge reads 1"):
+        load_bundle(path)
+
+
+def test_a_manifest_rewritten_with_its_own_id_still_names_its_files(folder):
+    # Someone edits the manifest and even repairs its id: a variant without its file is still found.
+    plain = json.loads((folder / "manifest.json").read_bytes())
+    assert plain["id"] == load_bundle(folder).id
+    plain["variants"][0]["file"] = "elsewhere.onnx"
+    (folder / "manifest.json").write_text(json.dumps(plain))
+    with pytest.raises(BundleError, match="was altered"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("content", [None, b"no zip", b""])
+def test_what_is_no_bundle_says_so(tmp_path, content):
+    path = tmp_path / "x.ecgb"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BundleError, match="no such bundle|not a bundle|altered"):
+        load_bundle(path)
+
+
+def test_an_existing_bundle_is_not_overwritten(folder):
+    with pytest.raises(BundleError, match="exists already"):
+        write_bundle(folder, manifest=_manifest(), files=FILES)
+    assert not list(Path(folder.parent).glob(".*partial*"))
