@@ -1,0 +1,234 @@
+"""The one front end between electrodes and model; datasets and beds run this same object.
+
+Order of the stages, and why:
+
+1. Resample to `spec.rate_hz` with a causal polyphase FIR that passes everything up to `spec.lowpass_hz`.
+2. All recursive filters at that one rate, as one cascade of second-order sections: high-pass (Butterworth,
+   order 2), a notch per mains frequency (Q 30), low-pass (Butterworth, order 4).
+3. Clip to +-`spec.clip_mv`, round half to even to int16 counts of `spec.lsb_mv`.
+
+Because the recursive filters always run at one rate, their coefficients and states are the same for every
+source: a 100 Hz archive and a 500 Hz monitor differ only in the FIR, which is flat where the ECG is. Both
+mains notches are always on; they lie above the pass band, so there is nothing to configure wrong. It is also
+the cheaper order. Hum close to half the source's rate leaves its image beside the notches (60 Hz at 128 Hz:
+68 Hz); the low-pass brings that to -35 dB.
+
+Counts are a power of two of a millivolt, hence exact in float32, and a dataset on disk holds what the bed
+computes, bit for bit.
+
+Filters start in the steady state of a lead's first sample (`scipy.signal.sosfilt_zi`): an electrode offset
+makes no step. What remains of the start is marked SETTLING. Gaps: see `ecgedge.signal.gaps`.
+
+Bits are the same for any chunking on one machine. Between machines, compilers may contract a multiplication
+and an addition into one rounding, so a count may differ by one where the value lies on the edge.
+
+`scipy.signal` takes about half a second to import, more on a small device; scipy loads all of it even for
+`sosfilt` alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import butter, iirnotch, sosfilt, sosfilt_zi, tf2sos
+
+from ecgedge.bundle import FrontEndSpec
+from ecgedge.ecg import Recording, check_rate
+from ecgedge.errors import RecordError
+from ecgedge.signal.gaps import GapHolder
+from ecgedge.signal.resample import Resampler
+
+_BLOCK = 8192
+"""Input samples worked on at once: an hour stays in the cache, and in bounded memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioned:
+    """Conditioned samples at `spec.rate_hz`.
+
+    Attributes
+    ----------
+    counts
+        (n_leads, m) int16, in units of `spec.lsb_mv`.
+    status
+        (n_leads, m) uint8: MEASURED, SETTLING (within `spec.settle_s` after the lead's first sample or its
+        return), MISSING (the newest input sample was not measured).
+    """
+
+    counts: NDArray[np.int16]
+    status: NDArray[np.uint8]
+
+
+def check_spec(spec: FrontEndSpec) -> None:
+    """Raise ValueError unless filters can be made from `spec`."""
+    if not 0.0 < spec.highpass_hz < spec.lowpass_hz:
+        raise ValueError(
+            f"highpass_hz {spec.highpass_hz:g} must lie between 0 and lowpass_hz {spec.lowpass_hz:g}"
+        )
+    highest_hz = max(spec.lowpass_hz, *spec.notch_hz) if spec.notch_hz else spec.lowpass_hz
+    if highest_hz >= spec.rate_hz / 2.0:
+        raise ValueError(
+            f"a filter at {highest_hz:g} Hz cannot run at rate_hz {spec.rate_hz:g}; it needs more than twice"
+        )
+    if not 0.0 < spec.clip_mv <= 32767 * spec.lsb_mv:
+        raise ValueError(f"clip_mv {spec.clip_mv:g} does not fit int16 counts of lsb_mv {spec.lsb_mv:g}")
+
+
+@lru_cache(maxsize=8)
+def filter_cascade(spec: FrontEndSpec) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Design the recursive filters.
+
+    Returns
+    -------
+    sections
+        (n_sections, 6) second-order sections at `spec.rate_hz`, high-pass first: it takes the offset away
+        before the others see it.
+    steady
+        (n_sections, 2) state after an endless input of 1.
+    """
+    check_spec(spec)
+    parts = [butter(2, spec.highpass_hz, "highpass", fs=spec.rate_hz, output="sos")]
+    parts += [tf2sos(*iirnotch(hz, spec.notch_q, fs=spec.rate_hz)) for hz in spec.notch_hz]
+    parts.append(butter(4, spec.lowpass_hz, "lowpass", fs=spec.rate_hz, output="sos"))
+    sections = np.ascontiguousarray(np.concatenate(parts), dtype=np.float64)
+    return sections, np.asarray(sosfilt_zi(sections), np.float64)
+
+
+def counts_to_mv(counts: NDArray[np.int16], spec: FrontEndSpec) -> NDArray[np.float32]:
+    """Turn counts of any shape into float32 millivolts; exact, as `spec.lsb_mv` is a power of two."""
+    millivolts: NDArray[np.float32] = counts.astype(np.float32) * np.float32(spec.lsb_mv)
+    return millivolts
+
+
+def condition(recording: Recording, spec: FrontEndSpec) -> Conditioned:
+    """Condition a whole recording; equal to pushing it through a FrontEnd in any chunks.
+
+    Raises
+    ------
+    RecordError
+        If the recording's rate cannot be used.
+    """
+    front_end = FrontEnd(spec, n_leads=len(recording.leads), rate_hz=recording.rate_hz)
+    return front_end.push(recording.samples_mv)
+
+
+def _join(parts: list[Conditioned]) -> Conditioned:
+    if len(parts) == 1:
+        return parts[0]
+    return Conditioned(
+        np.concatenate([part.counts for part in parts], axis=1),
+        np.concatenate([part.status for part in parts], axis=1),
+    )
+
+
+class FrontEnd:
+    """Streaming front end. One per stream; to start anew, build a new one (designs are cached).
+
+    Parameters
+    ----------
+    spec
+        What to do; stands in the bundle's manifest.
+    n_leads
+        Rows of every chunk; they are independent.
+    rate_hz
+        Rate of the samples to come.
+
+    Raises
+    ------
+    RecordError
+        If `rate_hz` is not usable.
+    ValueError
+        If no filter can be made from `spec`, or `n_leads` is not positive.
+    """
+
+    def __init__(self, spec: FrontEndSpec, *, n_leads: int, rate_hz: float) -> None:
+        check_rate(rate_hz, source="front end")
+        if n_leads < 1:
+            raise ValueError(f"n_leads is {n_leads}; a stream has at least one lead")
+        self._sections, self._steady = filter_cascade(spec)
+        if rate_hz <= 2.0 * spec.lowpass_hz:
+            raise RecordError(
+                f"front end: a sampling rate of {rate_hz:g} Hz does not carry lowpass_hz {spec.lowpass_hz:g}; "
+                "it needs more than twice that"
+            )
+        self._spec = spec
+        self._n_leads = n_leads
+        self._holder = GapHolder(n_leads=n_leads, rate_hz=rate_hz, settle_s=spec.settle_s)
+        self._resampler = Resampler(
+            n_leads=n_leads, rate_in_hz=rate_hz, rate_out_hz=spec.rate_hz, pass_hz=spec.lowpass_hz
+        )
+        self._state = np.zeros((len(self._sections), n_leads, 2))
+
+    @property
+    def delay_s(self) -> float:
+        """Delay of the resampling FIR, the same at all frequencies; 0 where the source has `spec.rate_hz`.
+
+        The recursive filters add their own, which is the same for every source.
+        """
+        return self._resampler.delay_s
+
+    def push(self, samples_mv: NDArray[np.float32]) -> Conditioned:
+        """Condition a chunk of any length.
+
+        Parameters
+        ----------
+        samples_mv
+            (n_leads, n) float32 millivolts; NaN where not measured. Infinities and potentials beyond
+            `ecgedge.ecg.MAX_ABS_MV` count as not measured.
+
+        Returns
+        -------
+        Conditioned
+            The m samples that became ready; m may be 0.
+
+        Raises
+        ------
+        RecordError
+            On another shape or type.
+        """
+        self._check(samples_mv)
+        n = samples_mv.shape[1]
+        if n == 0:
+            return Conditioned(np.empty(samples_mv.shape, np.int16), np.empty(samples_mv.shape, np.uint8))
+        return _join([self._push_block(samples_mv[:, i : i + _BLOCK]) for i in range(0, n, _BLOCK)])
+
+    def _check(self, samples_mv: NDArray[np.float32]) -> None:
+        if samples_mv.ndim != 2 or samples_mv.shape[0] != self._n_leads:
+            raise RecordError(
+                f"front end: a chunk of shape {samples_mv.shape} was pushed; expected ({self._n_leads}, n samples)"
+            )
+        if samples_mv.dtype != np.float32:
+            raise RecordError(
+                f"front end: a chunk of {samples_mv.dtype} was pushed; expected float32 millivolts"
+            )
+
+    def _push_block(self, samples_mv: NDArray[np.float32]) -> Conditioned:
+        """Cut where leads restart, and restart them between the pieces; chunking is harmless, so are cuts."""
+        held = self._holder.push(samples_mv)
+        parts: list[Conditioned] = []
+        start = 0
+        for column, leads in held.restarts:
+            parts.append(self._filter(held.samples_mv[:, start:column], held.status[:, start:column]))
+            self._restart(leads, held.samples_mv[leads, column])
+            start = column
+        parts.append(self._filter(held.samples_mv[:, start:], held.status[:, start:]))
+        return _join(parts)
+
+    def _restart(self, leads: NDArray[np.bool_], values_mv: NDArray[np.float64]) -> None:
+        self._resampler.restart(leads, values_mv)
+        self._state[:, leads] = self._steady[:, None, :] * values_mv[None, :, None]
+
+    def _filter(self, samples_mv: NDArray[np.float64], status: NDArray[np.uint8]) -> Conditioned:
+        resampled, newest = self._resampler.push(samples_mv)
+        if newest.size == 0:
+            return Conditioned(np.empty(resampled.shape, np.int16), np.empty(resampled.shape, np.uint8))
+        filtered, self._state = sosfilt(self._sections, resampled, axis=-1, zi=self._state)
+        return Conditioned(self._to_counts(filtered), np.take(status, newest, axis=1))
+
+    def _to_counts(self, filtered_mv: NDArray[np.float64]) -> NDArray[np.int16]:
+        np.clip(filtered_mv, -self._spec.clip_mv, self._spec.clip_mv, out=filtered_mv)
+        filtered_mv /= self._spec.lsb_mv
+        return np.rint(filtered_mv, out=filtered_mv).astype(np.int16)

@@ -1,0 +1,119 @@
+"""However a stream is cut, counts, status and windows keep every bit."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ecgedge.bundle import FrontEndSpec
+from ecgedge.ecg import Recording
+from ecgedge.signal import FrontEnd, Windower, condition
+from ecgedge.signal.resample import Resampler
+
+SPEC = FrontEndSpec(settle_s=0.4)
+RATES = (90.0, 100.0, 128.0, 128.5, 250.0, 257.0, 360.0, 400.0, 500.0, 1000.0)
+
+
+@st.composite
+def streams(draw):
+    """A rate, a signal with offsets and NaN runs, and cuts."""
+    rate_hz = draw(st.sampled_from(RATES))
+    n = draw(st.integers(1, int(2.5 * rate_hz)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    samples = rng.normal(0.0, 1.0, (3, n)).astype(np.float32) + np.float32(
+        draw(st.sampled_from([0.0, 300.0]))
+    )
+    for _ in range(draw(st.integers(0, 6))):
+        lead = draw(st.sampled_from([0, 1, 2, slice(None)]))
+        start = draw(st.integers(0, n - 1))
+        length = draw(st.integers(1, int(0.6 * rate_hz)))
+        samples[lead, start : start + length] = draw(st.sampled_from([np.nan, np.inf, -np.inf]))
+    cuts = draw(st.lists(st.integers(0, n), max_size=30))
+    return rate_hz, samples, [0, *sorted(cuts), n]
+
+
+def push_in_pieces(rate_hz, samples, edges):
+    front_end = FrontEnd(SPEC, n_leads=len(samples), rate_hz=rate_hz)
+    pieces = [front_end.push(samples[:, a:b]) for a, b in pairwise(edges)]
+    return (
+        np.concatenate([piece.counts for piece in pieces], axis=1),
+        np.concatenate([piece.status for piece in pieces], axis=1),
+    )
+
+
+@settings(deadline=None, max_examples=120)
+@given(streams())
+def test_any_chunking_gives_the_same_bits(stream):
+    rate_hz, samples, edges = stream
+    whole = FrontEnd(SPEC, n_leads=3, rate_hz=rate_hz).push(samples)
+    counts, status = push_in_pieces(rate_hz, samples, edges)
+    np.testing.assert_array_equal(counts, whole.counts)
+    np.testing.assert_array_equal(status, whole.status)
+
+
+@settings(deadline=None, max_examples=40)
+@given(streams())
+def test_leads_do_not_touch_each_other(stream):
+    rate_hz, samples, _ = stream
+    together = FrontEnd(SPEC, n_leads=3, rate_hz=rate_hz).push(samples)
+    for lead in range(3):
+        alone = FrontEnd(SPEC, n_leads=1, rate_hz=rate_hz).push(samples[lead : lead + 1])
+        np.testing.assert_array_equal(alone.counts[0], together.counts[lead])
+        np.testing.assert_array_equal(alone.status[0], together.status[lead])
+
+
+@pytest.mark.parametrize("rate_hz", RATES)
+def test_sample_by_sample_equals_whole(rate_hz):
+    rng = np.random.default_rng(int(rate_hz))
+    samples = rng.normal(0.0, 1.0, (2, int(1.5 * rate_hz))).astype(np.float32)
+    samples[0, : int(0.1 * rate_hz)] = np.nan
+    samples[1, int(0.3 * rate_hz) : int(0.7 * rate_hz)] = np.nan
+    for rows in (samples, samples[1:]):  # one lead alone: numpy takes other inner loops for it
+        whole = FrontEnd(SPEC, n_leads=len(rows), rate_hz=rate_hz).push(rows)
+        counts, status = push_in_pieces(rate_hz, rows, range(rows.shape[1] + 1))
+        np.testing.assert_array_equal(counts, whole.counts)
+        np.testing.assert_array_equal(status, whole.status)
+
+
+@pytest.mark.parametrize("rate_hz", RATES)
+def test_the_resampler_keeps_every_bit_before_rounding(rate_hz):
+    """Counts would hide a difference in the last place; float64 shows it."""
+    samples = np.random.default_rng(8).normal(0.0, 1.0, (2, 3000))
+
+    def resample(pieces):
+        resampler = Resampler(n_leads=2, rate_in_hz=rate_hz, rate_out_hz=250.0, pass_hz=40.0)
+        return np.concatenate([resampler.push(piece)[0] for piece in pieces], axis=1)
+
+    whole = resample([samples])
+    for length in (1, 7, 100, 1500):
+        pieces = [samples[:, i : i + length] for i in range(0, 3000, length)]
+        np.testing.assert_array_equal(resample(pieces), whole)
+
+
+def test_inner_blocks_of_a_long_recording_do_not_show():
+    samples = np.random.default_rng(3).normal(0.0, 1.0, (2, 30_000)).astype(np.float32)
+    samples[0, 8190:8300] = np.nan  # across the border of an inner block
+    recording = Recording(samples, 360.0, ("I", "II"))
+    whole = condition(recording, SPEC)
+    counts, status = push_in_pieces(360.0, samples, [0, 1, 7000, 8200, 29_999, 30_000])
+    np.testing.assert_array_equal(counts, whole.counts)
+    np.testing.assert_array_equal(status, whole.status)
+
+
+@settings(deadline=None, max_examples=30)
+@given(streams(), st.integers(1, 120), st.integers(1, 200))
+def test_dataset_windows_equal_bed_windows(stream, window_samples, hop_samples):
+    rate_hz, samples, edges = stream
+
+    def windower():
+        return Windower(n_leads=3, window_samples=window_samples, hop_samples=hop_samples)
+
+    dataset = windower().push(FrontEnd(SPEC, n_leads=3, rate_hz=rate_hz).push(samples))
+    front_end, bed_windower = FrontEnd(SPEC, n_leads=3, rate_hz=rate_hz), windower()
+    bed = [w for a, b in pairwise(edges) for w in bed_windower.push(front_end.push(samples[:, a:b]))]
+    assert [w.end_index for w in bed] == [w.end_index for w in dataset]
+    for ours, theirs in zip(bed, dataset, strict=True):
+        np.testing.assert_array_equal(ours.counts, theirs.counts)
+        np.testing.assert_array_equal(ours.status, theirs.status)
