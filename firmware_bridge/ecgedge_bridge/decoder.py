@@ -1,0 +1,124 @@
+"""Bytes in, frames out: nothing on the wire raises, and everything that is lost has a name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from ecgedge_bridge import cobs
+from ecgedge_bridge.codec import RejectedError, open_envelope, read_payload
+from ecgedge_bridge.frames import MAX_FRAME, Frame
+
+MAX_ENCODED: Final = MAX_FRAME + 3
+"""No COBS encoding of MAX_FRAME bytes is longer: one code byte first, one more per 254 bytes."""
+
+
+@dataclass
+class Counters:
+    """What became of everything that was pushed; names and meaning as in PROTOCOL.md section 7.
+
+    Attributes
+    ----------
+    frames
+        Frames handed to the caller.
+    bad_cobs
+        The bytes between two delimiters end inside a COBS block.
+    oversize
+        They stand for more than 640 bytes.
+    bad_length
+        Too short for a frame or for its type's payload, or another length than the header says.
+    bad_crc
+        The check value is wrong.
+    bad_version
+        Another major version of the protocol.
+    unknown_type
+        A sound frame of a type that this version does not know.
+    bad_field
+        A sound frame with a value that its field must not have.
+    long_payload
+        Frames handed to the caller whose payload is longer than this version knows; the rest was skipped.
+    lost_frames
+        Sequence numbers that never came, those of damaged frames among them.
+    seq_back
+        Sequence numbers that went back: the sender started anew.
+    """
+
+    frames: int = 0
+    bad_cobs: int = 0
+    oversize: int = 0
+    bad_length: int = 0
+    bad_crc: int = 0
+    bad_version: int = 0
+    unknown_type: int = 0
+    bad_field: int = 0
+    long_payload: int = 0
+    lost_frames: int = 0
+    seq_back: int = 0
+
+
+class Decoder:
+    """The receiving end of one byte stream."""
+
+    def __init__(self) -> None:
+        self._counters = Counters()
+        self._pending = bytearray()
+        self._next_seq: int | None = None
+
+    @property
+    def counters(self) -> Counters:
+        """A copy of the counters as they stand."""
+        return replace(self._counters)
+
+    def push(self, data: bytes) -> list[Frame]:
+        """Take the next bytes, in any portions, and return the frames that they complete."""
+        *complete, rest = bytes(data).split(b"\0")
+        frames: list[Frame] = []
+        for piece in complete:
+            self._keep(piece)
+            frame = self._judge(bytes(self._pending))
+            self._pending.clear()
+            if frame is not None:
+                frames.append(frame)
+        self._keep(rest)
+        return frames
+
+    def _keep(self, piece: bytes) -> None:
+        # One byte more than any frame needs is enough to know that it is too long: garbage without
+        # delimiters takes no memory.
+        self._pending += piece[: MAX_ENCODED + 1 - len(self._pending)]
+
+    def _judge(self, encoded: bytes) -> Frame | None:
+        if not encoded:
+            return None  # Delimiters in a row: an idle line, or a sender that flushes.
+        try:
+            envelope = open_envelope(_unstuff(encoded))
+            self._follow(envelope.seq)
+            frame, skipped = read_payload(envelope)
+        except RejectedError as rejected:
+            self._count(rejected.counter)
+            return None
+        self._counters.frames += 1
+        self._counters.long_payload += skipped > 0
+        return frame
+
+    def _follow(self, seq: int) -> None:
+        ahead = 0 if self._next_seq is None else (seq - self._next_seq) % 2**16
+        if ahead < 2**15:
+            self._counters.lost_frames += ahead
+        else:
+            self._counters.seq_back += 1
+        self._next_seq = (seq + 1) % 2**16
+
+    def _count(self, name: str) -> None:
+        setattr(self._counters, name, getattr(self._counters, name) + 1)
+
+
+def _unstuff(encoded: bytes) -> bytes:
+    if len(encoded) > MAX_ENCODED:
+        raise RejectedError("oversize")
+    try:
+        return cobs.decode(encoded, limit=MAX_FRAME)
+    except cobs.CobsSizeError:
+        raise RejectedError("oversize") from None
+    except cobs.CobsError:
+        raise RejectedError("bad_cobs") from None

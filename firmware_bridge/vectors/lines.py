@@ -1,0 +1,77 @@
+"""Print the vectors as plain lines, for test programs without a JSON parser. Python standard library only.
+
+crc INPUT CRC | cobs DECODED ENCODED | canonical NAME WIRE | stream NAME WIRE, then the expected
+`data ...` / `result ...` lines and one `counters ...` line. Bytes are hexadecimal, "-" if there are none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+VALIDITIES = ("VLD", "VLDATED", "ONG", "QST", "CALIB", "INV", "OFLW", "UFLW", "NA")
+COUNTERS = (
+    "frames",
+    "bad_cobs",
+    "oversize",
+    "bad_length",
+    "bad_crc",
+    "bad_version",
+    "unknown_type",
+    "bad_field",
+    "long_payload",
+    "lost_frames",
+    "seq_back",
+)
+
+
+def load(name: str) -> list[dict[str, Any]]:
+    """Return the vectors of one file."""
+    vectors: list[dict[str, Any]] = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))[
+        "vectors"
+    ]
+    return vectors
+
+
+def frame_line(frame: dict[str, Any]) -> str:
+    """Write a frame's fields as the C test program prints them."""
+    if frame["type"] == "DATA":
+        names = ("seq", "simulated", "sample_index", "t_us", "lead_off", "n_channels")
+        numbers = [int(frame[name]) for name in names] + [
+            ("i16", "i24").index(frame["fmt"]),
+            frame["gain_id"],
+        ]
+        return " ".join(map(str, ["data", *numbers, *frame["counts"]]))
+    pressures = [-32768 if frame[n] is None else frame[n] for n in ("mpcwp_cmmhg", "low_cmmhg", "high_cmmhg")]
+    before = [int(frame[name]) for name in ("seq", "simulated", "sample_index")]
+    after = [frame["p_elevated_u16"], frame["sqi_u8"], VALIDITIES.index(frame["validity"])]
+    return " ".join(map(str, ["result", *before, *pressures, *after, frame["model_id"], frame["latency_ms"]]))
+
+
+def counters_line(counters: dict[str, int]) -> str:
+    """Write counters in their order; those not named are 0."""
+    return " ".join(["counters", *(str(counters.get(name, 0)) for name in COUNTERS)])
+
+
+def lines() -> Iterator[str]:
+    """Yield every vector."""
+    for vector in load("crc32c"):
+        yield f"crc {vector['input_hex']} {vector['crc_hex']}"
+    for vector in load("cobs"):
+        yield f"cobs {vector['decoded_hex']} {vector['encoded_hex']}"
+    for vector in load("frames"):
+        yield f"canonical {vector['name']} {vector['wire_hex']}"
+        yield f"stream {vector['name']} {vector['wire_hex']}"
+        yield frame_line(vector["frame"])
+        yield counters_line({"frames": 1})
+    for vector in load("streams"):
+        yield f"stream {vector['name']} {vector['wire_hex'] or '-'}"
+        yield from map(frame_line, vector["frames"])
+        yield counters_line(vector["counters"])
+
+
+if __name__ == "__main__":
+    print("\n".join(lines()))  # noqa: T201 (this is the program's purpose)
