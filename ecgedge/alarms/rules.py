@@ -1,0 +1,147 @@
+"""When mPCWP counts as elevated: the onset, medium and recovery rules over the valid windows.
+
+The rules are written out in the docstring of `ecgedge.policy.AlarmPolicy` (notes R1 to R4). This module
+knows nothing of signals, priorities or what was decided before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from ecgedge.events import Estimate
+from ecgedge.policy import AlarmPolicy
+
+_SLACK_S: Final = 1e-6
+"""Stream time has a resolution of 1 us; sums of floats must not move a window over an edge."""
+_SLACK: Final = 1e-9
+"""A fraction of a count (0.7 * 10) may be off by rounding; it must not ask for one window more."""
+
+
+@dataclass(frozen=True)
+class ValidWindow:
+    """What the rules need of a window that counts. `t_s` is its end, `p` is p(mPCWP > 18)."""
+
+    t_s: float
+    p: float | None
+    mpcwp_mmhg: float | None
+    lower_mmhg: float | None
+
+
+def valid_window(estimate: Estimate) -> ValidWindow | None:
+    """Return what counts of `estimate`, or None if it must not count (not "valid", no number, or not finite)."""
+    if estimate.validity != "valid":
+        return None
+    lower = estimate.interval_mmhg[0] if estimate.interval_mmhg else None
+    numbers = (estimate.p_gt_18, estimate.mpcwp_mmhg, lower)
+    if numbers[:2] == (None, None) or not all(n is None or math.isfinite(n) for n in numbers):
+        return None
+    return ValidWindow(estimate.t_s, *numbers)
+
+
+def windows_due(span_s: float, *, hop_s: float) -> int:
+    """Return how many windows end in a span of `span_s`, one each `hop_s`."""
+    return math.floor(span_s / hop_s + _SLACK)
+
+
+def require_fires(policy: AlarmPolicy, *, hop_s: float) -> None:
+    """Refuse a policy whose spans hold no window.
+
+    Raises
+    ------
+    ValueError
+        If `hop_s` is no positive number, or a span is shorter than one hop: its rule could never fire.
+    """
+    if not 0.0 < hop_s < math.inf:
+        raise ValueError(f"hop_s is {hop_s:g}; it must be above 0 seconds")
+    for name in ("persistence_s", "recovery_window_s"):
+        span_s = getattr(policy, name)
+        if windows_due(span_s, hop_s=hop_s) < 1:
+            raise ValueError(
+                f"{name} {span_s:g} is shorter than the {hop_s:g} s from window to window: no window falls "
+                f"into it and its rule can never fire; raise it to {hop_s:g} or more"
+            )
+
+
+class Elevation:
+    """The valid windows of the last minutes and the three questions asked of them.
+
+    Memory is bounded: at most one window more than are due in the longer span is kept. Each question costs
+    one pass over its span (a sort for the medians).
+    """
+
+    def __init__(self, policy: AlarmPolicy, *, hop_s: float, windows: Iterable[ValidWindow] = ()) -> None:
+        require_fires(policy, hop_s=hop_s)
+        self._policy = policy
+        self._hop_s = hop_s
+        self._longest_s = max(policy.persistence_s, policy.recovery_window_s)
+        self._windows = deque(windows, maxlen=windows_due(self._longest_s, hop_s=hop_s) + 1)
+
+    @property
+    def windows(self) -> tuple[ValidWindow, ...]:
+        """The windows kept, oldest first."""
+        return tuple(self._windows)
+
+    def push(self, window: ValidWindow) -> None:
+        """Take the newest window and forget what no span reaches any more."""
+        self._windows.append(window)
+        while window.t_s - self._windows[0].t_s >= self._longest_s - _SLACK_S:
+            self._windows.popleft()
+
+    def onset(self, *, age_s: float) -> bool:
+        """Tell whether the onset rule holds at the newest window of a stream `age_s` old."""
+        return self._share(self._exceeds, age_s)
+
+    def medium(self, *, age_s: float) -> bool:
+        """Tell whether the lower bound has been high enough, long enough, for medium priority."""
+        return self._share(self._far_exceeds, age_s)
+
+    def recovered(self, *, age_s: float) -> bool:
+        """Tell whether the recovery rule holds at the newest window."""
+        policy = self._policy
+        span = self._span(policy.recovery_window_s, age_s)
+        if not span or self.onset(age_s=age_s):
+            return False
+        pressure, p = _median(w.mpcwp_mmhg for w in span), _median(w.p for w in span)
+        low = [pressure < policy.threshold_mmhg - policy.recovery_margin_mmhg] if pressure is not None else []
+        unlikely = [p < policy.recovery_probability] if p is not None else []
+        return bool(low or unlikely) and all(low + unlikely)
+
+    def describe(self) -> str:
+        """Say how many windows exceed in the onset span, and their median estimate."""
+        policy = self._policy
+        span = self._span(policy.persistence_s, math.inf)
+        exceeding = sum(map(self._exceeds, span))
+        pressure = _median(w.mpcwp_mmhg for w in span)
+        text = f"{exceeding} of {len(span)} valid windows in {policy.persistence_s:g} s"
+        return text if pressure is None else f"{text}, median {pressure:.1f} mmHg"
+
+    def _exceeds(self, window: ValidWindow) -> bool:
+        likely = window.p is not None and window.p >= self._policy.onset_probability
+        return likely or (window.lower_mmhg is not None and window.lower_mmhg > self._policy.threshold_mmhg)
+
+    def _far_exceeds(self, window: ValidWindow) -> bool:
+        return window.lower_mmhg is not None and window.lower_mmhg >= self._policy.medium_lower_bound_mmhg
+
+    def _share(self, counts: Callable[[ValidWindow], bool], age_s: float) -> bool:
+        span = self._span(self._policy.persistence_s, age_s)
+        needed = self._policy.onset_fraction * len(span) - _SLACK
+        return bool(span) and sum(map(counts, span)) >= needed
+
+    def _span(self, span_s: float, age_s: float) -> list[ValidWindow]:
+        """Return the valid windows of the last `span_s`; none if they are too few, or the stream too young."""
+        if not self._windows or age_s < span_s - _SLACK_S:
+            return []
+        newest_s = self._windows[-1].t_s
+        span = [w for w in self._windows if newest_s - w.t_s < span_s - _SLACK_S]
+        needed = self._policy.min_valid_fraction * windows_due(span_s, hop_s=self._hop_s) - _SLACK
+        return span if len(span) >= needed else []
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return median(known) if known else None

@@ -1,0 +1,77 @@
+"""Every alarm condition, and every transition of an alarm signal, in two tables.
+
+A *condition* is a fact about patient or equipment: present ("on") or not ("off"). Its *signal* is what the
+user is shown. The state model is IEEE 11073-10207's (BICEPS) signal presence On | Off | Latch | Ack.
+
+How to edit TRANSITIONS:
+
+- A row reads (state, input): next state. Input comes first in thought: ask what the input means in each of
+  the four states, and write a row for each state in which it can happen.
+- A pair without a row cannot happen: `step` raises. Never add a row to silence that error; find out how the
+  engine came to give the input twice.
+- Only the engine gives condition_on, condition_off, condition_off_latch and escalate, and gives the first
+  and the middle two in turn. A user gives acknowledge at any time, so it has a row in every state.
+- A signal may be "off" only while its condition is absent, and "latched" only after condition_off_latch.
+  tests/alarms/test_table.py holds these rules, and names every pair: change it in the same commit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from ecgedge.events import Kind, Signal
+
+Input = Literal["condition_on", "condition_off", "condition_off_latch", "escalate", "acknowledge"]
+
+TRANSITIONS: Final[dict[tuple[Signal, Input], Signal]] = {
+    # The condition comes; a latched signal comes back to life.
+    ("off", "condition_on"): "on",
+    ("latched", "condition_on"): "on",
+    # The condition goes, and leaves nothing behind.
+    ("on", "condition_off"): "off",
+    ("acknowledged", "condition_off"): "off",
+    # The condition goes, and must not pass unseen; one that was acknowledged has been seen.
+    ("on", "condition_off_latch"): "latched",
+    ("acknowledged", "condition_off_latch"): "off",
+    # The condition grows worse: this breaks through an acknowledgement.
+    ("on", "escalate"): "on",
+    ("acknowledged", "escalate"): "on",
+    # A user has seen it. Too late or twice changes nothing.
+    ("on", "acknowledge"): "acknowledged",
+    ("latched", "acknowledge"): "off",
+    ("off", "acknowledge"): "off",
+    ("acknowledged", "acknowledge"): "acknowledged",
+}
+
+
+def step(state: Signal, given: Input) -> Signal:
+    """Return the signal's next state.
+
+    Raises
+    ------
+    ValueError
+        If `given` cannot happen in `state`: a fault of the engine, not of its user.
+    """
+    following = TRANSITIONS.get((state, given))
+    if following is None:
+        raise ValueError(f"a signal that is {state} cannot take {given}; see ecgedge/alarms/table.py")
+    return following
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What never changes about a condition. `latches`: under a policy with `latching`."""
+
+    kind: Kind
+    latches: bool
+
+
+# In order of rank: where two transitions are due at one instant, the earlier row goes first.
+CONDITIONS: Final[dict[str, Condition]] = {
+    "MPCWP_ELEVATED": Condition("physiological", latches=True),
+    "FEED_LOST": Condition("technical", latches=False),
+    "NO_VARIANT": Condition("technical", latches=False),
+    "LEAD_OFF": Condition("technical", latches=False),
+    "POOR_SIGNAL": Condition("technical", latches=False),
+}

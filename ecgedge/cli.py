@@ -1,0 +1,417 @@
+"""The command line: the composition root.
+
+Other rooms are imported inside a command only, so that a device without training packages starts fast and
+names the missing extra. Exit codes: 0 done; 1 the work failed; 2 usage or missing extra; 3 the feed was
+lost; 4 bundle refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ecgedge import __version__
+from ecgedge.errors import BundleError, EcgedgeError, FeedError, UsageError, missing_extra
+
+if TYPE_CHECKING:
+    from ecgedge.bundle import Bundle
+    from ecgedge.feeds import Feed
+    from ecgedge.journal import Journal
+    from ecgedge.sinks import Sink
+
+EXIT_CODES: tuple[tuple[type[EcgedgeError], int], ...] = (
+    (BundleError, 4),
+    (FeedError, 3),
+    (UsageError, 2),
+    (EcgedgeError, 1),
+)
+
+
+class _Group(TyperGroup):
+    """Turns our errors into one line on standard error and an exit code; other errors are bugs and show."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EcgedgeError as error:
+            typer.echo(f"ecgedge: {error}", err=True)
+            ctx.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
+        except BrokenPipeError:
+            # The reader (head, a closed pager) has seen enough.
+            ctx.exit(0)
+
+
+_OPTIONS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": "markdown"}
+app = typer.Typer(cls=_Group, pretty_exceptions_enable=False, **_OPTIONS)
+data_app = typer.Typer(help="Build and inspect datasets.", **_OPTIONS)
+records_app = typer.Typer(help="Look at recordings.", **_OPTIONS)
+bundle_app = typer.Typer(help="Look at bundles and check them.", **_OPTIONS)
+journal_app = typer.Typer(help="Check journals.", **_OPTIONS)
+app.add_typer(data_app, name="data")
+app.add_typer(records_app, name="records")
+app.add_typer(bundle_app, name="bundle")
+app.add_typer(journal_app, name="journal")
+
+BundleArgument = Annotated[str, typer.Argument(help="Bundle directory, .ecgb.zip, or 'embedded'.")]
+BundleOption = Annotated[str, typer.Option("--bundle", help="Bundle directory, .ecgb.zip, or 'embedded'.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value; repeat for more.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@contextmanager
+def _needs(extra: str, command: str) -> Iterator[None]:
+    """Name the extra if a package of an upper room is absent."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package == "ecgedge":
+            raise
+        raise missing_extra(extra=extra, package=package, purpose=f"ecgedge {command}") from error
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    """ECG encoders from unlabelled recordings to the bedside: **research use only**."""
+    if version:
+        typer.echo(f"ecgedge {__version__}")
+        raise typer.Exit
+
+
+# --- the bedside -------------------------------------------------------------------------------------------
+
+
+@app.command()
+def demo(
+    speed: Annotated[float, typer.Option(help="How many times faster than real time.")] = 720.0,
+    seed: Annotated[int, typer.Option(help="Which simulated patients.")] = 1,
+) -> None:
+    """Show the whole bedside story on the embedded bundle: two simulated beds, then one real ECG.
+
+    Example: `ecgedge demo`
+    """
+    from ecgedge.demo import run_demo
+
+    run_demo(speed=speed, seed=seed)
+
+
+@app.command()
+def stream(
+    feed: Annotated[str, typer.Option(help="Feed URI, for example sim:stable?seed=1 or file:record.hea.")],
+    bundle: BundleOption = "embedded",
+    sink: Annotated[list[str] | None, typer.Option(help="jsonl:PATH or bridge; repeat for more.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Alarm policy (TOML).")] = None,
+    speed: Annotated[str, typer.Option(help="max, or a factor of real time.")] = "1",
+    duration: Annotated[float, typer.Option(help="Stop after this many seconds of stream time.")] = math.inf,
+    format: Annotated[str, typer.Option(help="text or jsonl, on standard output.")] = "text",
+    journal: Annotated[Path | None, typer.Option(help="Journal file; continued if it exists.")] = None,
+) -> None:
+    """Serve one bed: feed in, estimates and alarms out.
+
+    Example: `ecgedge stream --bundle embedded --feed "sim:decompensating?seed=1" --speed max --duration 9000`
+    """
+    asyncio.run(
+        _stream(
+            bundle=bundle,
+            feed_uri=feed,
+            sinks=sink or [],
+            policy=policy,
+            speed=_speed(speed),
+            duration_s=duration,
+            output=format,
+            journal_path=journal,
+        )
+    )
+
+
+async def _stream(
+    *,
+    bundle: str,
+    feed_uri: str,
+    sinks: Sequence[str],
+    policy: Path | None,
+    speed: float,
+    duration_s: float,
+    output: str,
+    journal_path: Path | None,
+) -> None:
+    from ecgedge.alarms import load_policy
+    from ecgedge.bundle import load_bundle
+    from ecgedge.feeds import open_feed
+    from ecgedge.service import run_stream
+    from ecgedge.stream import Bed
+
+    if not duration_s > 0.0:
+        raise UsageError(f"--duration is {duration_s:g}; it must be above 0 seconds")
+    loaded = load_bundle(bundle)
+    chosen = load_policy(policy) if policy else None
+    screen = _screen(output)
+    source = await open_feed(feed_uri, speed=speed)
+    info = source.info
+    bed = Bed(loaded, leads=info.leads, rate_hz=info.rate_hz, policy=chosen, mode=info.mode)
+    _announce(loaded, bed.mode)
+    record = _open_journal(journal_path, loaded, info.uri, bed.mode)
+    outputs = [screen, *(_sink(uri, source, loaded) for uri in sinks)]
+    try:
+        result = await run_stream(
+            bed, source, sinks=outputs, journal=record, duration_s=duration_s, speed=speed
+        )
+    finally:
+        if record is not None:
+            record.close()
+        for one in outputs:
+            await one.close()
+    if result.lost is not None:
+        raise result.lost
+
+
+def _speed(text: str) -> float:
+    if text == "max":
+        return math.inf
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value > 0.0:
+        raise UsageError(f"--speed is {text!r}; expected max or a factor above 0, for example 1 or 60")
+    return value
+
+
+def _announce(bundle: Bundle, mode: str) -> None:
+    from ecgedge.bundle import RESEARCH_USE_ONLY
+
+    note = " Trained on SIMULATED data: every estimate is a demonstration." if bundle.simulated else ""
+    typer.echo(f"ecgedge {__version__}: {RESEARCH_USE_ONLY} Mode {mode}.{note}", err=True)
+
+
+def _screen(output: str) -> Sink:
+    from ecgedge.sinks import JsonlSink, TextSink
+
+    if output == "jsonl":
+        return JsonlSink(sys.stdout)
+    if output == "text":
+        return TextSink(sys.stdout)
+    raise UsageError(f"--format is {output!r}; expected text or jsonl")
+
+
+def _sink(uri: str, feed: Feed, bundle: Bundle) -> Sink:
+    from ecgedge.sinks import BridgeSink, JsonlSink
+
+    scheme, _, rest = uri.partition(":")
+    if scheme == "jsonl" and rest:
+        return JsonlSink(Path(rest))
+    if uri == "bridge":
+        return BridgeSink(feed, bundle)
+    raise UsageError(f"cannot open sink {uri!r}; expected jsonl:PATH, or bridge (answers on a tcp:// feed)")
+
+
+def _open_journal(path: Path | None, bundle: Bundle, feed_uri: str, mode: str) -> Journal | None:
+    from ecgedge.journal import Journal
+
+    if path is None:
+        return None
+    facts = {"ecgedge": __version__, "bundle": bundle.id, "feed": feed_uri, "mode": mode}
+    return Journal(path, facts=facts)
+
+
+@app.command()
+def predict(
+    bundle: BundleArgument,
+    files: Annotated[list[Path], typer.Argument(help="Recordings.")],
+    out: Annotated[Path, typer.Option(help="CSV to write.")],
+) -> None:
+    """Run a bundle over whole recordings: one row a window.
+
+    Example: `ecgedge predict embedded record.hea --out estimates.csv`
+    """
+    from ecgedge.bundle import load_bundle
+    from ecgedge.predict import predict as predict_recordings
+    from ecgedge.predict import write_csv
+    from ecgedge.records import read
+
+    loaded = load_bundle(bundle)
+    rows = predict_recordings(loaded, [read(path) for path in files])
+    write_csv(out, rows)
+    _announce(loaded, "demo" if loaded.simulated else "real")
+    typer.echo(f"{out}: {len(rows)} windows of {len(files)} recordings")
+
+
+# --- recordings, bundles, journals -------------------------------------------------------------------------
+
+
+@records_app.command("show")
+def records_show(
+    file: Annotated[Path, typer.Argument(help="A recording: WFDB, DICOM waveform or NPZ.")],
+) -> None:
+    """Print what a recording holds.
+
+    Example: `ecgedge records show 00001_hr.hea`
+    """
+    from ecgedge.records import describe, read
+
+    typer.echo(describe(read(file, gaps="keep")))
+
+
+@bundle_app.command("show")
+def bundle_show(bundle: BundleArgument) -> None:
+    """Check a bundle and print what it is.
+
+    Example: `ecgedge bundle show embedded`
+    """
+    from ecgedge.bundle import describe_bundle, load_bundle
+
+    typer.echo(describe_bundle(load_bundle(bundle)))
+
+
+@bundle_app.command("verify")
+def bundle_verify(bundle: BundleArgument) -> None:
+    """Check every byte of a bundle, and run its self-test on this machine.
+
+    Example: `ecgedge bundle verify embedded`
+    """
+    from ecgedge.bundle import load_bundle
+    from ecgedge.stream import Variants
+
+    loaded = load_bundle(bundle)
+    typer.echo(f"{bundle}: {len(loaded.contents)} files intact, id {loaded.id}")
+    with Variants(loaded) as variants:
+        names = "; ".join(",".join(leads) for leads in variants.lead_sets)
+    typer.echo(f"self-test passed on this machine for lead sets {names}")
+
+
+@journal_app.command("verify")
+def journal_verify(file: Annotated[Path, typer.Argument(help="A journal.")]) -> None:
+    """Check a journal's hash chain.
+
+    Example: `ecgedge journal verify bed.jsonl`
+    """
+    from ecgedge.journal import verify_journal
+
+    report = verify_journal(file)
+    if not report.ok:
+        raise EcgedgeError(f"{file}: line {report.first_bad_line}: {report.reason}")
+    typer.echo(f"{file}: {report.entries} entries, chain intact")
+
+
+# --- training and export -----------------------------------------------------------------------------------
+
+
+@data_app.command("build")
+def data_build(
+    source: Annotated[str, typer.Argument(help="ptbxl or sim.")],
+    out: Annotated[Path, typer.Option(help="Dataset directory to write; an unfinished one is continued.")],
+    from_dir: Annotated[Path | None, typer.Option("--from", help="Folder of the source.")] = None,
+    settings: SetOption = None,
+) -> None:
+    """Build a dataset: conditioned int16 shards and an index, split by patient.
+
+    Example: `ecgedge data build ptbxl --from ../shared/data/ptbxl --out out/ptbxl`
+    """
+    with _needs("train", "data build"):
+        from ecgedge_train.dataset import build_dataset, describe_dataset
+    info = build_dataset(source, from_dir=from_dir, out=out, options=_options(settings))
+    typer.echo(describe_dataset(info))
+
+
+@data_app.command("info")
+def data_info(folder: Annotated[Path, typer.Argument(help="Dataset directory.")]) -> None:
+    """Print what a dataset holds.
+
+    Example: `ecgedge data info out/ptbxl`
+    """
+    with _needs("train", "data info"):
+        from ecgedge_train.dataset import describe_dataset, open_dataset
+    typer.echo(describe_dataset(open_dataset(folder).info))
+
+
+def _options(settings: Sequence[str] | None) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for item in settings or ():
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {item!r}: expected key=value, for example --set patients=64")
+        options[key] = value
+    return options
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="Recipe file, or the name of one that is shipped.")],
+    data: Annotated[Path, typer.Option(help="Dataset directory.")],
+    out: Annotated[Path, typer.Option(help="Run directory to write.")],
+    settings: SetOption = None,
+    max_steps: Annotated[int | None, typer.Option(help="Stop after this many steps.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run where it stopped.")] = False,
+) -> None:
+    """Train an encoder.
+
+    Example: `ecgedge train ptbxl_pclr_rlm --data out/ptbxl --out runs/pclr --set optimizer.lr=3e-4`
+    """
+    with _needs("train", "train"):
+        from ecgedge_train.run import train_run
+    train_run(recipe, data=data, out=out, overrides=settings or [], max_steps=max_steps, resume=resume)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    data: Annotated[Path, typer.Option(help="Dataset directory.")],
+    out: Annotated[Path, typer.Option(help="Report directory to write.")],
+    lead_sets: Annotated[str | None, typer.Option(help='Lead sets, for example "12;I,II,V1,V5;I".')] = None,
+) -> None:
+    """Evaluate a run on patients it has never seen.
+
+    Example: `ecgedge evaluate runs/pclr --data out/ptbxl --out reports/pclr`
+    """
+    with _needs("train", "evaluate"):
+        from ecgedge_train.evaluate import evaluate_run
+    typer.echo(evaluate_run(run, data=data, out=out, lead_sets=_lead_sets(lead_sets)))
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    target: Annotated[str, typer.Option(help="cpu, rtx or jetson.")],
+    data: Annotated[Path, typer.Option(help="Dataset directory (calibration and self-test windows).")],
+    out: Annotated[Path, typer.Option(help="Bundle to write, NAME.ecgb or NAME.ecgb.zip.")],
+    lead_sets: Annotated[str | None, typer.Option(help='Lead sets, for example "12;I,II;I".')] = None,
+    probe: Annotated[
+        Path | None, typer.Option(help="Report directory whose linear probe to fold in.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Model name.")] = None,
+) -> None:
+    """Export a run as a bundle, each variant proven equal to the trained model before it is written.
+
+    Example: `ecgedge export runs/mpcwp --target cpu --data out/sim --out mpcwp.ecgb`
+    """
+    with _needs("export", "export"):
+        from ecgedge_export import export_run
+    bundle_id = export_run(
+        run, target=target, data=data, out=out, lead_sets=_lead_sets(lead_sets), probe=probe, name=name
+    )
+    typer.echo(f"{out}: id {bundle_id}")
+
+
+def _lead_sets(text: str | None) -> tuple[tuple[str, ...], ...] | None:
+    from ecgedge.leads import parse_lead_set
+
+    if text is None:
+        return None
+    try:
+        return tuple(parse_lead_set(part) for part in text.split(";") if part.strip())
+    except ValueError as error:
+        raise UsageError(f"--lead-sets {text!r}: {error}") from error

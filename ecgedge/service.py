@@ -1,0 +1,171 @@
+"""The loop that owns the clock: feed in, bed, journal and sinks out.
+
+The bed decides everything; this module only moves samples, measures latency, notices silence by the wall
+clock, and sees that an alarm is in the journal before any sink hears of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ecgedge.errors import FeedError
+from ecgedge.events import Estimate, Event, Summary, event_to_dict
+from ecgedge.feeds import Chunk, Feed
+from ecgedge.journal import Journal
+from ecgedge.sinks import Sink
+from ecgedge.stream import Bed
+
+TICK_S = 0.25
+"""How often silence is checked."""
+
+LATENCIES_KEPT = 100_000
+
+
+@dataclass(frozen=True)
+class StreamResult:
+    """How a stream ended: its totals, and the feed's error if it was lost."""
+
+    summary: Summary
+    lost: FeedError | None
+
+
+async def run_stream(
+    bed: Bed,
+    feed: Feed,
+    *,
+    sinks: Sequence[Sink],
+    journal: Journal | None = None,
+    duration_s: float = math.inf,
+    speed: float = 1.0,
+    on_chunk: Callable[[Chunk], None] | None = None,
+) -> StreamResult:
+    """Stream `feed` through `bed` until it ends, is lost, or `duration_s` of stream time have passed.
+
+    Parameters
+    ----------
+    bed, feed
+        Must agree in leads and rate.
+    sinks
+        Each gets every event, after the journal.
+    journal
+        Gets every alarm and feed event, and the summary; estimates too.
+    duration_s
+        Stream time after which to stop.
+    speed
+        At which the feed plays, so that silence is measured in stream time; infinity does not measure it.
+    on_chunk
+        Called with each chunk before the bed sees it.
+    """
+    station = _Station(bed, sinks, journal)
+    lost: FeedError | None = None
+    try:
+        await _pump(station, feed, duration_s, speed, on_chunk)
+        if bed.seen_samples == 0:
+            lost = FeedError(f"{feed.info.uri}: the feed ended without a single sample")
+    except FeedError as error:
+        lost = error
+        await station.emit(bed.feed_lost(), 0.0)
+    finally:
+        await feed.close()
+    summary = bed.summary(
+        latency_ms=station.latency(), journal=None if journal is None else str(journal.path)
+    )
+    await station.emit([summary], 0.0)
+    return StreamResult(summary, lost)
+
+
+class _Station:
+    """Carries the bed's events to the journal and the sinks, and keeps the latencies."""
+
+    def __init__(self, bed: Bed, sinks: Sequence[Sink], journal: Journal | None) -> None:
+        self.bed = bed
+        self._sinks = sinks
+        self._journal = journal
+        self._latencies_ms: list[float] = []
+
+    async def emit(self, events: Sequence[Event], latency_ms: float) -> None:
+        for event in events:
+            sent = event
+            if isinstance(event, Estimate):
+                sent = replace(event, latency_ms=round(latency_ms, 3))
+                if len(self._latencies_ms) < LATENCIES_KEPT:
+                    self._latencies_ms.append(latency_ms)
+            if self._journal is not None:
+                self._journal.append(event_to_dict(sent))
+            for sink in self._sinks:
+                await sink.send(sent)
+
+    def latency(self) -> dict[str, float | None]:
+        if not self._latencies_ms:
+            return {"p50": None, "p99": None}
+        p50, p99 = np.percentile(self._latencies_ms, [50, 99])
+        return {"p50": round(float(p50), 3), "p99": round(float(p99), 3)}
+
+
+async def _pump(
+    station: _Station,
+    feed: Feed,
+    duration_s: float,
+    speed: float,
+    on_chunk: Callable[[Chunk], None] | None,
+) -> None:
+    end_s: float | None = None
+    last_s, last_wall_s = 0.0, time.monotonic()
+    async for chunk in _with_ticks(feed):
+        if chunk is None:
+            if math.isfinite(speed):
+                silence_s = (time.monotonic() - last_wall_s) * speed
+                await station.emit(station.bed.advance(last_s + silence_s), 0.0)
+            continue
+        end_s = chunk.t_s + duration_s if end_s is None else end_s
+        kept, is_last = _cut(chunk, end_s, feed.info.rate_hz)
+        if on_chunk is not None:
+            on_chunk(kept)
+        arrived_s = time.perf_counter()
+        events = station.bed.push(kept.samples_mv, t_s=kept.t_s)
+        await station.emit(events, (time.perf_counter() - arrived_s) * 1e3)
+        last_s = kept.t_s + kept.samples_mv.shape[1] / feed.info.rate_hz
+        last_wall_s = time.monotonic()
+        if is_last:
+            return
+
+
+async def _with_ticks(feed: Feed) -> AsyncIterator[Chunk | None]:
+    """Yield the feed's chunks, and None whenever none came for TICK_S."""
+    chunks = aiter(feed)
+    pending: asyncio.Task[Chunk] | None = None
+    try:
+        while True:
+            # The task outlives the timeout: a cancelled read could lose samples.
+            pending = pending or asyncio.create_task(_next(chunks))
+            done, _ = await asyncio.wait({pending}, timeout=TICK_S)
+            if not done:
+                yield None
+                continue
+            finished, pending = pending, None
+            try:
+                yield finished.result()
+            except StopAsyncIteration:
+                return
+    finally:
+        if pending is not None:
+            pending.cancel()
+
+
+async def _next(chunks: AsyncIterator[Chunk]) -> Chunk:
+    return await anext(chunks)
+
+
+def _cut(chunk: Chunk, end_s: float, rate_hz: float) -> tuple[Chunk, bool]:
+    """Shorten the chunk that reaches `end_s`; the second value says that it does."""
+    n = chunk.samples_mv.shape[1]
+    if math.isinf(end_s) or chunk.t_s + n / rate_hz < end_s:
+        return chunk, False
+    kept = max(0, min(n, round((end_s - chunk.t_s) * rate_hz)))
+    return replace(chunk, samples_mv=chunk.samples_mv[:, :kept]), True

@@ -1,0 +1,90 @@
+"""Events as lines for a person."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from ecgedge.events import Alarm, Estimate, Event, FeedEvent, Summary
+
+_PREFIX = {
+    ("physiological", "high"): "***",
+    ("physiological", "medium"): "** ",
+    ("physiological", "low"): "*  ",
+    ("technical", "high"): "!!!",
+    ("technical", "medium"): "!! ",
+    ("technical", "low"): "!  ",
+}
+"""Priority marks as bedside monitors print them, so that colour is never the only cue."""
+
+
+class TextSink:
+    """Writes one line an event to an open text stream."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    async def send(self, event: Event) -> None:
+        """Write one line."""
+        self._stream.write(format_event(event) + "\n")
+        self._stream.flush()
+
+    async def close(self) -> None:
+        """Nothing to release: the stream is the caller's."""
+
+
+def format_event(event: Event) -> str:
+    """Write an event as one line of text."""
+    if isinstance(event, Estimate):
+        return _estimate(event)
+    if isinstance(event, Alarm):
+        return _alarm(event)
+    if isinstance(event, FeedEvent):
+        return _feed(event)
+    return _summary(event)
+
+
+def format_time(t_s: float) -> str:
+    """Write stream time as h:mm:ss.s."""
+    minutes, seconds = divmod(round(t_s, 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{seconds:04.1f}"
+
+
+def _estimate(event: Estimate) -> str:
+    head = f"{format_time(event.t_s)}  "
+    demo = "" if event.mode == "real" else f"  [{event.mode.upper()}]"
+    if event.validity == "invalid":
+        return f"{head}mPCWP  --   invalid: {event.reason}{demo}"
+    parts = []
+    if event.mpcwp_mmhg is not None:
+        parts.append(f"mPCWP {event.mpcwp_mmhg:4.1f} mmHg (estimate)")
+    if event.interval_mmhg is not None:
+        parts.append(f"[{event.interval_mmhg[0]:.0f} to {event.interval_mmhg[1]:.0f}]")
+    if event.p_gt_18 is not None:
+        parts.append(f"p(>18) {event.p_gt_18:.2f}")
+    parts += [f"{name} {value:.2f}" for name, value in event.outputs.items()]
+    doubt = f"  questionable: {event.reason}" if event.validity == "questionable" else ""
+    latency = "" if event.latency_ms is None else f"  {event.latency_ms:.1f} ms"
+    return f"{head}{'  '.join(parts)}  {event.variant}{latency}{doubt}{demo}"
+
+
+def _alarm(event: Alarm) -> str:
+    mark = _PREFIX.get((event.kind, event.priority), "-  ")
+    state = f"{event.presence}, signal {event.signal}"
+    return f"{format_time(event.t_s)}  {mark} {event.condition} ({event.priority}) {state}: {event.text}"
+
+
+def _feed(event: FeedEvent) -> str:
+    lead = f" {event.lead}" if event.lead else ""
+    age = f" ({event.age_s:.3f} s)" if event.age_s is not None else ""
+    return f"{format_time(event.t_s)}  feed {event.state.replace('_', ' ')}{lead}{age}"
+
+
+def _summary(event: Summary) -> str:
+    alarms = ", ".join(f"{name} {count}" for name, count in event.alarms.items() if count) or "none"
+    p50, p99 = event.latency_ms.get("p50"), event.latency_ms.get("p99")
+    latency = "" if p50 is None or p99 is None else f", latency p50 {p50:.1f} ms, p99 {p99:.1f} ms"
+    return (
+        f"{event.windows} windows, {event.valid} valid, {event.dropped_samples} samples dropped{latency}; "
+        f"alarms: {alarms}; journal: {event.journal or 'none'}. Research use only."
+    )

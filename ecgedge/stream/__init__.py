@@ -1,0 +1,6 @@
+"""Sans-I/O streaming: samples and their times in, events out. Nothing in here reads a clock."""
+
+from ecgedge.stream.bed import Bed
+from ecgedge.stream.variants import Variants
+
+__all__ = ["Bed", "Variants"]

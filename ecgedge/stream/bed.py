@@ -1,0 +1,359 @@
+"""One patient's stream: samples in, estimates, feed events and alarms out, with no clock and no I/O.
+
+The same input gives the same events however it is cut into chunks. Everything happens at a sample of the
+250 Hz stream; at one instant the estimate comes first, then feed and lead events, each before its alarms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgedge.alarms import AlarmEngine
+from ecgedge.bundle import Bundle, VariantSpec
+from ecgedge.ecg import Mode, check_rate
+from ecgedge.errors import UsageError
+from ecgedge.events import Alarm, Estimate, Event, FeedEvent, Summary, Validity
+from ecgedge.leads import order_leads
+from ecgedge.policy import AlarmPolicy
+from ecgedge.signal import MISSING, Conditioned, FrontEnd, Quality, Window, Windower, assess, counts_to_mv
+from ecgedge.stream.variants import Variants
+
+RESTART_AFTER_S = 60.0
+"""A longer hole in time starts the front end afresh instead of being filled with missing samples."""
+
+ENVELOPE_MARGIN = 1.5
+"""A window's SD may leave the training range by this factor before the estimate is called questionable."""
+
+
+class Bed:
+    """A bed without I/O.
+
+    Parameters
+    ----------
+    bundle
+        The model to serve.
+    leads
+        Leads of the feed, one per row of the samples.
+    rate_hz
+        Sampling rate of the feed.
+    variants
+        Loaded variants of the same bundle, to share between beds; loaded here if not given.
+    policy
+        Replaces the bundle's alarm policy.
+    mode
+        Of the feed. A bundle trained on simulated data makes every estimate "demo".
+
+    Raises
+    ------
+    UsageError, RecordError
+        On leads or a rate that cannot be served.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        leads: Sequence[str],
+        rate_hz: float,
+        variants: Variants | None = None,
+        policy: AlarmPolicy | None = None,
+        mode: Mode = "real",
+    ) -> None:
+        self.leads = tuple(leads)
+        if order_leads(self.leads) != self.leads:
+            raise UsageError(f"leads {','.join(leads)} must be standard names in standard order")
+        check_rate(rate_hz, source="bed")
+        self.rate_hz = rate_hz
+        self.bundle = bundle
+        self.policy = policy or bundle.manifest.alarm_policy
+        self.mode: Mode = "demo" if bundle.simulated else mode
+        self._variants = variants or Variants(bundle)
+        self._spec = bundle.manifest.front_end
+        self._alarms = AlarmEngine(self.policy, hop_s=bundle.manifest.hop_s)
+        self._envelope = _envelope_by_lead(bundle)
+        self._off: set[str] = set()
+        self._started = False
+        self._lost = False
+        self._late = False
+        self._windows = self._valid = self._dropped = 0
+        self._alarm_counts: Counter[str] = Counter()
+
+    def push(self, samples_mv: NDArray[np.float32], *, t_s: float) -> list[Event]:
+        """Take samples and return what follows from them.
+
+        Parameters
+        ----------
+        samples_mv
+            (n_leads, n) float32 millivolts; a NaN in a lead means that the lead was off at that sample.
+        t_s
+            Stream time of the first sample. Later than expected is a gap; earlier samples are dropped and
+            counted.
+        """
+        if samples_mv.ndim != 2 or samples_mv.shape[0] != len(self.leads):
+            raise UsageError(f"samples have shape {samples_mv.shape}; expected ({len(self.leads)}, n)")
+        if not math.isfinite(t_s):
+            raise UsageError(f"t_s is {t_s}; expected seconds of stream time")
+        events: list[Event] = []
+        if not self._started:
+            self._start(t_s, events)
+        samples_mv = self._align(samples_mv, t_s, events)
+        if samples_mv.shape[1]:
+            self._consume(samples_mv, events)
+        return events
+
+    def advance(self, t_s: float) -> list[Event]:
+        """Let stream time pass without samples, so that a silent feed is noticed."""
+        events: list[Event] = []
+        if self._started:
+            self._notice_silence(t_s, events)
+            self._extend(events, self._alarms.advance(t_s))
+        return events
+
+    def feed_lost(self) -> list[Event]:
+        """Say that the feed broke off at the last sample; the alarm does not wait for the silence."""
+        events: list[Event] = []
+        if self._started and not self._lost:
+            self._lose(self._t_last_s, events)
+        return events
+
+    def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[Event]:
+        """Acknowledge one alarm condition in the name of `user`."""
+        events: list[Event] = []
+        self._extend(events, self._alarms.acknowledge(t_s, condition=condition, user=user))
+        return events
+
+    @property
+    def seen_samples(self) -> int:
+        """Samples per lead taken since the last start of the front end; holes count."""
+        return self._n_in if self._started else 0
+
+    def summary(self, *, latency_ms: Mapping[str, float | None], journal: str | None) -> Summary:
+        """Return the totals; the latencies come from whoever owns the clock."""
+        return Summary(
+            windows=self._windows,
+            valid=self._valid,
+            dropped_samples=self._dropped,
+            latency_ms=latency_ms,
+            alarms=dict(self._alarm_counts),
+            journal=journal,
+        )
+
+    # --- time: gaps, silence, late samples -----------------------------------------------------------
+
+    def _start(self, t_s: float, events: list[Event]) -> None:
+        """Begin a stretch at `t_s`: front end and windows know nothing of the past."""
+        self._front_end = FrontEnd(self._spec, n_leads=len(self.leads), rate_hz=self.rate_hz)
+        rate = self._spec.rate_hz
+        self._windower = Windower(
+            n_leads=len(self.leads),
+            window_samples=round(self.bundle.manifest.window_s * rate),
+            hop_samples=round(self.bundle.manifest.hop_s * rate),
+        )
+        self._t0_s, self._n_in, self._n_out = t_s, 0, 0
+        self._t_last_s = t_s
+        self._started = True
+        self._connect(t_s, events)
+
+    def _connect(self, t_s: float, events: list[Event]) -> None:
+        self._lost = False
+        events.append(FeedEvent(t_s=t_s, state="connected"))
+        self._extend(events, self._alarms.on_feed(t_s, connected=True))
+
+    def _align(self, samples_mv: NDArray[np.float32], t_s: float, events: list[Event]) -> NDArray[np.float32]:
+        """Fill or report a hole before `t_s`, or drop what was received already."""
+        expected_s = self._t0_s + self._n_in / self.rate_hz
+        missing = round((t_s - expected_s) * self.rate_hz)
+        if missing < 0:
+            return self._drop_late(samples_mv, -missing, t_s, events)
+        self._late = False
+        if missing > 0:
+            self._dropped += missing
+            self._bridge_gap(missing, t_s, events)
+        if self._lost:
+            self._connect(t_s, events)
+        return samples_mv
+
+    def _drop_late(
+        self, samples_mv: NDArray[np.float32], late: int, t_s: float, events: list[Event]
+    ) -> NDArray[np.float32]:
+        kept = samples_mv[:, late:]
+        self._dropped += samples_mv.shape[1] - kept.shape[1]
+        if not self._late:
+            self._late = True
+            age_s = late / self.rate_hz
+            events.append(FeedEvent(t_s=t_s + age_s, state="stale", age_s=age_s))
+        return kept
+
+    def _bridge_gap(self, missing: int, t_s: float, events: list[Event]) -> None:
+        gap_s = missing / self.rate_hz
+        if gap_s > RESTART_AFTER_S:
+            self._notice_silence(t_s, events)
+            self._extend(events, self._alarms.advance(t_s))
+            events.append(FeedEvent(t_s=t_s, state="gap", age_s=gap_s))
+            self._start(t_s, events)
+            return
+        # The windows of the hole come in order with the moment at which the silence is too long.
+        quiet = min(missing, round(self.policy.feed_lost_s * self.rate_hz))
+        self._consume(self._nothing(quiet), events, hole=True)
+        self._notice_silence(t_s, events)
+        self._consume(self._nothing(missing - quiet), events, hole=True)
+        events.append(FeedEvent(t_s=t_s, state="gap", age_s=gap_s))
+
+    def _nothing(self, n: int) -> NDArray[np.float32]:
+        return np.full((len(self.leads), n), np.nan, np.float32)
+
+    def _notice_silence(self, t_s: float, events: list[Event]) -> None:
+        due_s = self._t_last_s + self.policy.feed_lost_s
+        if not self._lost and t_s >= due_s:
+            self._lose(due_s, events)
+
+    def _lose(self, t_s: float, events: list[Event]) -> None:
+        self._lost = True
+        self._extend(events, self._alarms.advance(t_s))
+        events.append(FeedEvent(t_s=t_s, state="lost", age_s=self.policy.feed_lost_s))
+        self._extend(events, self._alarms.on_feed(t_s, connected=False))
+
+    # --- samples: leads, windows, estimates ----------------------------------------------------------
+
+    def _consume(self, samples_mv: NDArray[np.float32], events: list[Event], *, hole: bool = False) -> None:
+        first = self._n_out
+        conditioned = self._front_end.push(samples_mv)
+        self._n_in += samples_mv.shape[1]
+        self._n_out += conditioned.counts.shape[1]
+        if not hole:
+            self._t_last_s = self._t0_s + self._n_in / self.rate_hz
+        changes = [] if hole else list(_lead_changes(self.leads, self._off, conditioned, first))
+        steps: list[tuple[int, int, Window | tuple[str, bool]]] = [
+            # A window that ends at index n holds the samples before n; a lead changes with sample n itself.
+            *((window.end_index, 0, window) for window in self._windower.push(conditioned)),
+            *((index, 1, (lead, on)) for index, lead, on in changes),
+        ]
+        for index, _, step in sorted(steps, key=lambda s: s[:2]):
+            t_s = self._t0_s + index / self._spec.rate_hz
+            self._extend(events, self._alarms.advance(t_s))
+            if isinstance(step, Window):
+                self._estimate(step, t_s, events)
+            else:
+                self._lead(step[0], t_s, events, on=step[1])
+        end_s = self._t0_s + self._n_out / self._spec.rate_hz
+        self._extend(events, self._alarms.advance(end_s))
+
+    def _lead(self, lead: str, t_s: float, events: list[Event], *, on: bool) -> None:
+        if on:
+            self._off.discard(lead)
+        else:
+            self._off.add(lead)
+        events.append(FeedEvent(t_s=t_s, state="lead_on" if on else "lead_off", lead=lead))
+        self._extend(events, self._alarms.on_lead(t_s, lead, on=on))
+
+    def _estimate(self, window: Window, t_s: float, events: list[Event]) -> None:
+        estimate = self._answer(window, t_s)
+        self._windows += 1
+        self._valid += estimate.validity == "valid"
+        events.append(estimate)
+        self._extend(events, self._alarms.on_estimate(estimate))
+
+    def _answer(self, window: Window, t_s: float) -> Estimate:
+        quality = assess(window, self._spec)
+        usable = tuple(lead for lead, ok in zip(self.leads, quality.usable, strict=True) if ok)
+        choice = self._variants.choose(usable)
+        if choice is None:
+            return self._invalid(t_s, quality)
+        spec, runner = choice
+        rows = [self.leads.index(lead) for lead in spec.leads]
+        window_mv = counts_to_mv(window.counts[rows], self._spec)
+        outputs = {name: value[0] for name, value in runner.run(window_mv[np.newaxis]).items()}
+        reason = self._doubt(window_mv, spec, settling=quality.settling)
+        return self._valid_estimate(t_s, spec, outputs, quality.sqi, reason)
+
+    def _doubt(self, window_mv: NDArray[np.float32], spec: VariantSpec, *, settling: bool) -> str | None:
+        """Return why the estimate is questionable, or None."""
+        if settling:
+            return "signal settling"
+        for lead, sd_mv in zip(spec.leads, window_mv.std(axis=1), strict=True):
+            low_mv, high_mv = self._envelope.get(lead, (0.0, math.inf))
+            if not low_mv / ENVELOPE_MARGIN <= sd_mv <= high_mv * ENVELOPE_MARGIN:
+                return f"lead {lead} outside the training envelope"
+        return None
+
+    def _valid_estimate(
+        self,
+        t_s: float,
+        spec: VariantSpec,
+        outputs: Mapping[str, NDArray[np.float32]],
+        sqi: float,
+        reason: str | None,
+    ) -> Estimate:
+        named = {k: float(v) for k, v in outputs.items() if v.ndim == 0}
+        mpcwp = named.pop("mpcwp_mmhg", None)
+        half = spec.interval_halfwidth_mmhg
+        interval = None if mpcwp is None or half is None else (max(0.0, mpcwp - half), mpcwp + half)
+        validity: Validity = "valid" if reason is None else "questionable"
+        return Estimate(
+            t_s=t_s,
+            mpcwp_mmhg=mpcwp,
+            interval_mmhg=interval,
+            p_gt_15=named.pop("p_gt_15", None),
+            p_gt_18=named.pop("p_gt_18", None),
+            validity=validity,
+            reason=reason,
+            sqi=sqi,
+            leads=spec.leads,
+            variant=spec.name,
+            mode=self.mode,
+            outputs=named,
+        )
+
+    def _invalid(self, t_s: float, quality: Quality) -> Estimate:
+        """Answer nothing. `variant` names what would have served, had all leads that are on been clean."""
+        on = [x for x, why in zip(self.leads, quality.reasons, strict=True) if why not in ("off", "gap")]
+        would_serve = self._variants.choose(on)
+        return Estimate(
+            t_s=t_s,
+            mpcwp_mmhg=None,
+            interval_mmhg=None,
+            p_gt_15=None,
+            p_gt_18=None,
+            validity="invalid",
+            reason=_why_unusable(self.leads, quality.reasons) or f"no model variant for {','.join(on)}",
+            sqi=quality.sqi,
+            leads=tuple(on),
+            variant=would_serve[0].name if would_serve else None,
+            mode=self.mode,
+        )
+
+    def _extend(self, events: list[Event], alarms: Sequence[Alarm]) -> None:
+        for alarm in alarms:
+            self._alarm_counts[alarm.condition] += alarm.presence == "on" and alarm.signal == "on"
+        events.extend(alarms)
+
+
+def _lead_changes(
+    leads: Sequence[str], off: set[str], conditioned: Conditioned, first: int
+) -> Iterator[tuple[int, str, bool]]:
+    """Yield (index, lead, is_on) for every lead that falls off or returns, at the sample where it does."""
+    missing = conditioned.status == MISSING
+    for lead, row in zip(leads, missing, strict=True):
+        before = np.concatenate([[lead in off], row[:-1]])
+        for k in np.flatnonzero(row != before):
+            yield first + int(k), lead, not row[k]
+
+
+def _why_unusable(leads: Sequence[str], reasons: Sequence[str | None]) -> str | None:
+    """Say "off: V1,V2; flat: I" for the leads that cannot be used."""
+    by_reason: dict[str, list[str]] = {}
+    for lead, reason in zip(leads, reasons, strict=True):
+        if reason:
+            by_reason.setdefault(reason, []).append(lead)
+    return "; ".join(f"{reason}: {','.join(names)}" for reason, names in by_reason.items()) or None
+
+
+def _envelope_by_lead(bundle: Bundle) -> dict[str, tuple[float, float]]:
+    envelope = bundle.manifest.envelope
+    ranges = zip(envelope.sd_low_mv, envelope.sd_high_mv, strict=True)
+    return dict(zip(envelope.leads, ranges, strict=True))
