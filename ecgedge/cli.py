@@ -8,6 +8,7 @@ lost; 4 bundle refused.
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ecgedge.feeds import Feed
     from ecgedge.journal import Journal
     from ecgedge.sinks import Sink
+    from ecgedge.stream import Bed
 
 EXIT_CODES: tuple[tuple[type[EcgedgeError], int], ...] = (
     (BundleError, 4),
@@ -158,13 +160,13 @@ async def _stream(
     if not duration_s > 0.0:
         raise UsageError(f"--duration is {duration_s:g}; it must be above 0 seconds")
     loaded = load_bundle(bundle)
-    chosen = load_policy(policy) if policy else None
+    chosen = load_policy(policy, hop_s=loaded.manifest.hop_s) if policy else None
     screen = _screen(output)
     source = await open_feed(feed_uri, speed=speed)
     info = source.info
     bed = Bed(loaded, leads=info.leads, rate_hz=info.rate_hz, policy=chosen, mode=info.mode)
     _announce(loaded, bed.mode)
-    record = _open_journal(journal_path, loaded, info.uri, bed.mode)
+    record = _open_journal(journal_path, bed, info.uri)
     outputs = [screen, *(_sink(uri, source, loaded) for uri in sinks)]
     try:
         result = await run_stream(
@@ -219,13 +221,16 @@ def _sink(uri: str, feed: Feed, bundle: Bundle) -> Sink:
     raise UsageError(f"cannot open sink {uri!r}; expected jsonl:PATH, or bridge (answers on a tcp:// feed)")
 
 
-def _open_journal(path: Path | None, bundle: Bundle, feed_uri: str, mode: str) -> Journal | None:
+def _open_journal(path: Path | None, bed: Bed, feed_uri: str) -> Journal | None:
+    from ecgedge.bundle import sha256
     from ecgedge.journal import Journal
+    from ecgedge.schema import to_plain
 
     if path is None:
         return None
-    facts = {"ecgedge": __version__, "bundle": bundle.id, "feed": feed_uri, "mode": mode}
-    return Journal(path, facts=facts)
+    policy = json.dumps(to_plain(bed.policy), sort_keys=True).encode()
+    facts = {"ecgedge": __version__, "bundle": bed.bundle.id, "policy_sha256": sha256(policy)}
+    return Journal(path, facts={**facts, "feed": feed_uri, "mode": bed.mode})
 
 
 @app.command()

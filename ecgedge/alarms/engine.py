@@ -268,7 +268,7 @@ class AlarmEngine:
 
     def _rearm_poor(self) -> None:
         """Start the wait for a usable window; while feed or leads are missing, they are told of instead."""
-        waits = self._state.connected and not self._present("NO_VARIANT") and not self._present("POOR_SIGNAL")
+        waits = self._state.connected and not self._present("NO_VARIANT")
         self._set(poor_due_s=self._now() + self._policy.poor_signal_s if waits else None)
 
     # --- facts ---
