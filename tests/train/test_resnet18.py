@@ -1,0 +1,104 @@
+"""ResNet18-1D against numbers made by running the published code."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ecgedge_train.encoders import ResNet18
+
+
+@pytest.fixture
+def reference(oracles):
+    return json.loads((oracles / "ssldml_resnet18.json").read_text())
+
+
+def test_filler_gives_the_reference_numbers(det, oracles):
+    known = json.loads((oracles / "det_selftest.json").read_text())
+    assert det(4, 0).tolist() == known["det(4,0)"]
+    assert det(3, 7).tolist() == known["det(3,7)"]
+    assert det(1000, 3).sum() == pytest.approx(known["sum det(1000,3)"], abs=1e-12)
+
+
+@pytest.mark.parametrize(("size", "parameters"), [(128, 8_803_072), (256, 8_868_736), (1, 8_737_921)])
+def test_parameter_counts_are_the_published_ones(size, parameters):
+    assert sum(p.numel() for p in ResNet18(size).parameters()) == parameters
+
+
+def test_parameter_shapes_stand_in_the_published_order(reference):
+    ours = [list(p.shape) for p in ResNet18(128).parameters()]
+    assert ours == [shape for _, shape in reference["param_names_shapes"]]
+
+
+def test_forward_equals_the_reference(det, reference, oracles):
+    net = ResNet18(128)
+    with torch.no_grad():
+        for k, p in enumerate(net.parameters()):
+            if p.dim() > 1:
+                fan_in = math.prod(p.shape[1:])
+                p.copy_(torch.from_numpy(det(p.numel(), k).reshape(p.shape) * math.sqrt(24 / fan_in)))
+            else:
+                p.zero_()
+        for m in net.modules():
+            if isinstance(m, nn.BatchNorm1d):
+                m.weight.fill_(1.0)
+    stored = np.load(oracles / "ssldml_resnet18_forward.npz")
+    t, c = np.arange(2496), np.arange(1, 13)[:, None]
+    x = np.sin(0.01 * c * t, dtype=np.float64)[None].astype(np.float32)
+    np.testing.assert_allclose(x, stored["x"], atol=1e-6)
+    with torch.inference_mode():
+        y = net.eval()(torch.from_numpy(x)).numpy()
+    assert np.linalg.norm(y) == pytest.approx(reference["output_l2"], rel=1e-5)
+    assert reference["output_l2"] == pytest.approx(285.0129, abs=1e-4)
+    error = np.linalg.norm(y - stored["y"]) / np.linalg.norm(stored["y"])
+    assert error < 1e-5
+
+
+@pytest.mark.parametrize("n", [2496, 2500, 1250])
+def test_lengths_of_all_stages(n, reference):
+    shapes = reference[f"stage_shapes_T{n}"]
+    net = ResNet18(1).eval()
+    with torch.inference_mode():
+        y = net.stem(torch.zeros(1, 12, n))
+        assert list(y.shape) == shapes["conv1"]
+        y = net.maxpool(y)
+        assert list(y.shape) == shapes["maxpool"]
+        for i, stage in enumerate(net.stages, start=1):
+            y = stage(y)
+            assert list(y.shape) == shapes[f"layer{i}"]
+
+
+def test_init_is_he_by_default_and_published_on_request(reference):
+    right, published = ResNet18(1), ResNet18(1, init="published")
+    layers = {
+        "conv1.weight": lambda n: n.stem,
+        "layer1.0.conv1.weight": lambda n: n.stages[0][0].conv1,
+        "layer4.0.conv1.weight": lambda n: n.stages[3][0].conv1,
+    }
+    for name, layer in layers.items():
+        _, formula, he = reference["init_std"][name]
+        assert layer(right).weight.std().item() == pytest.approx(he, rel=0.05)
+        assert layer(published).weight.std().item() == pytest.approx(formula, rel=0.05)
+
+
+def test_eval_is_deterministic_and_dropout_is_off():
+    # The published code makes a new linear layer and a new dropout at each call: 48.9 and 0.24 apart.
+    net = ResNet18(8).eval()
+    x = torch.randn(2, 12, 500)
+    with torch.inference_mode():
+        assert torch.equal(net(x), net(x))
+        net.train()
+        assert not torch.equal(net(x), net(x))
+
+
+def test_sliced_leads_equal_zeroed_leads():
+    net = ResNet18(8).eval()
+    x = torch.randn(2, 12, 500)
+    x[:, 2:] = 0
+    with torch.inference_mode():
+        whole = net.stem(x)
+        sliced = nn.functional.conv1d(x[:, :2], net.stem.weight[:, :2], stride=2, padding=7)
+    torch.testing.assert_close(sliced, whole, rtol=0, atol=1e-6)

@@ -1,0 +1,18 @@
+"""Datasets: int16 shards, a Parquet index and dataset.json; built atomically, read by whole batches."""
+
+from ecgedge_train.dataset.build import build_dataset
+from ecgedge_train.dataset.describe import describe_dataset
+from ecgedge_train.dataset.index import DatasetInfo, read_info
+from ecgedge_train.dataset.read import EcgDataset, open_dataset
+from ecgedge_train.dataset.sampler import batches, pair_batches
+
+__all__ = [
+    "DatasetInfo",
+    "EcgDataset",
+    "batches",
+    "build_dataset",
+    "describe_dataset",
+    "open_dataset",
+    "pair_batches",
+    "read_info",
+]

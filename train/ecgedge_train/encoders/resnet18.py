@@ -1,0 +1,103 @@
+"""ResNet18 in one dimension, the encoder of SSL-DML.
+
+Jeong, Stultz and Ghassemi, "Deep metric learning for the hemodynamics inference with electrocardiogram signals",
+MLHC 2023 (PMLR 219).
+
+Symbols: B batch, T samples (2,496 in the paper, 250 Hz), E embedding size.
+Lengths for T=2496: stem 1248, max-pool 624, stages 624, 312, 156, 78.
+Parameters: 8,803,072 (E=128), 8,868,736 (E=256), 8,737,921 (E=1, the supervised network).
+
+Two things differ from the published code, on purpose. It draws the weights from N(0, 2/(k^2 Cout)), a formula
+for two-dimensional kernels which is 3.9 times too small for the stem; `init="published"` keeps that, the default
+is He's N(0, 2/(k Cout)). And it makes a new random last layer at every call of its embedding; ours is made once.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import Tensor, nn
+
+Init = Literal["he", "published"]
+
+WIDTHS = (64, 128, 256, 512)
+STRIDES = (1, 2, 2, 2)
+
+
+class BasicBlock(nn.Module):
+    """Two convolutions (k=7) around a shortcut; dropout after the first ReLU, as published."""
+
+    def __init__(self, n_in: int, n_out: int, *, stride: int, dropout: float) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv1d(n_in, n_out, 7, stride=stride, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm1d(n_out)
+        self.conv2 = nn.Conv1d(n_out, n_out, 7, padding=3, bias=False)
+        self.bn2 = nn.BatchNorm1d(n_out)
+        self.relu = nn.ReLU()
+        self.dropout = nn.Dropout(dropout)
+        self.downsample: nn.Module = nn.Identity()
+        if stride != 1 or n_in != n_out:
+            self.downsample = nn.Sequential(
+                nn.Conv1d(n_in, n_out, 1, stride=stride, bias=False), nn.BatchNorm1d(n_out)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, n_in, T) to (B, n_out, ceil(T / stride))."""
+        y = self.dropout(self.relu(self.bn1(self.conv1(x))))
+        y = self.bn2(self.conv2(y))
+        out: Tensor = self.relu(y + self.downsample(x))
+        return out
+
+
+class ResNet18(nn.Module):
+    """The published ResNet18-1D.
+
+    Parameters
+    ----------
+    embedding_size
+        E, the width of the last linear layer.
+    dropout
+        After the first ReLU of each block; 0.2 as published.
+    init
+        "he" (right for one dimension) or "published" (see the head of this file).
+
+    Attributes
+    ----------
+    stem
+        First convolution over the leads, (64, 12, 15): lead subsets fold into it.
+    presence
+        None: this network does not look at the presence vector.
+    """
+
+    presence = None
+
+    def __init__(self, embedding_size: int = 128, *, dropout: float = 0.2, init: Init = "he") -> None:
+        super().__init__()
+        self.embedding_size = embedding_size
+        self.stem = nn.Conv1d(12, WIDTHS[0], 15, stride=2, padding=7, bias=False)
+        self.bn1 = nn.BatchNorm1d(WIDTHS[0])
+        self.relu = nn.ReLU()
+        self.maxpool = nn.MaxPool1d(3, stride=2, padding=1)
+        self.stages = nn.Sequential()
+        n_in = WIDTHS[0]
+        for width, stride in zip(WIDTHS, STRIDES, strict=True):
+            first = BasicBlock(n_in, width, stride=stride, dropout=dropout)
+            self.stages.append(nn.Sequential(first, BasicBlock(width, width, stride=1, dropout=dropout)))
+            n_in = width
+        self.fc = nn.Linear(n_in, embedding_size)
+        _init_convolutions(self, init)
+
+    def forward(self, ecg_mv: Tensor, presence: Tensor | None = None) -> Tensor:  # noqa: ARG002 - one signature
+        """(B, 12, T) millivolts to (B, E); `presence` (B, 12) is not used."""
+        y = self.maxpool(self.relu(self.bn1(self.stem(ecg_mv))))
+        out: Tensor = self.fc(self.stages(y).mean(dim=-1))
+        return out
+
+
+def _init_convolutions(net: nn.Module, init: Init) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.Conv1d):
+            k, n_out = module.kernel_size[0], module.out_channels
+            fan = k * n_out if init == "he" else k * k * n_out
+            nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan))

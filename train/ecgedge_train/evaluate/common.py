@@ -1,0 +1,82 @@
+"""What the evaluations share: a model as a plain callable, rows of results, subgroups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgedge.bundle import ResultRow
+from ecgedge_train.dataset import EcgDataset
+from ecgedge_train.evaluate.bootstrap import Estimate, patient_bootstrap
+from ecgedge_train.evaluate.metrics import Metric
+
+Rows: TypeAlias = NDArray[np.int64]
+Predict: TypeAlias = Callable[[Rows, str], Mapping[str, NDArray[Any]]]
+"""(row numbers, lead set) to raw outputs by name; "embedding" (n, E) is always among them."""
+
+AGE_BANDS: Final = ((18, 35), (35, 50), (50, 75), (75, 200))
+"""Years, lower end included; those of Jeong et al. 2023, so that figures can be set side by side."""
+MIN_GROUP_PATIENTS: Final = 10
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Makes result rows of one lead set on a fixed set of records."""
+
+    dataset: str
+    lead_set: str
+    patients: NDArray[Any]
+    resamples: int
+
+    def row(
+        self,
+        name: str,
+        metric: Metric,
+        truth: NDArray[Any],
+        prediction: NDArray[Any],
+        *,
+        baseline: float | None = None,
+        keep: NDArray[np.bool_] | None = None,
+    ) -> ResultRow | None:
+        """Return a row with its interval over patients, or None if the metric is undefined here."""
+        chosen = np.ones(len(truth), bool) if keep is None else keep
+        estimate = patient_bootstrap(
+            metric, truth[chosen], prediction[chosen], self.patients[chosen], resamples=self.resamples
+        )
+        return self._as_row(name, estimate, baseline)
+
+    def _as_row(self, name: str, estimate: Estimate, baseline: float | None) -> ResultRow | None:
+        if np.isnan(estimate.value):
+            return None
+        return ResultRow(
+            dataset=self.dataset,
+            lead_set=self.lead_set,
+            metric=name,
+            value=estimate.value,
+            low=estimate.low,
+            high=estimate.high,
+            baseline=baseline,
+            patients=estimate.patients,
+        )
+
+
+def subgroups(data: EcgDataset, rows: Rows) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yield (name, mask over `rows`) of each sex and age band with at least ten patients."""
+    patients = data.index["patient_id"][rows]
+    for name, mask in _groups(data, rows):
+        if len(np.unique(patients[mask])) >= MIN_GROUP_PATIENTS:
+            yield name, mask
+
+
+def _groups(data: EcgDataset, rows: Rows) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    if "sex" in data.index:
+        for sex in ("female", "male"):
+            yield f"sex={sex}", data.index["sex"][rows] == sex
+    if "age" in data.index:
+        age = data.index["age"][rows]
+        for low, high in AGE_BANDS:
+            yield f"age={low}-{high}" if high < 200 else f"age>={low}", (age >= low) & (age < high)

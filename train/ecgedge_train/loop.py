@@ -1,0 +1,216 @@
+"""The training loop, in one place and in order: step, log, evaluate on tune, save.
+
+Everything random in a step (batch order, lead masks, augmentation, dropout) follows from (seed, step). So a
+checkpoint is weights, optimiser moments and a step number, and a run that was killed and resumed, in the middle of
+an epoch too, ends with the same bits as one that was not, on the same machine and thread count.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ecgedge.errors import EcgedgeError, UsageError
+from ecgedge_train.batches import (
+    DROPOUT_STREAM,
+    TRAIN_STREAM,
+    TUNE_STREAM,
+    Batch,
+    make_views,
+    prefetched,
+    step_generator,
+    step_seed,
+)
+from ecgedge_train.calibrate import calibrate, write_calibration
+from ecgedge_train.checkpoint import METRICS_FILE, MODEL_FILE, load_weights, save_checkpoint, save_tensors
+from ecgedge_train.inference import TrainingData, predict_rows
+from ecgedge_train.objectives import HemodynamicsTask, Targets
+from ecgedge_train.optimizer import lr_at
+from ecgedge_train.recipe import Recipe
+from ecgedge_train.runlog import MetricsLog, Report, report_or_bar
+from ecgedge_train.session import Session, open_session, reproducible
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a run ended; `ecg_per_s` counts windows through optimiser steps, without evaluation."""
+
+    run_dir: Path
+    steps: int
+    best_step: int | None
+    best_loss: float | None
+    ecg_per_s: float
+
+
+def train(
+    recipe: Recipe,
+    data: TrainingData,
+    run_dir: Path,
+    *,
+    resume: bool = False,
+    max_steps: int | None = None,
+    encoder_from: Path | None = None,
+    report: Report | None = None,
+) -> TrainingResult:
+    """Train, checkpoint, and write the finished run.
+
+    Parameters
+    ----------
+    recipe
+        What to do.
+    data
+        An open dataset with splits "train" and "tune".
+    run_dir
+        Where the run goes; created.
+    resume
+        Continue from the last checkpoint; a run that has none starts at step 0.
+    max_steps
+        Stop here at the latest; the learning-rate schedule stays that of the recipe.
+    encoder_from
+        A finished run whose encoder weights start this one (fine-tuning).
+    report
+        Called after every step with (steps done, steps in all, loss); by default a bar on a terminal.
+
+    Raises
+    ------
+    UsageError
+        If `run_dir` holds a run and `resume` is not set, or another recipe or dataset than before is resumed.
+    RecipeError
+        If a split is empty or has no labels.
+    EcgedgeError
+        If the loss stops being finite, or a checkpoint is damaged.
+    """
+    if max_steps is not None and max_steps < 1:
+        raise UsageError(f"max_steps {max_steps} is below 1")
+    stop = min(recipe.schedule.steps, max_steps or recipe.schedule.steps)
+    with reproducible(recipe.devices.threads):
+        session = open_session(recipe, data, run_dir, resume=resume, encoder_from=encoder_from)
+        with report_or_bar(report, recipe.name) as told:
+            ecg_per_s = _loop(session, stop, told)
+        _finish(session)
+    done = session.progress
+    return TrainingResult(run_dir, done.step, done.best_step, done.best_loss, ecg_per_s)
+
+
+def _loop(session: Session, stop: int, report: Report) -> float:
+    """Run from session.progress.step to `stop`; return windows per second of the training steps."""
+    plan, start = session.recipe.evaluate, session.progress.step
+    spent_s, n_windows = 0.0, 0
+    with MetricsLog(session.run_dir / METRICS_FILE, keep_until_step=start) as log:
+        for step, batch in prefetched(session.train, start, stop):
+            began = time.perf_counter()
+            figures = _train_step(session, step, batch)
+            spent_s += time.perf_counter() - began
+            n_windows += len(batch.ecg_mv)
+            done, last = step + 1, step + 1 == stop
+            session.progress = replace(
+                session.progress, step=done, epoch=done // session.train.per_epoch,
+                batch_of_epoch=done % session.train.per_epoch,
+            )  # fmt: skip
+            if last or done % plan.log_every_steps == 0:
+                log.write("train", done, {**figures, "ecg_per_s": n_windows / spent_s})
+            if last or done % plan.every_steps == 0:
+                log.write("tune", done, _evaluate_and_keep_best(session))
+            if last or done % plan.checkpoint_every_steps == 0:
+                save_checkpoint(session.run_dir, session.model, session.optimizer, session.progress)
+            report(done, stop, figures["loss"])
+    return n_windows / spent_s if spent_s else 0.0
+
+
+def _train_step(session: Session, step: int, batch: Batch) -> dict[str, float]:
+    recipe, model, optimizer = session.recipe, session.model, session.optimizer
+    lr = lr_at(recipe.optimizer.lr, recipe.schedule, step)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    torch.manual_seed(step_seed(recipe.seed, DROPOUT_STREAM, step))
+    generator = step_generator(recipe.seed, TRAIN_STREAM, step)
+    model.train()
+    outputs, targets = _forward(session, batch, generator)
+    loss = session.objective.loss(outputs, targets)
+    if not bool(torch.isfinite(loss)):
+        raise EcgedgeError(
+            f"the loss is {loss.item()} at step {step}; lower optimizer.lr ({recipe.optimizer.lr:g}) or set "
+            "optimizer.clip_norm, then --resume from the last checkpoint is not possible: start again"
+        )
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    limit = recipe.optimizer.clip_norm or math.inf
+    grad_norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
+    optimizer.step()
+    return {"loss": loss.item(), "lr": lr, "grad_norm": float(grad_norm)}
+
+
+def _forward(session: Session, batch: Batch, generator: torch.Generator) -> tuple[dict[str, Tensor], Targets]:
+    """Return the outputs of augmented, lead-masked views, and what to compare them with."""
+    device = session.device
+    x, presence = make_views(batch, session.recipe, generator=generator, device=device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=session.recipe.devices.precision == "bf16"):
+        outputs: dict[str, Tensor] = session.model(x, presence).outputs
+    # Losses in float32: log-sum-exp over a batch and 8 mmHg in bfloat16 would cost digits for nothing.
+    outputs = {name: value.float() for name, value in outputs.items()}
+    targets = batch.targets
+    return outputs, Targets(targets.labels.to(device), targets.patients.to(device))
+
+
+def _evaluate_and_keep_best(session: Session) -> dict[str, float]:
+    figures = evaluate_tune(session)
+    loss, best = figures["loss"], session.progress.best_loss
+    if math.isfinite(loss) and (best is None or loss < best):
+        session.progress = replace(session.progress, best_loss=loss, best_step=session.progress.step)
+        folder = session.run_dir / "checkpoints" / "best"
+        folder.mkdir(parents=True, exist_ok=True)
+        save_tensors(folder / MODEL_FILE, session.model.state_dict())
+    return figures
+
+
+@torch.no_grad()
+def evaluate_tune(session: Session) -> dict[str, float]:
+    """Return the mean loss over views drawn as in training (the same ones each time), and the scores."""
+    recipe, tune = session.recipe, session.tune
+    session.model.eval()
+    per_batch: list[dict[str, float]] = []
+    for i in range(max(1, min(tune.per_epoch, recipe.evaluate.max_records // tune.batch_size))):
+        outputs, targets = _forward(session, tune.load(i), step_generator(recipe.seed, TUNE_STREAM, i))
+        loss = session.objective.loss(outputs, targets).item()
+        per_batch.append({"loss": loss, **session.objective.batch_scores(outputs, targets)})
+    means = {name: float(np.mean([figures[name] for figures in per_batch])) for name in per_batch[0]}
+    rows = tune.rows[:: math.ceil(len(tune.rows) / recipe.evaluate.max_records)]
+    return {**means, **_scores(session, rows)}
+
+
+def _scores(session: Session, rows: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, float]:
+    names = session.objective.label_names
+    if not names:
+        return {}
+    size = session.recipe.evaluate.batch_size
+    outputs = predict_rows(session.model, session.data, rows, batch_size=size, device=session.device)
+    return session.objective.scores(outputs, session.data.labels(names, rows))
+
+
+def _finish(session: Session) -> None:
+    """Write model.safetensors (best or last) and, for a hemodynamic head, calibration.json."""
+    recipe, run_dir = session.recipe, session.run_dir
+    best = run_dir / "checkpoints" / "best" / MODEL_FILE
+    if recipe.evaluate.keep == "best" and session.progress.best_step is not None:
+        load_weights(best, session.model)
+    if isinstance(session.objective, HemodynamicsTask):
+        calibration = calibrate(
+            session.model,
+            session.data,
+            session.tune.rows,
+            label=session.objective.recipe.label,
+            lead_sets=recipe.evaluate.lead_sets,
+            coverage=recipe.evaluate.interval_coverage,
+            batch_size=recipe.evaluate.batch_size,
+            device=session.device,
+        )
+        write_calibration(run_dir, calibration)
+    # Last: a run directory with model.safetensors is a finished one.
+    save_tensors(run_dir / MODEL_FILE, session.model.state_dict())

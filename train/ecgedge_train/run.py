@@ -1,0 +1,130 @@
+"""The run directory: what training leaves and everything later reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ecgedge.bundle import Envelope
+from ecgedge.errors import EcgedgeError
+from ecgedge.schema import SchemaError, from_plain
+from ecgedge_train.calibrate import CALIBRATION_FILE, LeadSetCalibration
+from ecgedge_train.checkpoint import (
+    DATA_FILE,
+    ENVIRONMENT_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    RECIPE_FILE,
+    load_weights,
+)
+from ecgedge_train.dataset import open_dataset
+from ecgedge_train.loop import TrainingResult, train
+from ecgedge_train.model import EcgModel, build_model
+from ecgedge_train.recipe import Recipe, load_recipe
+
+__all__ = [
+    "DATA_FILE",
+    "ENVIRONMENT_FILE",
+    "METRICS_FILE",
+    "RECIPE_FILE",
+    "DataInfo",
+    "Run",
+    "load_run",
+    "train_run",
+]
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What the model was trained on (data.json)."""
+
+    name: str
+    sha256: str
+    simulated: bool
+    records: int
+    patients: int
+    envelope: Envelope
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run; the model is in evaluation mode on the CPU."""
+
+    path: Path
+    recipe: Recipe
+    model: EcgModel
+    calibration: Mapping[str, LeadSetCalibration] | None
+    data: DataInfo
+
+
+def train_run(
+    recipe: str | Path,
+    *,
+    data: Path,
+    out: Path,
+    overrides: Sequence[str] = (),
+    max_steps: int | None = None,
+    resume: bool = False,
+) -> TrainingResult:
+    """Train a recipe, by file or by name, on the dataset in `data` and leave the run in `out`.
+
+    Raises
+    ------
+    EcgedgeError
+        As `load_recipe`, `open_dataset` and `loop.train` do.
+    """
+    resolved = load_recipe(recipe, overrides)
+    return train(resolved, open_dataset(data), out, resume=resume, max_steps=max_steps)
+
+
+def load_run(path: Path | str) -> Run:
+    """Load a finished run.
+
+    Raises
+    ------
+    EcgedgeError
+        If a file is missing or damaged, or training has not finished.
+    """
+    folder = Path(path)
+    if not (folder / RECIPE_FILE).is_file():
+        raise EcgedgeError(f"{folder} is no run directory: it has no {RECIPE_FILE}")
+    if not (folder / MODEL_FILE).is_file():
+        raise EcgedgeError(
+            f"{folder}: training has not finished (no {MODEL_FILE}); continue it with --resume"
+        )
+    recipe = load_recipe(folder / RECIPE_FILE)
+    model = build_model(recipe)
+    load_weights(folder / MODEL_FILE, model)
+    return Run(folder, recipe, model.eval(), _read_calibration(folder), _read_data(folder))
+
+
+def _read_calibration(folder: Path) -> dict[str, LeadSetCalibration] | None:
+    path = folder / CALIBRATION_FILE
+    if not path.is_file():
+        return None
+    plain = _read_json(path)
+    try:
+        return {name: from_plain(LeadSetCalibration, c, where=name) for name, c in plain.items()}
+    except SchemaError as error:
+        raise EcgedgeError(f"{path}: {error}") from error
+
+
+def _read_data(folder: Path) -> DataInfo:
+    path = folder / DATA_FILE
+    try:
+        return from_plain(DataInfo, _read_json(path))
+    except SchemaError as error:
+        raise EcgedgeError(f"{path}: {error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise EcgedgeError(f"{path} cannot be read ({error}); the run is incomplete or damaged") from error
+    if not isinstance(plain, dict):
+        raise EcgedgeError(f"{path} holds no JSON object; the run is damaged")
+    return plain
