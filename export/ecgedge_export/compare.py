@@ -1,0 +1,141 @@
+"""How far two versions of one network are apart, and the gates that a variant must pass before it ships.
+
+Cosines are centred (each side minus its mean embedding over the windows): embeddings share a large common
+part, and the plain cosine of two unrelated ECGs is already near 1, so it would hide any damage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgedge.errors import EngineError
+
+FP32_GATE = 1e-5
+"""Largest difference between ONNX Runtime and torch, relative to max(1, largest reference value)."""
+INT8_MIN_MEDIAN_COSINE = 0.995
+EMBEDDING = "embedding"
+
+
+class QuantizationError(EngineError):
+    """An INT8 file whose embedding has turned away from the float one."""
+
+
+@dataclass(frozen=True)
+class Int8Gate:
+    """What INT8 must reach, and what happens to a lead set whose INT8 does not.
+
+    "refuse" fails the export; "leave_out" ships that lead set in fp32 only.
+    """
+
+    min_median_cosine: float = INT8_MIN_MEDIAN_COSINE
+    otherwise: Literal["refuse", "leave_out"] = "refuse"
+
+
+Outputs = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class OutputDifference:
+    """One output: largest absolute difference, and the largest absolute reference value."""
+
+    max_abs: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Differences by output name; cosines are None where there is no embedding."""
+
+    outputs: Mapping[str, OutputDifference]
+    min_cosine: float | None
+    median_cosine: float | None
+    windows: int
+
+    @property
+    def max_abs(self) -> float:
+        """Largest absolute difference over all outputs."""
+        return max(difference.max_abs for difference in self.outputs.values())
+
+    def __str__(self) -> str:
+        """Return the numbers on one line."""
+        parts = [f"{name} max |d| {d.max_abs:.3g}" for name, d in self.outputs.items()]
+        if self.median_cosine is not None:
+            parts.append(f"centred cosine min {self.min_cosine:.5f} median {self.median_cosine:.5f}")
+        return f"{', '.join(parts)} over {self.windows} windows"
+
+
+def compare(reference: Outputs, candidate: Outputs) -> Comparison:
+    """Compare two sets of outputs for the same windows, each (B,) or (B, size).
+
+    Raises
+    ------
+    EngineError
+        If the names or shapes differ.
+    """
+    if list(reference) != list(candidate):
+        raise EngineError(f"outputs differ: reference has {list(reference)}, candidate has {list(candidate)}")
+    differences: dict[str, OutputDifference] = {}
+    for name, expected in reference.items():
+        found = candidate[name]
+        if found.shape != expected.shape:
+            raise EngineError(f"output {name} has shape {found.shape}, the reference {expected.shape}")
+        differences[name] = OutputDifference(
+            float(np.abs(found - expected).max()), float(np.abs(expected).max())
+        )
+    cosines = centred_cosine(reference[EMBEDDING], candidate[EMBEDDING]) if EMBEDDING in reference else None
+    return Comparison(
+        differences,
+        None if cosines is None else float(cosines.min()),
+        None if cosines is None else float(np.median(cosines)),
+        len(next(iter(reference.values()))),
+    )
+
+
+def centred_cosine(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the cosine of each pair of rows, both sides minus the mean row of the reference.
+
+    The reference's mean is subtracted from both: an offset common to all candidates is damage, too.
+    """
+    mean = reference.mean(axis=0, dtype=np.float64)
+    a, b = reference - mean, candidate - mean
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return np.asarray(np.einsum("ij,ij->i", a, b) / np.maximum(norms, np.finfo(np.float64).tiny))
+
+
+def require_exact(comparison: Comparison, *, variant: str, gate: float = FP32_GATE) -> None:
+    """Refuse a float file whose outputs differ from torch by more than rounding.
+
+    Raises
+    ------
+    EngineError
+        With the numbers.
+    """
+    for name, difference in comparison.outputs.items():
+        if not difference.max_abs <= gate * max(1.0, difference.scale):
+            raise EngineError(
+                f"{variant}: ONNX Runtime and torch differ by {difference.max_abs:.3g} in {name} (largest value "
+                f"{difference.scale:.3g}), allowed is {gate:g} of it: the export changed the network, do not "
+                f"ship it. All: {comparison}"
+            )
+
+
+def require_close(comparison: Comparison, *, variant: str, gate: Int8Gate | None = None) -> None:
+    """Refuse a quantized file whose embedding has turned away from the float one.
+
+    Raises
+    ------
+    QuantizationError
+        With the numbers and what to do.
+    """
+    least, median = (gate or Int8Gate()).min_median_cosine, comparison.median_cosine
+    if median is not None and not median >= least:
+        raise QuantizationError(
+            f"{variant}: quantization turned the embedding: {comparison}; the gate is a median of {least:g}. "
+            "Train longer (a lead set that the network has not learnt quantizes badly), give more calibration "
+            "windows, or leave int8 out for this lead set"
+        )

@@ -1,0 +1,201 @@
+"""One lead set of a trained model as files: fp32 and INT8 ONNX, each past its gate, each with its self-test numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ecgedge.bundle import Precision, VariantSpec
+from ecgedge.leads import STANDARD_LEADS, format_lead_set
+from ecgedge.runtime.ort import OrtRunner
+from ecgedge.runtime.selftest import Expected
+from ecgedge_export.compare import (
+    Comparison,
+    Int8Gate,
+    Outputs,
+    QuantizationError,
+    compare,
+    require_close,
+    require_exact,
+)
+from ecgedge_export.fold import fold_lead_set, masked_outputs
+from ecgedge_export.onnx_file import export_onnx, graph_cost
+from ecgedge_export.quantize import WHOLE_RANGE, Flavour, quantize
+from ecgedge_train.calibrate import LeadSetCalibration
+from ecgedge_train.evaluate.probe import LinearProbe
+from ecgedge_train.model import EcgModel
+
+# Another CPU adds in another order: ten times the difference seen here, and at least 1e-4 of the output's size.
+FP32_MARGIN, FP32_FLOOR = 10.0, 1e-4
+# Integer products are exact everywhere, but a rounding at a requantization can tip over and spread.
+INT8_MARGIN, INT8_FLOOR = 2.0, 1e-2
+PERCENTILES = (WHOLE_RANGE, 99.999)
+"""Calibrations that are tried in turn: the second only where artefacts have stretched the range too far."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Real windows, int16 counts (n, 12, T): to calibrate INT8, to gate (other patients), to ship as self-test."""
+
+    calibration: NDArray[np.int16]
+    gate: NDArray[np.int16]
+    self_test: NDArray[np.int16]
+    lsb_mv: float
+
+    def to_mv(self, counts: NDArray[np.int16]) -> NDArray[np.float32]:
+        """Return counts as float32 millivolts, exactly."""
+        ecg_mv: NDArray[np.float32] = counts.astype(np.float32) * np.float32(self.lsb_mv)
+        return ecg_mv
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a variant is made from: the trained model, and what belongs to one lead set."""
+
+    model: EcgModel
+    calibration: LeadSetCalibration | None
+    probe: LinearProbe | None
+    rate_hz: float
+
+
+@dataclass(frozen=True)
+class BuiltVariant:
+    """A variant's specification, its file, and what the self-test expects of it."""
+
+    spec: VariantSpec
+    onnx_bytes: bytes
+    expected: Expected
+
+
+def build_variants(
+    source: Source,
+    leads: tuple[str, ...],
+    *,
+    precisions: Sequence[Precision],
+    flavour: Flavour,
+    windows: Windows,
+    int8_gate: Int8Gate,
+) -> list[BuiltVariant]:
+    """Export one lead set in each precision and hold it against the network.
+
+    Raises
+    ------
+    EngineError
+        If the float file differs from torch by more than rounding, or the INT8 file turns the embedding and the
+        gate does not say to leave it out.
+    """
+    network = fold_lead_set(source.model, leads, source.calibration, probe=source.probe)
+    exact = export_onnx(
+        network,
+        n_leads=len(leads),
+        window_samples=windows.gate.shape[2],
+        output_names=network.output_names,
+        metadata={
+            "leads": format_lead_set(leads),
+            "precision": "fp32",
+            "rate_hz": f"{source.rate_hz:g}",
+            "unit": "mV",
+        },
+    )
+    held = _Held(source, leads, _Reference.of(source, leads, windows))
+    built = [held.against_network(exact, "fp32")]
+    if "int8" in precisions:
+        built += _int8(exact, held, flavour=flavour, windows=windows, gate=int8_gate)
+    return [variant for variant in built if variant.spec.precision in precisions]
+
+
+def _int8(
+    exact: onnx.ModelProto, held: _Held, *, flavour: Flavour, windows: Windows, gate: Int8Gate
+) -> list[BuiltVariant]:
+    """Return the first INT8 form that passes the gate; none where the gate says to leave it out."""
+    calibration_mv = windows.to_mv(windows.calibration)
+    for percentile in PERCENTILES:
+        model = quantize(exact, calibration_mv, leads=held.leads, flavour=flavour, percentile=percentile)
+        try:
+            built = held.against_network(model, "int8", gate=gate)
+        except QuantizationError:
+            if percentile == PERCENTILES[-1] and gate.otherwise == "refuse":
+                raise
+            continue
+        results = {**built.spec.results, "calibration_percentile": percentile}
+        return [replace(built, spec=replace(built.spec, results=results))]
+    return []
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """Windows of one lead set as (n, K, T) millivolts, and the network's answers to them."""
+
+    gate_mv: NDArray[np.float32]
+    gate: Outputs
+    self_test_mv: NDArray[np.float32]
+    self_test: Outputs
+
+    @classmethod
+    def of(cls, source: Source, leads: tuple[str, ...], windows: Windows) -> _Reference:
+        rows = [STANDARD_LEADS.index(lead) for lead in leads]
+        gate, self_test = windows.to_mv(windows.gate), windows.to_mv(windows.self_test)
+        model, calibration, probe = source.model, source.calibration, source.probe
+        return cls(
+            gate[:, rows],
+            masked_outputs(model, gate, leads, calibration, probe=probe),
+            self_test[:, rows],
+            masked_outputs(model, self_test, leads, calibration, probe=probe),
+        )
+
+
+@dataclass(frozen=True)
+class _Held:
+    """One lead set, ready to hold files against the network."""
+
+    source: Source
+    leads: tuple[str, ...]
+    reference: _Reference
+
+    def against_network(
+        self, model: onnx.ModelProto, precision: Precision, *, gate: Int8Gate | None = None
+    ) -> BuiltVariant:
+        """Return the variant of a file that passes its gate."""
+        onnx_bytes = model.SerializeToString(deterministic=True)
+        with OrtRunner(onnx_bytes, leads=self.leads, precision=precision) as runner:
+            comparison = compare(self.reference.gate, runner.run(self.reference.gate_mv))
+            on_self_test = compare(self.reference.self_test, runner.run(self.reference.self_test_mv))
+            name = runner.name
+        if precision == "fp32":
+            require_exact(comparison, variant=name)
+        else:
+            require_close(comparison, variant=name, gate=gate)
+        tolerance = _tolerances(on_self_test, precision)
+        cost, calibration = graph_cost(model), self.source.calibration
+        spec = VariantSpec(
+            leads=self.leads,
+            precision=precision,
+            file=f"variants/{format_lead_set(self.leads).replace(',', '_')}/{precision}/model.onnx",
+            parameters=cost.parameters,
+            macs=cost.macs,
+            tolerance=max(tolerance.values()),
+            interval_halfwidth_mmhg=None if calibration is None else calibration.interval_halfwidth_mmhg,
+            interval_coverage=None if calibration is None else calibration.interval_coverage,
+            results=_results(comparison),
+        )
+        return BuiltVariant(spec, onnx_bytes, Expected(self.reference.self_test, tolerance))
+
+
+def _tolerances(comparison: Comparison, precision: Precision) -> dict[str, float]:
+    margin, floor = (FP32_MARGIN, FP32_FLOOR) if precision == "fp32" else (INT8_MARGIN, INT8_FLOOR)
+    return {
+        name: max(margin * difference.max_abs, floor * max(1.0, difference.scale))
+        for name, difference in comparison.outputs.items()
+    }
+
+
+def _results(comparison: Comparison) -> dict[str, float]:
+    results = {f"max_abs_difference_{name}": d.max_abs for name, d in comparison.outputs.items()}
+    if comparison.median_cosine is not None and comparison.min_cosine is not None:
+        results["centred_cosine_median"] = comparison.median_cosine
+        results["centred_cosine_min"] = comparison.min_cosine
+    return {**results, "windows": float(comparison.windows)}

@@ -1,0 +1,86 @@
+"""A tiny trained model, and real windows through the front end: what every test of the export starts from."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from ecgedge_train.dataset import EcgDataset, build_dataset, open_dataset
+from ecgedge_train.loop import train
+from ecgedge_train.model import EcgModel, build_model
+from ecgedge_train.recipe import Recipe, load_recipe
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def ptbxl(ecg_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 real PTB-XL recordings as a dataset."""
+    out = tmp_path_factory.mktemp("data") / "ptbxl"
+    build_dataset(
+        "ptbxl",
+        out=out,
+        from_dir=ecg_data / "ptbxl",
+        options={"missing": "skip", "limit": "200", "rate": "100"},
+    )
+    return out
+
+
+@pytest.fixture(scope="session")
+def dataset(ptbxl: Path) -> EcgDataset:
+    return open_dataset(ptbxl)
+
+
+@pytest.fixture(scope="session")
+def ecg_mv(dataset: EcgDataset) -> NDArray[np.float32]:
+    """(64, 12, 2500) real windows in millivolts."""
+    return dataset.gather(np.arange(64))
+
+
+@pytest.fixture(scope="session")
+def run_dir(dataset: EcgDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run: EdgeNet with class heads, a few seconds of training on real windows."""
+    recipe = load_recipe(
+        "ptbxl_supervised",
+        ["schedule.steps=60", "schedule.warmup_steps=5", "data.batch_size=32", "encoder.embedding_size=32"],
+    )
+    out = tmp_path_factory.mktemp("runs") / "classes"
+    train(recipe, dataset, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def hemodynamic_recipe() -> Recipe:
+    return load_recipe("sim_mpcwp", ["encoder.embedding_size=32"])
+
+
+@pytest.fixture(scope="session")
+def hemodynamic_model(hemodynamic_recipe: Recipe) -> EcgModel:
+    """Random weights, but with batch-norm statistics of their own, so that folding them is tested."""
+    return shake_norms(build_model(hemodynamic_recipe))
+
+
+def shake_norms(model: EcgModel) -> EcgModel:
+    generator = torch.Generator().manual_seed(3)
+    for module in model.modules():
+        if isinstance(module, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
+            with torch.no_grad():
+                module.running_mean.uniform_(-0.3, 0.3, generator=generator)
+                module.running_var.uniform_(0.5, 2.0, generator=generator)
+                module.weight.uniform_(0.5, 1.5, generator=generator)
+                module.bias.uniform_(-0.2, 0.2, generator=generator)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def resnet_model() -> EcgModel:
+    recipe = load_recipe("jeong_resnet18_sim")
+    return shake_norms(build_model(recipe))

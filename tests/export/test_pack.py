@@ -1,0 +1,231 @@
+"""A run becomes a bundle that the device opens, tests and runs."""
+
+import json
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ecgedge.bundle import ResultRow, load_bundle
+from ecgedge.errors import BundleError, EngineError, UsageError
+from ecgedge.leads import STANDARD_LEADS
+from ecgedge.runtime import open_runner
+from ecgedge_export.compare import Int8Gate
+from ecgedge_export.fold import masked_outputs
+from ecgedge_export.pack import export_run
+from ecgedge_train.calibrate import LeadSetCalibration, write_calibration
+from ecgedge_train.checkpoint import save_tensors
+from ecgedge_train.evaluate.probe import LinearProbe
+from ecgedge_train.recipe import to_toml
+from ecgedge_train.run import load_run
+
+# 60 steps of training leave an embedding that quantizes badly; what is tested here is the line, not the network.
+LENIENT = Int8Gate(min_median_cosine=0.5)
+CALIBRATION = LeadSetCalibration((1.7, -0.3), (0.6, 0.9), 6.5, 0.9, 20)
+
+
+@pytest.fixture(scope="module")
+def made(run_dir, ptbxl, tmp_path_factory):
+    out = tmp_path_factory.mktemp("bundles") / "classes.ecgb"
+    bundle_id = export_run(
+        run_dir,
+        data=ptbxl,
+        target="cpu",
+        out=out,
+        lead_sets=("12", "I,II", "II"),
+        calibration_samples=32,
+        int8_gate=LENIENT,
+        results=[ResultRow("PTB-XL", "I,II", "AUROC NORM", 0.7, 0.6, 0.8, baseline=0.5, patients=10)],
+    )
+    return bundle_id, load_bundle(out)
+
+
+@pytest.fixture(scope="module")
+def hemodynamic_run(run_dir, hemodynamic_model, hemodynamic_recipe, tmp_path_factory):
+    """A run directory with calibrated hemodynamic heads; its weights are random."""
+    folder = tmp_path_factory.mktemp("runs") / "mpcwp"
+    folder.mkdir()
+    (folder / "recipe.toml").write_text(to_toml(hemodynamic_recipe))
+    data = json.loads((run_dir / "data.json").read_text())
+    (folder / "data.json").write_text(json.dumps({**data, "simulated": True}))
+    save_tensors(folder / "model.safetensors", hemodynamic_model.state_dict())
+    write_calibration(folder, {"12": CALIBRATION, "I,II": replace(CALIBRATION, interval_halfwidth_mmhg=None)})
+    return folder
+
+
+def test_contents(made):
+    bundle_id, bundle = made
+    assert bundle.id == bundle_id
+    assert [v.name for v in bundle.manifest.variants] == [
+        "12/fp32", "12/int8", "I,II/fp32", "I,II/int8", "II/fp32", "II/int8",
+    ]  # fmt: skip
+    assert set(bundle.manifest.files) == {
+        *(f"variants/{leads}/{p}/model.onnx" for leads in ("12", "I_II", "II") for p in ("fp32", "int8")),
+        "selftest.npz", "card.md", "sbom.json", "target.toml",
+    }  # fmt: skip
+    assert bundle.manifest.window_s == 10.0
+    assert bundle.manifest.target == "cpu"
+    assert not bundle.simulated
+    assert [o.name for o in bundle.manifest.outputs] == [
+        "p_NORM", "p_MI", "p_STTC", "p_CD", "p_HYP", "embedding",
+    ]  # fmt: skip
+    assert bundle.manifest.outputs[-1].size == 32
+
+
+def test_every_variant_passes_its_self_test(made):
+    _, bundle = made
+    for variant in bundle.manifest.variants:
+        with open_runner(bundle, variant) as runner:
+            assert runner.name == variant.name
+
+
+def test_the_device_gives_what_the_network_gives(made, run_dir, ecg_mv):
+    _, bundle = made
+    variant = next(v for v in bundle.manifest.variants if v.name == "I,II/fp32")
+    expected = masked_outputs(load_run(run_dir).model, ecg_mv, ("I", "II"), None)
+    with open_runner(bundle, variant) as runner:
+        outputs = runner.run(ecg_mv[:, :2])
+    for name, reference in expected.items():
+        np.testing.assert_allclose(outputs[name], reference, atol=1e-5 * max(1, np.abs(reference).max()))
+
+
+def test_tolerances_are_tight(made):
+    """fp32 is held to rounding, INT8 to what was measured; a swapped pair of leads must fail either."""
+    _, bundle = made
+    for variant in bundle.manifest.variants:
+        scale = max(1.0, variant.results["max_abs_difference_embedding"] * 100)
+        assert variant.tolerance < (0.01 * scale if variant.precision == "fp32" else 5 * scale)
+    int8 = next(v for v in bundle.manifest.variants if v.name == "I,II/int8")
+    with open_runner(bundle, int8) as runner:
+        run = runner.run
+        runner.run = lambda ecg: run(np.ascontiguousarray(ecg[:, ::-1]))
+        from ecgedge.runtime import self_test
+
+        with pytest.raises(EngineError, match="differs from its reference"):
+            self_test(runner, bundle)
+
+
+def test_cost_and_results(made):
+    _, bundle = made
+    by_name = {v.name: v for v in bundle.manifest.variants}
+    # Two leads have 10 x 16 x 17 stem weights fewer than twelve, each used at 1,250 places.
+    assert by_name["12/fp32"].parameters - by_name["I,II/fp32"].parameters == 10 * 16 * 17
+    assert by_name["12/fp32"].macs - by_name["I,II/fp32"].macs == 10 * 16 * 17 * 1250
+    assert by_name["12/int8"].macs == by_name["12/fp32"].macs
+    assert by_name["I,II/int8"].results["centred_cosine_median"] > 0.5
+    assert by_name["I,II/int8"].results["calibration_percentile"] in (100.0, 99.999)
+
+
+def test_card(made):
+    card = made[1].read_bytes("card.md").decode()
+    assert "Research use only" in card
+    assert "| PTB-XL | I,II | AUROC NORM | 0.7 (0.6 to 0.8) | 0.5 | 10 |" in card
+    assert "SIMULATED" not in card
+    assert "## Limits" in card
+    assert "ptbxl" in card
+
+
+def test_bill_of_materials(made):
+    _, bundle = made
+    bill = json.loads(bundle.read_bytes("sbom.json"))
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.5")
+    hashes = {c["name"]: c["hashes"][0]["content"] for c in bill["components"] if "hashes" in c}
+    assert hashes == {n: h for n, h in bundle.manifest.files.items() if n.endswith("model.onnx")}
+    names = {c["name"] for c in bill["components"]}
+    assert {"ecgedge", "onnxruntime", "numpy"} <= names
+    assert "torch" not in names
+
+
+def test_nothing_of_the_machine(made, run_dir, ptbxl):
+    for name, content in made[1].contents.items():
+        for path in (str(run_dir.parent), str(ptbxl.parent), os.getcwd(), os.path.expanduser("~") + "/"):
+            assert path.encode() not in content, name
+
+
+def test_same_bundle_twice(made, run_dir, ptbxl, tmp_path):
+    options = {"data": ptbxl, "target": "cpu", "lead_sets": ("II",), "calibration_samples": 32}
+    first = export_run(run_dir, out=tmp_path / "a", int8_gate=LENIENT, **options)
+    assert export_run(run_dir, out=tmp_path / "b.ecgb.zip", int8_gate=LENIENT, **options) == first
+
+
+def test_hemodynamics(hemodynamic_run, ptbxl, tmp_path):
+    out = tmp_path / "b.ecgb"
+    export_run(
+        hemodynamic_run, data=ptbxl, target="cpu", out=out, lead_sets=("12", "I,II"), precisions=("fp32",)
+    )
+    bundle = load_bundle(out)
+    twelve, two = bundle.manifest.variants
+    assert (twelve.interval_halfwidth_mmhg, twelve.interval_coverage) == (6.5, 0.9)
+    assert two.interval_halfwidth_mmhg is None
+    assert [o.name for o in bundle.manifest.outputs] == ["p_gt_15", "p_gt_18", "mpcwp_mmhg", "embedding"]
+    assert bundle.simulated
+    card = bundle.read_bytes("card.md").decode()
+    assert card.count("SIMULATED") >= 2
+    assert "+-6.5 mmHg at 90%" in card
+    assert "No evaluation was given" in card
+
+
+def test_without_calibration(hemodynamic_run, ptbxl, tmp_path):
+    with pytest.raises(EngineError, match="no calibration for the lead set V1; it has: 12; I,II"):
+        export_run(hemodynamic_run, data=ptbxl, target="cpu", out=tmp_path / "b", lead_sets=("V1",))
+
+
+def test_probe(hemodynamic_run, hemodynamic_model, ptbxl, ecg_mv, tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=s).astype(np.float32) for s in (32, 32, (1, 32), 1)]
+    arrays[1] = np.abs(arrays[1]) + np.float32(1)
+    probe = LinearProbe(("AF",), *arrays, strength=1.0)
+    probe.to_files(tmp_path / "probe")
+    out = tmp_path / "b.ecgb"
+    export_run(
+        hemodynamic_run, data=ptbxl, target="cpu", out=out, lead_sets=("12",), precisions=("fp32",),
+        probe=tmp_path / "probe",
+    )  # fmt: skip
+    bundle = load_bundle(out)
+    embedding = masked_outputs(hemodynamic_model, ecg_mv[:4], STANDARD_LEADS, CALIBRATION)["embedding"]
+    with open_runner(bundle, bundle.manifest.variants[0]) as runner:
+        np.testing.assert_allclose(runner.run(ecg_mv[:4])["p_AF"], probe.predict(embedding)[:, 0], atol=1e-5)
+
+
+def test_poor_int8(run_dir, ptbxl, tmp_path):
+    options = {"data": ptbxl, "target": "cpu", "lead_sets": ("II",), "calibration_samples": 16}
+    impossible = Int8Gate(min_median_cosine=1.1)
+    with pytest.raises(EngineError, match="leave int8 out for this lead set"):
+        export_run(run_dir, out=tmp_path / "a", int8_gate=impossible, **options)
+    assert not (tmp_path / "a").exists()
+    export_run(run_dir, out=tmp_path / "b", int8_gate=replace(impossible, otherwise="leave_out"), **options)
+    assert [v.name for v in load_bundle(tmp_path / "b").manifest.variants] == ["II/fp32"]
+
+
+def test_rtx_engines(run_dir, ptbxl, tmp_path):
+    pytest.importorskip("tensorrt_rtx_bindings", reason="needs the extra rtx: pip install 'ecgedge[rtx]'")
+    options = {"data": ptbxl, "target": "rtx", "lead_sets": ("I,II",), "calibration_samples": 32}
+    with_engines = export_run(run_dir, out=tmp_path / "a.ecgb", int8_gate=LENIENT, **options)
+    bundle = load_bundle(tmp_path / "a.ecgb")
+    assert [(r.onnx_file, r.runtime) for r in bundle.engines] == [
+        ("variants/I_II/fp32/model.onnx", "tensorrt_rtx"),
+        ("variants/I_II/int8/model.onnx", "tensorrt_rtx"),
+    ]
+    assert (
+        export_run(run_dir, out=tmp_path / "b.ecgb", int8_gate=LENIENT, engines=False, **options)
+        == with_engines
+    )
+
+
+def test_refusals(run_dir, ptbxl, tmp_path):
+    with pytest.raises(BundleError, match="exists already"):
+        export_run(run_dir, data=ptbxl, target="cpu", out=tmp_path)
+    with pytest.raises(UsageError, match="unknown target"):
+        export_run(run_dir, data=ptbxl, target="tpu", out=tmp_path / "b")
+
+
+def test_other_data(run_dir, ptbxl, tmp_path):
+    other = tmp_path / "run"
+    other.mkdir()
+    for name in ("recipe.toml", "model.safetensors"):
+        (other / name).write_bytes((run_dir / name).read_bytes())
+    data = json.loads((run_dir / "data.json").read_text())
+    (other / "data.json").write_text(json.dumps({**data, "sha256": "0" * 64}))
+    with pytest.raises(EngineError, match="give the data set of the training"):
+        export_run(other, data=ptbxl, target="cpu", out=tmp_path / "b")
