@@ -5,7 +5,7 @@ DEMO_VENV ?= .venvs/demo
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow check lint types contracts packaging dev system-deps embedded-bundle bench gpu-check clean
+.PHONY: demo test test-slow check lint types contracts packaging dev system-deps embedded-bundle bench clean
 
 # --- for users ---------------------------------------------------------------------------------------------
 
@@ -56,14 +56,11 @@ contracts: dev
 packaging: dev  ## the wheel's contents, and a device install without torch in an environment of its own
 	$(BIN)/python -m pytest tests/packaging -m "slow or not slow" -q
 
-embedded-bundle: dev  ## rebuild ecgedge/embedded.ecgb from its recipe (simulated patients; about 20 minutes)
+embedded-bundle: dev  ## rebuild ecgedge/embedded.ecgb from its recipe (simulated patients; about half an hour)
 	$(BIN)/python export/build_embedded.py
 
 bench: dev  ## ratios side by side, one script a hot path
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
-
-gpu-check: dev  ## what needs a GPU: training speed; results go to benchmarks/results
-	$(BIN)/python benchmarks/gpu_check.py
 
 clean:
 	rm -rf $(VENV) .venvs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -23,7 +23,7 @@ from ecgedge import __version__
 from ecgedge.errors import BundleError, EcgedgeError, FeedError, UsageError, missing_extra
 
 if TYPE_CHECKING:
-    from ecgedge.bundle import Bundle
+    from ecgedge.bundle import Bundle, Precision
     from ecgedge.feeds import Feed
     from ecgedge.journal import Journal
     from ecgedge.sinks import Sink
@@ -155,7 +155,7 @@ async def _stream(
     from ecgedge.bundle import load_bundle
     from ecgedge.feeds import open_feed
     from ecgedge.service import run_stream
-    from ecgedge.stream import Bed
+    from ecgedge.stream import Bed, Variants
 
     if not duration_s > 0.0:
         raise UsageError(f"--duration is {duration_s:g}; it must be above 0 seconds")
@@ -164,10 +164,15 @@ async def _stream(
     screen = _screen(output)
     source = await open_feed(feed_uri, speed=speed)
     info = source.info
-    bed = Bed(loaded, leads=info.leads, rate_hz=info.rate_hz, policy=chosen, mode=info.mode)
+    variants = Variants(loaded)
+    for reason in variants.refused:
+        typer.echo(f"ecgedge: the other precision serves: {reason}", err=True)
+    bed = Bed(
+        loaded, leads=info.leads, rate_hz=info.rate_hz, variants=variants, policy=chosen, mode=info.mode
+    )
     _announce(loaded, bed.mode)
-    record = _open_journal(journal_path, bed, info.uri)
     outputs = [screen, *(_sink(uri, source, loaded) for uri in sinks)]
+    record = _open_journal(journal_path, bed, info.uri)
     try:
         result = await run_stream(
             bed, source, sinks=outputs, journal=record, duration_s=duration_s, speed=speed
@@ -177,6 +182,7 @@ async def _stream(
             record.close()
         for one in outputs:
             await one.close()
+        variants.close()
     if result.lost is not None:
         raise result.lost
 
@@ -244,8 +250,8 @@ def predict(
     Example: `ecgedge predict embedded record.hea --out estimates.csv`
     """
     from ecgedge.bundle import load_bundle
-    from ecgedge.predict import predict as predict_recordings
-    from ecgedge.predict import write_csv
+    from ecgedge.prediction import predict as predict_recordings
+    from ecgedge.prediction import write_csv
     from ecgedge.records import read
 
     loaded = load_bundle(bundle)
@@ -394,19 +400,37 @@ def export(
     data: Annotated[Path, typer.Option(help="Dataset directory (calibration and self-test windows).")],
     out: Annotated[Path, typer.Option(help="Bundle to write, NAME.ecgb or NAME.ecgb.zip.")],
     lead_sets: Annotated[str | None, typer.Option(help='Lead sets, for example "12;I,II;I".')] = None,
-    probe: Annotated[
-        Path | None, typer.Option(help="Report directory whose linear probe to fold in.")
+    report: Annotated[
+        Path | None, typer.Option(help="What evaluate wrote: figures for the card, linear probes as outputs.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Model name.")] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32 or int8; repeat for both. Default: the target's own.")
+    ] = None,
+    int8_or_fp32: Annotated[
+        bool, typer.Option("--int8-or-fp32", help="Ship a lead set in fp32 only if its INT8 fails the gate.")
+    ] = False,
 ) -> None:
     """Export a run as a bundle, each variant proven equal to the trained model before it is written.
 
     Example: `ecgedge export runs/mpcwp --target cpu --data out/sim --out mpcwp.ecgb`
     """
+    from ecgedge.leads import format_lead_set
+
     with _needs("export", "export"):
-        from ecgedge_export import export_run
+        from ecgedge_export.compare import Int8Gate
+        from ecgedge_export.pack import DEFAULT_LEAD_SETS, export_run
+    chosen = _lead_sets(lead_sets)
     bundle_id = export_run(
-        run, target=target, data=data, out=out, lead_sets=_lead_sets(lead_sets), probe=probe, name=name
+        run,
+        target=target,
+        data=data,
+        out=out,
+        lead_sets=[format_lead_set(leads) for leads in chosen] if chosen else DEFAULT_LEAD_SETS,
+        report=report,
+        name=name,
+        precisions=_precisions(precision),
+        int8_gate=Int8Gate(otherwise="leave_out" if int8_or_fp32 else "refuse"),
     )
     typer.echo(f"{out}: id {bundle_id}")
 
@@ -420,3 +444,11 @@ def _lead_sets(text: str | None) -> tuple[tuple[str, ...], ...] | None:
         return tuple(parse_lead_set(part) for part in text.split(";") if part.strip())
     except ValueError as error:
         raise UsageError(f"--lead-sets {text!r}: {error}") from error
+
+
+def _precisions(names: Sequence[str] | None) -> tuple[Precision, ...] | None:
+    known: dict[str, Precision] = {"fp32": "fp32", "int8": "int8"}
+    for name in names or ():
+        if name not in known:
+            raise UsageError(f"--precision is {name!r}; expected fp32 or int8")
+    return tuple(known[name] for name in names) if names else None

@@ -13,7 +13,9 @@ def ecg_data() -> Path:
     """Folder of real recordings (environment variable ECGEDGE_DATA)."""
     folder = Path(os.environ.get("ECGEDGE_DATA", REPO.parent / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"no real recordings at {folder}; set ECGEDGE_DATA to a folder laid out as docs/data.md says")
+        pytest.skip(
+            f"no real recordings at {folder}; set ECGEDGE_DATA to a folder laid out as docs/data.md says"
+        )
     return folder
 
 

@@ -52,7 +52,14 @@ def _manifest():
 def _engine():
     engine = b"an engine"
     record = EngineRecord(
-        "model.engine", sha256(engine), MODEL, sha256(FILES[MODEL]), "tensorrt-rtx", "1.7", "sm86", "never run"
+        "model.engine",
+        sha256(engine),
+        MODEL,
+        sha256(FILES[MODEL]),
+        "tensorrt-rtx",
+        "1.7",
+        "sm86",
+        "never run",
     )
     return {"I_II/int8": (record, engine)}
 
@@ -85,14 +92,21 @@ def test_directory_and_zip_have_one_id(tmp_path):
 
 def test_description_says_what_matters(bundle_path):
     text = describe_bundle(load_bundle(bundle_path))
-    for part in ("SIMULATED DATA", "I,II/fp32", "Research use only", "0.710 (0.660 to 0.760), baseline 0.500"):
+    for part in (
+        "SIMULATED DATA",
+        "I,II/fp32",
+        "Research use only",
+        "0.710 (0.660 to 0.760), baseline 0.500",
+    ):
         assert part in text
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
 @given(st.data())
 def test_a_changed_bit_anywhere_is_refused(bundle_path, data):
-    files = [bundle_path] if bundle_path.is_file() else sorted(p for p in bundle_path.rglob("*") if p.is_file())
+    files = (
+        [bundle_path] if bundle_path.is_file() else sorted(p for p in bundle_path.rglob("*") if p.is_file())
+    )
     path = data.draw(st.sampled_from(files))
     original = path.read_bytes()
     position = data.draw(st.integers(0, len(original) - 1))

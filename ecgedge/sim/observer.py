@@ -9,10 +9,8 @@ and so its AUROC, is that of the sufficient statistic.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ecgedge.leads import STANDARD_LEADS
 from ecgedge.sim.patient import (
     CORRELATE_MODELS,
     PRIOR_MEAN_MMHG,
@@ -35,10 +33,11 @@ class Posterior:
     p_gt_18: float
 
 
-def ideal_observer(
-    traits: Traits, correlates: Correlates, *, leads: Sequence[str] = STANDARD_LEADS
-) -> Posterior:
+def ideal_observer(traits: Traits, correlates: Correlates) -> Posterior:
     """Return the posterior of mPCWP given the exact correlates.
+
+    It reads every correlate, whatever leads a model sees, so it is an upper bound for each lead set; how much
+    of it is left in a subset of the leads is for a model to find out (the P wave's late part leaks into all).
 
     Parameters
     ----------
@@ -46,12 +45,10 @@ def ideal_observer(
         Only the rhythm is used: in atrial fibrillation there is no P wave to read.
     correlates
         As `ecgedge.sim.patient.correlates_at` gives them.
-    leads
-        Leads that are seen; the posterior part of the P wave needs a lead that looks along Z (V1 to V4).
     """
     precision = PRIOR_SD_MMHG**-2
     weighted = precision * PRIOR_MEAN_MMHG
-    for name in readable_correlates(traits, leads):
+    for name in readable_correlates(traits):
         model = CORRELATE_MODELS[name]
         information = (model.per_mmhg / model.total_sd) ** 2
         implied_mmhg = REFERENCE_MMHG + (getattr(correlates, name) - model.at_16) / model.per_mmhg
@@ -61,12 +58,9 @@ def ideal_observer(
     return Posterior(mean, sd, _exceeds(mean, sd, 15.0), _exceeds(mean, sd, 18.0))
 
 
-def readable_correlates(traits: Traits, leads: Sequence[str] = STANDARD_LEADS) -> tuple[str, ...]:
-    """Return the names of the correlates that can be read in a patient from a set of leads."""
-    names = [name for name in CORRELATE_MODELS if traits.rhythm != "af" or name not in _P_WAVE]
-    if not {"V1", "V2", "V3", "V4"} & set(leads):
-        names = [name for name in names if name != "ptf_v1_uv_ms"]
-    return tuple(names)
+def readable_correlates(traits: Traits) -> tuple[str, ...]:
+    """Return the names of the correlates that can be read in a patient."""
+    return tuple(name for name in CORRELATE_MODELS if traits.rhythm != "af" or name not in _P_WAVE)
 
 
 def _exceeds(mean: float, sd: float, threshold: float) -> float:

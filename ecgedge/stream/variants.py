@@ -6,6 +6,7 @@ from collections.abc import Collection
 from types import TracebackType
 
 from ecgedge.bundle import Bundle, Precision, VariantSpec
+from ecgedge.errors import EngineError
 from ecgedge.runtime import Runner, open_runner
 
 
@@ -17,20 +18,42 @@ class Variants:
     bundle
         The bundle; each variant's runner must reproduce the bundle's self-test before it may serve.
     precision
-        Served where a lead set has it; otherwise the other one.
+        Preferred where a lead set has it. By default INT8 in a bundle for CPUs, else fp32: the symmetric
+        INT8 of the engine targets is slower than fp32 on a CPU.
+
+    Attributes
+    ----------
+    refused
+        What was said of variants that failed their self-test here and whose other precision serves instead.
 
     Raises
     ------
     EngineError
-        If a runner does not agree with the self-test.
+        If a lead set has no variant that agrees with the self-test.
     """
 
-    def __init__(self, bundle: Bundle, *, precision: Precision = "int8") -> None:
+    def __init__(self, bundle: Bundle, *, precision: Precision | None = None) -> None:
+        preferred = precision or ("int8" if bundle.manifest.target == "cpu" else "fp32")
+        self.refused: list[str] = []
         self._by_leads: dict[tuple[str, ...], tuple[VariantSpec, Runner]] = {}
-        best = {v.leads: v for v in sorted(bundle.manifest.variants, key=lambda v: v.precision == precision)}
-        for spec in best.values():
-            self._by_leads[spec.leads] = (spec, open_runner(bundle, spec))
+        for leads in dict.fromkeys(v.leads for v in bundle.manifest.variants):
+            specs = [v for v in bundle.manifest.variants if v.leads == leads]
+            specs.sort(key=lambda v: v.precision != preferred)
+            self._by_leads[leads] = self._open_first(bundle, specs)
         self._order = sorted(self._by_leads, key=len, reverse=True)
+
+    def _open_first(self, bundle: Bundle, specs: list[VariantSpec]) -> tuple[VariantSpec, Runner]:
+        reasons: list[str] = []
+        for spec in specs:
+            try:
+                runner = open_runner(bundle, spec)
+            except EngineError as error:
+                reasons.append(str(error))
+            else:
+                self.refused += reasons
+                return spec, runner
+        self.close()
+        raise EngineError("; ".join(reasons))
 
     def choose(self, usable: Collection[str]) -> tuple[VariantSpec, Runner] | None:
         """Return the variant with the most leads among those that need only `usable` ones."""

@@ -34,6 +34,7 @@ from ecgedge_export.targets import TargetProfile, load_target, target_toml
 from ecgedge_export.variants import BuiltVariant, Source, Windows, build_variants
 from ecgedge_train.calibrate import LeadSetCalibration
 from ecgedge_train.dataset import EcgDataset, open_dataset
+from ecgedge_train.evaluate import PROBE_FOLDER, headline_rows, load_probes, read_rows
 from ecgedge_train.evaluate.probe import LinearProbe
 from ecgedge_train.model import HemodynamicsHead
 from ecgedge_train.recipe import to_toml
@@ -57,9 +58,8 @@ def export_run(
     out: Path,
     lead_sets: Sequence[str] = DEFAULT_LEAD_SETS,
     precisions: Sequence[Precision] | None = None,
-    probe: Path | None = None,
+    report: Path | None = None,
     name: str | None = None,
-    results: Sequence[ResultRow] = (),
     intended_use: str = INTENDED_USE,
     alarm_policy: AlarmPolicy | None = None,
     hop_s: float = DEFAULT_HOP_S,
@@ -85,12 +85,11 @@ def export_run(
         Such as "I,II"; each becomes a variant.
     precisions
         The target's own by default.
-    probe
-        Folder with probe.safetensors and probe.json; its classes become outputs p_<CLASS>.
+    report
+        Folder that `ecgedge evaluate` wrote for this run. Its figures for the exported lead sets go onto the card;
+        if it holds linear probes, each lead set's own becomes the outputs p_<CLASS>.
     name
         Of the model; by default "<data set>-<encoder>".
-    results
-        Evaluation rows for the card, with their baselines.
     calibration_samples, gate_samples
         How many windows at most.
     int8_gate
@@ -110,10 +109,13 @@ def export_run(
     profile, run, dataset = load_target(target), load_run(run_dir), open_dataset(data)
     _check_same_data(run, dataset)
     windows = _windows(dataset, calibration_samples=calibration_samples, gate_samples=gate_samples)
-    classifier = None if probe is None else LinearProbe.from_files(probe)
+    chosen = tuple(dict.fromkeys(parse_lead_set(text) for text in lead_sets))
+    probes = _probes(report, chosen)
     built: list[BuiltVariant] = []
-    for leads in dict.fromkeys(parse_lead_set(text) for text in lead_sets):
-        source = Source(run.model, _calibration(run, leads), classifier, dataset.info.front_end.rate_hz)
+    for leads in chosen:
+        source = Source(
+            run.model, _calibration(run, leads), probes.get(leads), dataset.info.front_end.rate_hz
+        )
         built += build_variants(
             source,
             leads,
@@ -129,17 +131,36 @@ def export_run(
         window_s=dataset.info.window_samples / dataset.info.front_end.rate_hz,
         hop_s=hop_s,
         front_end=dataset.info.front_end,
-        outputs=_outputs(output_names(run.model, classifier), run.model.encoder.embedding_size),
+        outputs=_outputs(output_names(run.model, probes.get(chosen[0])), run.model.encoder.embedding_size),
         variants=tuple(variant.spec for variant in built),
         alarm_policy=alarm_policy or AlarmPolicy(),
         envelope=run.data.envelope,
-        results=tuple(results),
+        results=() if report is None else _results(report, chosen),
         provenance=_provenance(run),
         intended_use=intended_use,
         files={},
     )
     records = _engines(built, profile) if engines else {}
     return write_bundle(out, manifest=manifest, files=_files(manifest, built, windows), engines=records)
+
+
+def _probes(report: Path | None, lead_sets: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], LinearProbe]:
+    """Return each lead set's own probe; none if the report has none."""
+    if report is None or not (report / PROBE_FOLDER).is_dir():
+        return {}
+    found = {parse_lead_set(name): probe for name, probe in load_probes(report).items()}
+    if missing := [format_lead_set(leads) for leads in lead_sets if leads not in found]:
+        raise EngineError(
+            f"{report} holds no probe for lead set {'; '.join(missing)}; evaluate the run with these --lead-sets, "
+            f"or export only {'; '.join(map(format_lead_set, found))}"
+        )
+    return found
+
+
+def _results(report: Path, lead_sets: Sequence[tuple[str, ...]]) -> tuple[ResultRow, ...]:
+    """Return the report's headline rows of the exported lead sets."""
+    names = {format_lead_set(leads) for leads in lead_sets}
+    return tuple(row for row in headline_rows(read_rows(report)) if row.lead_set in names)
 
 
 def _check_same_data(run: Run, dataset: EcgDataset) -> None:

@@ -16,7 +16,7 @@ from ecgedge_export.fold import masked_outputs
 from ecgedge_export.pack import export_run
 from ecgedge_train.calibrate import LeadSetCalibration, write_calibration
 from ecgedge_train.checkpoint import save_tensors
-from ecgedge_train.evaluate.probe import LinearProbe
+from ecgedge_train.evaluate import LinearProbe, Report, write_report
 from ecgedge_train.recipe import to_toml
 from ecgedge_train.run import load_run
 
@@ -28,6 +28,10 @@ CALIBRATION = LeadSetCalibration((1.7, -0.3), (0.6, 0.9), 6.5, 0.9, 20)
 @pytest.fixture(scope="module")
 def made(run_dir, ptbxl, tmp_path_factory):
     out = tmp_path_factory.mktemp("bundles") / "classes.ecgb"
+    row = ResultRow("PTB-XL", "I,II", "macro_auroc", 0.7, 0.6, 0.8, baseline=0.5, patients=10)
+    elsewhere = replace(row, lead_set="V1")
+    report = Report("t", False, "PTB-XL", "0" * 64, "", (row, elsewhere), ())
+    write_report(report, [], tmp_path_factory.getbasetemp() / "report")
     bundle_id = export_run(
         run_dir,
         data=ptbxl,
@@ -36,7 +40,7 @@ def made(run_dir, ptbxl, tmp_path_factory):
         lead_sets=("12", "I,II", "II"),
         calibration_samples=32,
         int8_gate=LENIENT,
-        results=[ResultRow("PTB-XL", "I,II", "AUROC NORM", 0.7, 0.6, 0.8, baseline=0.5, patients=10)],
+        report=tmp_path_factory.getbasetemp() / "report",
     )
     return bundle_id, load_bundle(out)
 
@@ -176,16 +180,33 @@ def test_probe(hemodynamic_run, hemodynamic_model, ptbxl, ecg_mv, tmp_path):
     arrays = [rng.normal(size=s).astype(np.float32) for s in (32, 32, (1, 32), 1)]
     arrays[1] = np.abs(arrays[1]) + np.float32(1)
     probe = LinearProbe(("AF",), *arrays, strength=1.0)
-    probe.to_files(tmp_path / "probe")
+    probe.to_files(tmp_path / "report" / "probe" / "12")
+    row = ResultRow("test", "12", "macro_auroc", 0.9, 0.8, 0.95, 0.5, 10)
+    write_report(Report("t", False, "test", "0" * 64, "", (row,), ()), [], tmp_path / "report")
     out = tmp_path / "b.ecgb"
     export_run(
         hemodynamic_run, data=ptbxl, target="cpu", out=out, lead_sets=("12",), precisions=("fp32",),
-        probe=tmp_path / "probe",
+        report=tmp_path / "report",
     )  # fmt: skip
     bundle = load_bundle(out)
+    assert bundle.manifest.results == (row,)
     embedding = masked_outputs(hemodynamic_model, ecg_mv[:4], STANDARD_LEADS, CALIBRATION)["embedding"]
     with open_runner(bundle, bundle.manifest.variants[0]) as runner:
         np.testing.assert_allclose(runner.run(ecg_mv[:4])["p_AF"], probe.predict(embedding)[:, 0], atol=1e-5)
+
+
+def test_a_report_without_a_probe_for_a_lead_set(hemodynamic_run, ptbxl, tmp_path):
+    zeros = [np.zeros(s, np.float32) for s in (32, 32, (1, 32), 1)]
+    LinearProbe(("AF",), *zeros, strength=1.0).to_files(tmp_path / "probe" / "12")
+    with pytest.raises(EngineError, match="no probe for lead set I,II"):
+        export_run(
+            hemodynamic_run,
+            data=ptbxl,
+            target="cpu",
+            out=tmp_path / "b",
+            lead_sets=("12", "I,II"),
+            report=tmp_path,
+        )
 
 
 def test_poor_int8(run_dir, ptbxl, tmp_path):

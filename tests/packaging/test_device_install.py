@@ -33,13 +33,21 @@ def device(tmp_path_factory):
 def _run(device, *arguments, cwd):
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     return subprocess.run(
-        [device / "ecgedge", *arguments], capture_output=True, text=True, cwd=cwd, env=environment, check=False
+        [device / "ecgedge", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment,
+        check=False,
     )
 
 
 def test_nothing_for_training_is_installed(device, tmp_path):
     listing = subprocess.run(
-        [device / "python", "-m", "pip", "list", "--format=json"], capture_output=True, check=True, cwd=tmp_path
+        [device / "python", "-m", "pip", "list", "--format=json"],
+        capture_output=True,
+        check=True,
+        cwd=tmp_path,
     )
     names = {package["name"].lower() for package in json.loads(listing.stdout)}
     assert not names & {"torch", "onnx", "wfdb", "pandas", "matplotlib", "pyarrow", "scikit-learn"}

@@ -165,8 +165,8 @@ def test_simulated_rows_carry_the_truth_and_the_settled_end_of_the_recording(tmp
     counts = condition(recording, FrontEndSpec()).counts
     assert counts.shape == (12, 3000)
     assert np.array_equal(data.gather([row], np.int16)[0], counts[:, 500:])
-    ideal = ideal_observer(label.traits, label.correlates, leads=("I", "II"))
-    assert data.index["ideal_p_gt_18_without_v1_v4"][row] == np.float32(ideal.p_gt_18)
+    ideal = ideal_observer(label.traits, label.correlates)
+    assert data.index["ideal_p_gt_18"][row] == np.float32(ideal.p_gt_18)
 
 
 def test_a_larger_simulated_cohort_begins_with_the_smaller_one():

@@ -4,10 +4,11 @@ from ecgedge_train.evaluate.bootstrap import Estimate, patient_bootstrap
 from ecgedge_train.evaluate.classes import ClassTask, evaluate_classes
 from ecgedge_train.evaluate.pressure import evaluate_pressure
 from ecgedge_train.evaluate.probe import LinearProbe, fit_linear_probe
-from ecgedge_train.evaluate.report import Report, write_report
-from ecgedge_train.evaluate.run import evaluate_run, load_probes
+from ecgedge_train.evaluate.report import Report, headline_rows, read_rows, write_report
+from ecgedge_train.evaluate.run import PROBE_FOLDER, evaluate_run, load_probes
 
 __all__ = [
+    "PROBE_FOLDER",
     "ClassTask",
     "Estimate",
     "LinearProbe",
@@ -16,7 +17,9 @@ __all__ = [
     "evaluate_pressure",
     "evaluate_run",
     "fit_linear_probe",
+    "headline_rows",
     "load_probes",
     "patient_bootstrap",
+    "read_rows",
     "write_report",
 ]

@@ -12,7 +12,6 @@ from scipy.special import expit
 
 from ecgedge.bundle import ResultRow
 from ecgedge.errors import RecordError
-from ecgedge.leads import parse_lead_set
 from ecgedge_train.calibrate import LeadSetCalibration
 from ecgedge_train.dataset import EcgDataset
 from ecgedge_train.evaluate import metrics
@@ -116,14 +115,12 @@ def _score(
         interval_mmhg=None if half is None else np.stack([predicted - half, predicted + half], axis=1),
         interval_coverage=calibration.interval_coverage,
         train_mean_mmhg=train_mean_mmhg,
-        ideal=_ideal(data, test, lead_set),
+        ideal=_ideal(data, test),
     )
 
 
-def _ideal(data: EcgDataset, test: Rows, lead_set: str) -> dict[int, NDArray[np.float64]] | None:
-    # The terminal P force needs a lead that looks along Z; no other lead matters to the observer.
-    seen = {"V1", "V2", "V3", "V4"} & set(parse_lead_set(lead_set))
-    names = {cut: f"ideal_p_gt_{cut}{'' if seen else '_without_v1_v4'}" for cut in CUTS_MMHG}
+def _ideal(data: EcgDataset, test: Rows) -> dict[int, NDArray[np.float64]] | None:
+    names = {cut: f"ideal_p_gt_{cut}" for cut in CUTS_MMHG}
     if any(name not in data.index for name in names.values()):
         return None
     return {cut: data.index[name][test].astype(np.float64) for cut, name in names.items()}

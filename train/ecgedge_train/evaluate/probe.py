@@ -102,7 +102,7 @@ def fit_linear_probe(
     labels: tuple[str, ...],
     strengths: tuple[float, ...] = STRENGTHS,
 ) -> LinearProbe:
-    """Fit a probe on the training split; the tune split chooses the regularisation, the same for all classes.
+    """Choose the regularisation on the tune split, the same for all classes, then fit on both splits together.
 
     Parameters
     ----------
@@ -122,25 +122,27 @@ def fit_linear_probe(
     """
     x, y = _labelled(embeddings, truth, "train")
     tune_x, tune_y = _labelled(tune_embeddings, tune_truth, "tune")
+    if not strengths:
+        raise ValueError("strengths is empty")
+    scores = {c: _score(_fit(x, y, strength=c, labels=labels), tune_x, tune_y) for c in strengths}
+    best = max(strengths, key=lambda c: scores[c])
+    return _fit(np.concatenate([x, tune_x]), np.concatenate([y, tune_y]), strength=best, labels=labels)
+
+
+def _fit(
+    x: NDArray[np.float64], y: NDArray[np.float64], *, strength: float, labels: tuple[str, ...]
+) -> LinearProbe:
     mean, scale = x.mean(axis=0), x.std(axis=0)
     scale[scale < 1e-6] = 1.0  # a dead unit stays zero instead of becoming noise
-    best: tuple[float, LinearProbe] | None = None
-    for strength in strengths:
-        fits = [_fit_class((x - mean) / scale, y[:, c], strength) for c in range(y.shape[1])]
-        probe = LinearProbe(
-            labels=labels,
-            mean=mean.astype(np.float32),
-            scale=scale.astype(np.float32),
-            weight=np.stack([w for w, _ in fits]).astype(np.float32),
-            bias=np.array([b for _, b in fits], np.float32),
-            strength=strength,
-        )
-        score = _score(probe, tune_x, tune_y)
-        if best is None or score > best[0]:
-            best = score, probe
-    if best is None:
-        raise ValueError("strengths is empty")
-    return best[1]
+    fits = [_fit_class((x - mean) / scale, y[:, c], strength) for c in range(y.shape[1])]
+    return LinearProbe(
+        labels=labels,
+        mean=mean.astype(np.float32),
+        scale=scale.astype(np.float32),
+        weight=np.stack([w for w, _ in fits]).astype(np.float32),
+        bias=np.array([b for _, b in fits], np.float32),
+        strength=strength,
+    )
 
 
 def _labelled(x: Floats, y: Floats, split: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

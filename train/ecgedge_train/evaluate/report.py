@@ -13,7 +13,8 @@ from typing import Final
 from matplotlib.figure import Figure
 
 from ecgedge.bundle import RESEARCH_USE_ONLY, ResultRow
-from ecgedge.schema import to_plain
+from ecgedge.errors import RecordError
+from ecgedge.schema import from_plain, to_plain
 from ecgedge_train.evaluate.plots import to_svg
 
 REPORT_JSON: Final = "report.json"
@@ -70,6 +71,22 @@ def write_report(report: Report, figures: Sequence[Figure], out: Path) -> None:
     (out / REPORT_HTML).write_text(render_html(report, figures), "utf-8")
 
 
+def read_rows(folder: Path) -> tuple[ResultRow, ...]:
+    """Return the rows of a report directory.
+
+    Raises
+    ------
+    RecordError
+        If there is no readable report.
+    """
+    path = folder / REPORT_JSON
+    try:
+        rows = json.loads(path.read_text("utf-8"))["rows"]
+        return tuple(from_plain(ResultRow, row) for row in rows)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"{path} cannot be read ({error}); run ecgedge evaluate again") from error
+
+
 def render_text(report: Report) -> str:
     """Return the headline rows as lines for a terminal."""
     lines = [f"{report.title}{f'   {SIMULATED}' if report.simulated else ''}", RESEARCH_USE_ONLY]
@@ -108,6 +125,11 @@ def render_html(report: Report, figures: Sequence[Figure]) -> str:
         f"SHA-256 <code>{html.escape(report.dataset_sha256)}</code></p></body></html>\n",
     ]
     return "\n".join(parts)
+
+
+def headline_rows(rows: Sequence[ResultRow]) -> tuple[ResultRow, ...]:
+    """Return the rows of the headline metrics."""
+    return tuple(row for row in rows if row.metric in HEADLINES)
 
 
 def _main(rows: Sequence[ResultRow]) -> list[ResultRow]:

@@ -162,12 +162,12 @@ def _notes(run: Run, data: EcgDataset, found: PressureEvaluation | ClassEvaluati
         )
     if isinstance(found, ClassEvaluation):
         yield (
-            "The encoder is frozen; a logistic regression a class was fitted on the training split and its strength "
-            "chosen on the tune split. Baseline: the same with the untrained encoder. "
+            "The encoder is frozen; the strength of a logistic regression a class was chosen on the tune split, and "
+            "the probe then fitted on training and tune split together. Baseline: the same with the untrained encoder. "
             "Records without any class are left out."
         )
     elif any(row.metric.startswith("ideal") for row in found.rows):
         yield (
-            "Ideal observer: reads the simulated patient's hidden ECG features without error; an upper bound, but for "
-            "the luck of the sample."
+            "Ideal observer: reads all of the simulated patient's hidden ECG features without error, whatever the "
+            "leads; an upper bound, but for the luck of the sample."
         )
