@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -100,20 +101,21 @@ def _root(
 @app.command()
 def demo(
     speed: Annotated[float, typer.Option(help="How many times faster than real time.")] = 720.0,
-    seed: Annotated[int, typer.Option(help="Which simulated patients.")] = 1,
+    seed: Annotated[int | None, typer.Option(help="Which simulated patients.")] = None,
 ) -> None:
     """Show the whole bedside story on the embedded bundle: two simulated beds, then one real ECG.
 
     Example: `ecgedge demo`
     """
     from ecgedge.demo import run_demo
+    from ecgedge.sim import DEFAULT_SEED
 
-    run_demo(speed=speed, seed=seed)
+    run_demo(speed=speed, seed=DEFAULT_SEED if seed is None else seed)
 
 
 @app.command()
 def stream(
-    feed: Annotated[str, typer.Option(help="Feed URI, for example sim:stable?seed=1 or file:record.hea.")],
+    feed: Annotated[str, typer.Option(help="Feed URI, for example sim:stable or file:record.hea.")],
     bundle: BundleOption = "embedded",
     sink: Annotated[list[str] | None, typer.Option(help="jsonl:PATH or bridge; repeat for more.")] = None,
     policy: Annotated[Path | None, typer.Option(help="Alarm policy (TOML).")] = None,
@@ -124,7 +126,7 @@ def stream(
 ) -> None:
     """Serve one bed: feed in, estimates and alarms out.
 
-    Example: `ecgedge stream --bundle embedded --feed "sim:decompensating?seed=1" --speed max --duration 9000`
+    Example: `ecgedge stream --bundle embedded --feed sim:decompensating --speed max --duration 9000`
     """
     asyncio.run(
         _stream(
@@ -175,7 +177,13 @@ async def _stream(
     record = _open_journal(journal_path, bed, info.uri)
     try:
         result = await run_stream(
-            bed, source, sinks=outputs, journal=record, duration_s=duration_s, speed=speed
+            bed,
+            source,
+            sinks=outputs,
+            journal=record,
+            duration_s=duration_s,
+            speed=speed,
+            stop=_stop_on_signals(),
         )
     finally:
         if record is not None:
@@ -185,6 +193,14 @@ async def _stream(
         variants.close()
     if result.lost is not None:
         raise result.lost
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """Let Ctrl-C and a service manager's SIGTERM end the stream in good order, with its summary."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
 def _speed(text: str) -> float:

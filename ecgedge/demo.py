@@ -18,7 +18,7 @@ from ecgedge.bundle import EMBEDDED, RESEARCH_USE_ONLY, Bundle, load_bundle
 from ecgedge.ecg import Recording
 from ecgedge.events import Alarm, Estimate
 from ecgedge.leads import STANDARD_LEADS
-from ecgedge.sim import Simulator
+from ecgedge.sim import DEFAULT_SEED, Simulator
 from ecgedge.sinks.text import format_time
 from ecgedge.stream import Bed, Variants
 
@@ -60,7 +60,7 @@ class _Patient:
         return next(onsets, None)
 
 
-def run_demo(*, speed: float = 720.0, seed: int = 1, hours: float = 3.5) -> None:
+def run_demo(*, speed: float = 720.0, seed: int = DEFAULT_SEED, hours: float = 3.5) -> None:
     """Show two simulated beds and one real ECG on the terminal.
 
     Parameters
@@ -79,6 +79,7 @@ def run_demo(*, speed: float = 720.0, seed: int = 1, hours: float = 3.5) -> None
     with Variants(bundle) as variants:
         patients = [_admit(scenario, seed, bundle, variants) for scenario in ("stable", "decompensating")]
         _play(patients, console, speed=speed, duration_s=hours * 3600)
+        console.print()
         console.print(_story(patients, hours * 3600))
         _real_ecg(bundle, variants, console)
 

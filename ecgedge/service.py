@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,9 +43,9 @@ async def run_stream(
     journal: Journal | None = None,
     duration_s: float = math.inf,
     speed: float = 1.0,
-    on_chunk: Callable[[Chunk], None] | None = None,
+    stop: asyncio.Event | None = None,
 ) -> StreamResult:
-    """Stream `feed` through `bed` until it ends, is lost, or `duration_s` of stream time have passed.
+    """Stream `feed` through `bed` until it ends, is lost, `duration_s` of stream time have passed, or `stop` is set.
 
     Parameters
     ----------
@@ -59,13 +59,13 @@ async def run_stream(
         Stream time after which to stop.
     speed
         At which the feed plays, so that silence is measured in stream time; infinity does not measure it.
-    on_chunk
-        Called with each chunk before the bed sees it.
+    stop
+        Ends the stream in good order: the summary still comes.
     """
     station = _Station(bed, sinks, journal)
     lost: FeedError | None = None
     try:
-        await _pump(station, feed, duration_s, speed, on_chunk)
+        await _pump(station, feed, duration_s, speed, stop or asyncio.Event())
         if bed.seen_samples == 0:
             lost = FeedError(f"{feed.info.uri}: the feed ended without a single sample")
     except FeedError as error:
@@ -108,16 +108,12 @@ class _Station:
         return {"p50": round(float(p50), 3), "p99": round(float(p99), 3)}
 
 
-async def _pump(
-    station: _Station,
-    feed: Feed,
-    duration_s: float,
-    speed: float,
-    on_chunk: Callable[[Chunk], None] | None,
-) -> None:
+async def _pump(station: _Station, feed: Feed, duration_s: float, speed: float, stop: asyncio.Event) -> None:
     end_s: float | None = None
     last_s, last_wall_s = 0.0, time.monotonic()
     async for chunk in _with_ticks(feed):
+        if stop.is_set():
+            return
         if chunk is None:
             if math.isfinite(speed):
                 silence_s = (time.monotonic() - last_wall_s) * speed
@@ -125,8 +121,6 @@ async def _pump(
             continue
         end_s = chunk.t_s + duration_s if end_s is None else end_s
         kept, is_last = _cut(chunk, end_s, feed.info.rate_hz)
-        if on_chunk is not None:
-            on_chunk(kept)
         arrived_s = time.perf_counter()
         events = station.bed.push(kept.samples_mv, t_s=kept.t_s)
         await station.emit(events, (time.perf_counter() - arrived_s) * 1e3)

@@ -184,7 +184,7 @@ def test_what_is_no_bundle_says_so(tmp_path, content):
     path = tmp_path / "x.ecgb"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(BundleError, match="no such bundle|not a bundle|altered"):
+    with pytest.raises(BundleError, match=r"no such bundle|not a bundle|altered"):
         load_bundle(path)
 
 

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 from ecgedge.errors import EcgedgeError, FeedError
 from ecgedge.feeds.base import Chunk, FeedInfo
 from ecgedge.leads import STANDARD_LEADS, parse_lead_set
-from ecgedge.sim.scenario import SCENARIOS
+from ecgedge.sim.scenario import DEFAULT_SEED, SCENARIOS
 from ecgedge.sim.simulator import Simulator
 
 _FORM: Final = "sim:NAME?seed=1&rate_hz=500&chunk_ms=20&leads=I,II&duration_s=60"
@@ -28,7 +28,7 @@ class SimOptions:
     """What a sim: URI may say. Without `duration_s` the feed never ends."""
 
     scenario: str
-    seed: int = 1
+    seed: int = DEFAULT_SEED
     rate_hz: float = 500.0
     chunk_ms: float = 20.0
     leads: tuple[str, ...] = STANDARD_LEADS
@@ -127,7 +127,7 @@ def parse_sim_uri(uri: str) -> SimOptions:
     try:
         return SimOptions(
             parts.path,
-            seed=int(values.get("seed", "1")),
+            seed=int(values.get("seed", DEFAULT_SEED)),
             rate_hz=_positive(values, "rate_hz", 500.0),
             chunk_ms=_positive(values, "chunk_ms", 20.0),
             leads=parse_lead_set(values.get("leads", "12")),

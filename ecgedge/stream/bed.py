@@ -338,6 +338,8 @@ def _lead_changes(
 ) -> Iterator[tuple[int, str, bool]]:
     """Yield (index, lead, is_on) for every lead that falls off or returns, at the sample where it does."""
     missing = conditioned.status == MISSING
+    if not off and not missing.any():
+        return
     for lead, row in zip(leads, missing, strict=True):
         before = np.concatenate([[lead in off], row[:-1]])
         for k in np.flatnonzero(row != before):
