@@ -133,7 +133,7 @@ def main(arguments: list[str]) -> None:
         "date": date.today().isoformat(),  # noqa: DTZ011 - a calendar day is enough
         "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
         "ecgedge": __version__,
-        "bundle": bundle.id,
+        "model": {v.name: bundle.manifest.files[v.file] for v in bundle.manifest.variants},
         "seeds": len(seeds),
         "hours": HOURS,
         "default_policy": chosen,

@@ -109,17 +109,19 @@ class _Station:
 
 
 async def _pump(station: _Station, feed: Feed, duration_s: float, speed: float, stop: asyncio.Event) -> None:
-    end_s: float | None = None
+    end_s = math.inf
     last_s, last_wall_s = 0.0, time.monotonic()
     async for chunk in _with_ticks(feed):
         if stop.is_set():
             return
         if chunk is None:
             if math.isfinite(speed):
-                silence_s = (time.monotonic() - last_wall_s) * speed
-                await station.emit(station.bed.advance(last_s + silence_s), 0.0)
+                now_s = min(last_s + (time.monotonic() - last_wall_s) * speed, end_s)
+                await station.emit(station.bed.advance(now_s), 0.0)
+                if now_s == end_s:
+                    return
             continue
-        end_s = chunk.t_s + duration_s if end_s is None else end_s
+        end_s = chunk.t_s + duration_s if math.isinf(end_s) else end_s
         kept, is_last = _cut(chunk, end_s, feed.info.rate_hz)
         arrived_s = time.perf_counter()
         events = station.bed.push(kept.samples_mv, t_s=kept.t_s)

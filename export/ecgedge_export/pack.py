@@ -38,7 +38,7 @@ from ecgedge_train.evaluate import PROBE_FOLDER, headline_rows, load_probes, rea
 from ecgedge_train.evaluate.probe import LinearProbe
 from ecgedge_train.model import HemodynamicsHead
 from ecgedge_train.recipe import to_toml
-from ecgedge_train.run import ENVIRONMENT_FILE, Run, load_run
+from ecgedge_train.run import ENVIRONMENT_FILE, DataInfo, Run, load_run
 
 DEFAULT_LEAD_SETS = ("12", "I,II,V1", "I,II", "I", "II")
 DEFAULT_HOP_S = 5.0
@@ -222,13 +222,18 @@ def _output(name: str, embedding_size: int) -> OutputSpec:
     return OutputSpec(name, "probability", 1, f"Probability of the class {name[2:]} (not calibrated)")
 
 
+def _trained_on(data: DataInfo) -> str:
+    text = f"{data.name}, training split: {data.records} records of {data.patients} patients"
+    return f"{text}. {data.attribution}" if data.attribution else text
+
+
 def _provenance(run: Run) -> Provenance:
     environment: Mapping[str, object] = {}
     if (run.path / ENVIRONMENT_FILE).is_file():
         environment = json.loads((run.path / ENVIRONMENT_FILE).read_text("utf-8"))
     commit = environment.get("git_commit")
     return Provenance(
-        trained_on=f"{run.data.name}: {run.data.records} records of {run.data.patients} patients",
+        trained_on=_trained_on(run.data),
         simulated=run.data.simulated,
         recipe_toml=to_toml(run.recipe),
         dataset_sha256=run.data.sha256,

@@ -39,7 +39,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What the model was trained on (data.json)."""
+    """What the model was trained on (data.json); the counts are those of the training split."""
 
     name: str
     sha256: str
@@ -47,6 +47,7 @@ class DataInfo:
     records: int
     patients: int
     envelope: Envelope
+    attribution: str = ""
 
 
 @dataclass(frozen=True)

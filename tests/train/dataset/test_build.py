@@ -94,7 +94,9 @@ def test_counts_splits_and_envelope(ptbxl_folder, tmp_path):
     assert info.envelope.leads == STANDARD_LEADS
     np.testing.assert_allclose(info.envelope.sd_low_mv, low, rtol=1e-5)
     np.testing.assert_allclose(info.envelope.sd_high_mv, high, rtol=1e-5)
-    assert info.for_run()["records"] == 30
+    kept = info.for_run()
+    assert (kept["records"], kept["patients"]) == (24, 12)
+    assert kept["attribution"] == info.attribution
 
 
 def test_every_number_of_processes_gives_the_same_bytes(ptbxl_folder, tmp_path):

@@ -79,13 +79,15 @@ class DatasetInfo:
     refused: tuple[Refused, ...] = field(default=())
 
     def for_run(self) -> dict[str, Any]:
-        """Return what a run directory keeps of its training data (data.json)."""
+        """Return what a run directory keeps of its training data (data.json); it counts the training split."""
+        train = self.splits.get("train", SplitCount(0, 0))
         return {
             "name": self.name,
             "sha256": self.sha256,
             "simulated": self.simulated,
-            "records": self.records,
-            "patients": self.patients,
+            "attribution": self.attribution,
+            "records": train.records,
+            "patients": train.patients,
             "envelope": to_plain(self.envelope),
         }
 

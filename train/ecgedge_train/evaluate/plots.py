@@ -73,7 +73,10 @@ def scatter_figure(score: PressureScores, *, mark: str) -> Figure:
         left.plot([low, high], [low - half, high - half], color=COLOURS[1], linewidth=0.8, linestyle=":")
     left.scatter(truth, predicted, s=8, alpha=0.4, color=COLOURS[0], linewidths=0, rasterized=True)
     left.set(
-        xlabel="measured mPCWP (mmHg)", ylabel="predicted mPCWP (mmHg)", xlim=(low, high), ylim=(low, high)
+        xlabel="true mPCWP, as labelled (mmHg)",
+        ylabel="predicted mPCWP (mmHg)",
+        xlim=(low, high),
+        ylim=(low, high),
     )
     left.legend(fontsize=7, loc="upper left")
     error, baseline = predicted - truth, score.train_mean_mmhg - truth
@@ -81,7 +84,7 @@ def scatter_figure(score: PressureScores, *, mark: str) -> Figure:
     edges = np.linspace(first, last, 40).tolist()
     right.hist(error, edges, color=COLOURS[0], alpha=0.7, label=f"model, RMSE {_rms(error):.2f} mmHg")
     right.hist(baseline, edges, color="black", histtype="step", label=f"mean, RMSE {_rms(baseline):.2f} mmHg")
-    right.set(xlabel="predicted - measured (mmHg)", ylabel="records")
+    right.set(xlabel="predicted - true (mmHg)", ylabel="records")
     right.legend(fontsize=7)
     return figure
 

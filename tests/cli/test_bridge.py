@@ -1,0 +1,139 @@
+"""A device in a second process: its frames in over a socket, RESULT frames back, and a cable pulled out."""
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecgedge.records import read
+from ecgedge_bridge import encode_stream
+
+DEVICE = Path(__file__).parents[1] / "feeds" / "eeb_device.py"
+LSB_NV = 1000.0
+
+
+@contextlib.contextmanager
+def _device(folder, **plan):
+    """Start the device; yields (process, port)."""
+    path = folder / "plan.json"
+    path.write_text(json.dumps(plan))
+    command = [sys.executable, str(DEVICE), str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process, int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def real_counts(ecg_data, tmp_path):
+    """60 s of leads II and V5 of MIT-BIH record 100, as counts of 1000 nV (samples x channels)."""
+    samples_mv = read(ecg_data / "long_2lead" / "mitdb" / "100.hea").samples_mv[:, : 60 * 360]
+    path = tmp_path / "counts.npy"
+    np.save(path, np.round(samples_mv.T / (LSB_NV * 1e-6)).astype(int))
+    return path
+
+
+def _uri(port, **more):
+    query = {"leads": "II,V5", "rate_hz": 360, "lsb_nv": LSB_NV, **more}
+    return f"tcp://127.0.0.1:{port}?" + "&".join(f"{key}={value}" for key, value in query.items())
+
+
+def _plan(counts, **more):
+    return {"counts": str(counts), "rate_hz": 360, "samples_per_frame": 12, **more}
+
+
+def test_each_estimate_goes_back_to_the_device(cli, tmp_path, real_counts):
+    with _device(tmp_path, **_plan(real_counts, results=11)) as (device, port):
+        events = cli.stream(_uri(port), "--sink", "bridge")
+        seen = [line.split() for line in device.stdout.read().splitlines()]
+    estimates = [e for e in events if e["type"] == "estimate"]
+    assert len(estimates) == len(seen) == 11
+    for estimate, (index, mpcwp, validity) in zip(estimates, seen, strict=True):
+        assert int(index) == round(estimate["t_s"] * 360) - 1
+        assert float(mpcwp) == pytest.approx(estimate["mpcwp_mmhg"], abs=0.051)
+        assert validity == {"valid": "VLD", "questionable": "QST"}[estimate["validity"]]
+
+
+def test_over_the_wire_or_from_the_file_the_estimates_agree(cli, ecg_data, tmp_path, real_counts):
+    with _device(tmp_path, **_plan(real_counts)) as (_, port):
+        wired = cli.stream(_uri(port))
+    played = cli.stream(f"file:{ecg_data / 'long_2lead' / 'mitdb' / '100.hea'}", "--duration", "60")
+    pairs = [(a, b) for a, b in zip(wired, played, strict=True) if a["type"] == "estimate"]
+    assert len(pairs) == 11
+    for a, b in pairs:
+        # Counts of 1 uV are coarser than the file's millivolts, by up to half a count.
+        assert a["mpcwp_mmhg"] == pytest.approx(b["mpcwp_mmhg"], abs=0.5)
+        assert (a["variant"], a["validity"]) == (b["variant"], b["validity"])
+
+
+def test_a_pulled_cable_is_a_lost_feed(cli, tmp_path, real_counts):
+    # The device waits for two results, so that all its frames have been read before it breaks off.
+    with _device(tmp_path, **_plan(real_counts, results=11, end="reset")) as (_, port):
+        events = cli.stream(_uri(port), "--sink", "bridge", exits=3)
+    (lost,) = [e for e in events if e["type"] == "feed" and e["state"] == "lost"]
+    (alarm,) = [e for e in events if e["type"] == "alarm"]
+    assert (alarm["condition"], alarm["presence"], alarm["t_s"]) == ("FEED_LOST", "on", lost["t_s"])
+    assert lost["t_s"] == pytest.approx(60.0, abs=0.01)
+    assert events[-1]["type"] == "summary"
+    assert events[-1]["alarms"] == {"FEED_LOST": 1}
+
+
+def test_lost_frames_are_a_gap_in_time_and_counted(cli, tmp_path, real_counts):
+    with _device(tmp_path, **_plan(real_counts, drop=list(range(900, 915)), flip=[1200])) as (_, port):
+        events = cli.stream(_uri(port))
+    gaps = [e for e in events if e["type"] == "feed" and e["state"] == "gap"]
+    assert [gap["age_s"] for gap in gaps] == [pytest.approx(0.5), pytest.approx(12 / 360)]
+    assert events[-1]["dropped_samples"] == 16 * 12
+    invalid = [e["t_s"] for e in events if e["type"] == "estimate" and e["validity"] == "invalid"]
+    assert invalid
+
+
+def test_simulated_frames_must_be_declared(cli, tmp_path, real_counts):
+    with _device(tmp_path, **_plan(real_counts, simulated=True)) as (_, port):
+        done = cli("stream", "--feed", _uri(port), "--speed", "max", exits=3)
+    assert "mode=demo" in done.stderr
+
+
+def _slow_device(server, frames, *, pause_s, ends_s):
+    """Send half of the frames, pause, send the rest, pause again, hang up."""
+    half = len(frames) // 2
+    with server.accept()[0] as peer:
+        for part, wait_s in ((frames[:half], pause_s), (frames[half:], ends_s)):
+            peer.sendall(b"".join(part))
+            time.sleep(wait_s)
+
+
+@pytest.mark.parametrize(
+    ("speed", "pause_s", "ends_s", "alarms"),
+    [("1", 0.6, 2.8, ["FEED_LOST"]), ("max", 0.6, 2.8, ["FEED_LOST"]), ("20", 0.6, 0.1, [])],
+)
+def test_a_device_keeps_its_own_time_whatever_the_speed(cli, speed, pause_s, ends_s, alarms):
+    frames = encode_stream([[k % 100, 0] for k in range(360)], rate_hz=360, samples_per_frame=12)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        uri = _uri(server.getsockname()[1])
+        timing = {"pause_s": pause_s, "ends_s": ends_s}
+        device = threading.Thread(target=_slow_device, args=(server, list(frames)), kwargs=timing)
+        device.start()
+        events = cli.stream(uri, "--speed", speed)
+        device.join()
+    assert [e["condition"] for e in events if e["type"] == "alarm"] == alarms
+
+
+def test_a_device_that_hangs_up_at_once_is_an_empty_feed(cli):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        uri = _uri(server.getsockname()[1])
+        process = cli.start("stream", "--feed", uri, "--format", "jsonl")
+        server.settimeout(30.0)
+        server.accept()[0].close()
+        done = cli.finish(process, exits=3)
+    assert "without a single sample" in done.stderr
+    (summary,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (summary["type"], summary["windows"]) == ("summary", 0)

@@ -1,0 +1,273 @@
+"""The loop around a bed, with feeds from memory: order, silence, endings."""
+
+import asyncio
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+from ecgedge.bundle import load_bundle
+from ecgedge.errors import FeedError
+from ecgedge.events import Alarm, Estimate, FeedEvent, Summary, event_to_dict
+from ecgedge.feeds import Chunk, FeedInfo
+from ecgedge.journal import Journal, read_journal, verify_journal
+from ecgedge.leads import STANDARD_LEADS
+from ecgedge.service import run_stream
+from ecgedge.sim import Simulator
+from ecgedge.stream import Bed, Variants
+
+RATE_HZ = 250.0
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return load_bundle("embedded")
+
+
+@pytest.fixture(scope="module")
+def variants(bundle):
+    with Variants(bundle) as loaded:
+        yield loaded
+
+
+@pytest.fixture
+def bed(bundle, variants):
+    return Bed(bundle, leads=STANDARD_LEADS, rate_hz=RATE_HZ, variants=variants, mode="demo")
+
+
+class Feed:
+    """Plays steps: a Chunk is delivered, a number is a pause in seconds, an exception is raised."""
+
+    info = FeedInfo("memory:", STANDARD_LEADS, RATE_HZ, "demo", 1.0)
+
+    def __init__(self, *steps):
+        self.steps = steps
+        self.closed = 0
+
+    async def __aiter__(self):
+        for step in self.steps:
+            if isinstance(step, Exception):
+                raise step
+            if isinstance(step, Chunk):
+                yield step
+            else:
+                await asyncio.sleep(step)
+
+    async def close(self):
+        self.closed += 1
+
+
+class Kept:
+    """A sink that keeps what it gets."""
+
+    def __init__(self):
+        self.events = []
+
+    async def send(self, event):
+        self.events.append(event)
+
+    async def close(self):
+        pass
+
+    def of(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.fixture
+def sink():
+    return Kept()
+
+
+def _chunks(seconds, *, chunk_s, t0_s=0.0, scenario="stable"):
+    samples_mv = Simulator(scenario, seed=1, rate_hz=RATE_HZ).read(round(seconds * RATE_HZ))
+    n = round(chunk_s * RATE_HZ)
+    starts = range(0, samples_mv.shape[1], n)
+    return [Chunk(t0_s + k / RATE_HZ, samples_mv[:, k : k + n], i) for i, k in enumerate(starts)]
+
+
+def _run(bed, feed, *sinks, **options):
+    options = {"speed": math.inf, **options}
+    return asyncio.run(run_stream(bed, feed, sinks=sinks, **options))
+
+
+def test_events_are_the_beds_and_the_summary_comes_last(bundle, variants, bed, sink):
+    chunks = _chunks(32.0, chunk_s=0.7)
+    feed = Feed(*chunks)
+    result = _run(bed, feed, sink)
+    twin = Bed(bundle, leads=STANDARD_LEADS, rate_hz=RATE_HZ, variants=variants, mode="demo")
+    expected = [event for chunk in chunks for event in twin.push(chunk.samples_mv, t_s=chunk.t_s)]
+    timeless = [
+        dataclasses.replace(e, latency_ms=None) if isinstance(e, Estimate) else e for e in sink.events
+    ]
+    assert timeless == [*expected, result.summary]
+    assert result.lost is None
+    assert feed.closed >= 1
+
+
+def test_latencies_are_in_the_estimates_and_in_the_summary(bed, sink):
+    result = _run(bed, Feed(*_chunks(60.0, chunk_s=1.0)), sink)
+    latencies = [e.latency_ms for e in sink.of(Estimate)]
+    assert all(0.0 < ms < 60_000.0 for ms in latencies)
+    assert result.summary.latency_ms["p50"] == pytest.approx(np.percentile(latencies, 50), abs=0.002)
+    assert result.summary.latency_ms["p99"] == pytest.approx(np.percentile(latencies, 99), abs=0.002)
+
+
+def test_every_sink_gets_every_event(bed):
+    sinks = [Kept(), Kept()]
+    _run(bed, Feed(*_chunks(12.0, chunk_s=1.0)), *sinks)
+    assert sinks[0].events == sinks[1].events != []
+
+
+def test_an_event_is_in_the_journal_before_any_sink_hears_of_it(bed, tmp_path):
+    path = tmp_path / "bed.jsonl"
+
+    class Checks(Kept):
+        async def send(self, event):
+            (*_, last) = read_journal(path)
+            assert last.event == json.loads(json.dumps(event_to_dict(event)))
+            await super().send(event)
+
+    checks = Checks()
+    with Journal(path) as journal:
+        _run(bed, Feed(*_chunks(64.0, chunk_s=1.0, scenario="lead-off")), checks, journal=journal)
+    assert {event.type for event in checks.events} == {"estimate", "alarm", "feed", "summary"}
+    report = verify_journal(path)
+    assert report.ok
+    assert report.entries == 1 + len(checks.events)
+    assert checks.events[-1].journal == str(path)
+
+
+def test_a_sink_that_fails_does_not_take_the_event_out_of_the_journal(bed, tmp_path):
+    class Broken(Kept):
+        async def send(self, event):
+            raise OSError(f"the disk of the sink is full: no {event.type}")
+
+    path, feed = tmp_path / "bed.jsonl", Feed(*_chunks(2.0, chunk_s=1.0))
+    with Journal(path) as journal, pytest.raises(OSError, match="disk of the sink"):
+        _run(bed, feed, Broken(), journal=journal)
+    assert [entry.event["type"] for entry in read_journal(path)] == ["journal", "feed"]
+    assert feed.closed >= 1
+
+
+# --- silence -------------------------------------------------------------------------------------------
+
+
+def test_silence_is_noticed_by_the_wall_clock_and_the_return_as_well(bed, sink):
+    first, later = _chunks(12.0, chunk_s=12.0), _chunks(3.0, chunk_s=1.0, t0_s=14.5)
+    heard = []
+
+    class Stamps(Kept):
+        async def send(self, event):
+            heard.append((asyncio.get_running_loop().time(), event))
+            await super().send(event)
+
+    stamps = Stamps()
+    _run(bed, Feed(*first, 2.5, *later), stamps, speed=1.0)
+    assert [(e.state, e.t_s) for e in stamps.of(FeedEvent)] == [
+        ("connected", 0.0),
+        ("lost", 14.0),
+        ("gap", 14.5),
+        ("connected", 14.5),
+    ]
+    lost, back = [alarm for alarm in stamps.of(Alarm) if alarm.condition == "FEED_LOST"]
+    assert (lost.condition, lost.presence, lost.t_s) == ("FEED_LOST", "on", 14.0)
+    assert (back.condition, back.presence, back.t_s) == ("FEED_LOST", "off", 14.5)
+    # It was said while the feed was silent: 2 s after its last chunk, not at its return after 2.5 s.
+    at = {id(event): when for when, event in heard}
+    assert at[id(back)] - at[id(lost)] > 0.1
+
+
+def test_silence_counts_in_stream_time(bed, sink):
+    _run(bed, Feed(*_chunks(1.0, chunk_s=1.0), 0.7), sink, speed=10.0)
+    assert [a.condition for a in sink.of(Alarm)] == ["FEED_LOST"]
+
+
+@pytest.mark.parametrize("speed", [1.0, math.inf])
+def test_a_short_silence_and_one_at_full_speed_are_no_alarm(bed, sink, speed):
+    _run(bed, Feed(*_chunks(1.0, chunk_s=1.0), 0.7), sink, speed=speed)
+    assert sink.of(Alarm) == []
+
+
+def test_waiting_for_a_slow_feed_loses_no_sample(bed, sink):
+    steps = [x for chunk in _chunks(1.5, chunk_s=0.5) for x in (0.3, chunk)]  # slower than the tick of 0.25 s
+    result = _run(bed, Feed(*steps), sink, speed=1.0)
+    assert bed.seen_samples == 375
+    assert result.summary.dropped_samples == 0
+
+
+# --- endings -------------------------------------------------------------------------------------------
+
+
+def test_a_lost_feed_is_an_alarm_at_once_and_a_summary(bed, sink):
+    feed = Feed(*_chunks(3.0, chunk_s=1.0), FeedError("the cable is out"))
+    result = _run(bed, feed, sink)
+    assert str(result.lost) == "the cable is out"
+    (alarm,) = sink.of(Alarm)
+    assert (alarm.condition, alarm.presence, alarm.t_s) == ("FEED_LOST", "on", 3.0)
+    assert sink.events[-1] == result.summary
+    assert result.summary.alarms == {"FEED_LOST": 1}
+    assert feed.closed >= 1
+
+
+def test_a_feed_that_breaks_off_has_not_been_silent(bed, sink):
+    _run(bed, Feed(*_chunks(3.0, chunk_s=1.0), FeedError("the cable is out")), sink)
+    (lost,) = [event for event in sink.of(FeedEvent) if event.state == "lost"]
+    assert lost.age_s in (None, 0.0)
+
+
+def test_a_feed_that_breaks_before_its_first_sample(bed, sink):
+    result = _run(bed, Feed(FeedError("nobody there")), sink)
+    assert str(result.lost) == "nobody there"
+    assert isinstance(sink.events[-1], Summary)
+
+
+def test_an_empty_feed_is_lost(bed, sink):
+    result = _run(bed, Feed(), sink)
+    assert "memory:: the feed ended without a single sample" in str(result.lost)
+    assert sink.events == [result.summary]
+    assert result.summary.windows == 0
+    assert result.summary.latency_ms == {"p50": None, "p99": None}
+
+
+def test_a_mistake_in_a_feed_is_not_taken_for_a_lost_feed(bed, sink):
+    feed = Feed(*_chunks(1.0, chunk_s=1.0), ZeroDivisionError("a bug"))
+    with pytest.raises(ZeroDivisionError):
+        _run(bed, feed, sink)
+    assert feed.closed >= 1
+
+
+@pytest.mark.parametrize("chunk_s", [0.004, 0.7, 40.0])
+@pytest.mark.parametrize("t0_s", [0.0, 5000.0])
+def test_the_duration_cuts_at_the_very_sample(bed, sink, chunk_s, t0_s):
+    result = _run(bed, Feed(*_chunks(16.0, chunk_s=chunk_s, t0_s=t0_s)), sink, duration_s=14.996)
+    assert bed.seen_samples == 3749
+    assert result.summary.windows == 1
+    assert result.lost is None
+
+
+def test_the_duration_ends_a_feed_that_never_ends(bed, sink):
+    class Endless(Feed):
+        async def __aiter__(self):
+            for k in range(10**9):
+                yield Chunk(float(k), np.zeros((12, 250), np.float32), k)
+
+    feed = Endless()
+    _run(bed, feed, sink, duration_s=2.0)
+    assert bed.seen_samples == 500
+    assert feed.closed >= 1
+
+
+def test_the_duration_ends_a_feed_that_has_gone_silent(bed, sink):
+    async def stream():
+        feed = Feed(*_chunks(1.0, chunk_s=1.0), 60.0)
+        return await asyncio.wait_for(run_stream(bed, feed, sinks=[sink], duration_s=1.5, speed=1.0), 10.0)
+
+    assert asyncio.run(stream()).lost is None
+
+
+def test_a_feed_that_never_sends_is_lost(bed, sink):
+    # Connected, and then nothing: the bed that shows no number must say why.
+    _run(bed, Feed(2.6), sink, speed=1.0)
+    assert [alarm.condition for alarm in sink.of(Alarm)] == ["FEED_LOST"]
