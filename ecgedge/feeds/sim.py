@@ -21,6 +21,7 @@ from ecgedge.sim.simulator import Simulator
 _FORM: Final = "sim:NAME?seed=1&rate_hz=500&chunk_ms=20&leads=I,II&duration_s=60"
 _CHUNKS_PER_BREATH: Final = 16
 """At full speed, the loop gets a turn after this many chunks."""
+_LONGEST_CHUNK_MS: Final = 10_000.0
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def parse_sim_uri(uri: str) -> SimOptions:
             parts.path,
             seed=int(values.get("seed", DEFAULT_SEED)),
             rate_hz=_positive(values, "rate_hz", 500.0),
-            chunk_ms=_positive(values, "chunk_ms", 20.0),
+            chunk_ms=_positive(values, "chunk_ms", 20.0, at_most=_LONGEST_CHUNK_MS),
             leads=parse_lead_set(values.get("leads", "12")),
             duration_s=_positive(values, "duration_s", math.inf),
         )
@@ -137,11 +138,13 @@ def parse_sim_uri(uri: str) -> SimOptions:
         raise FeedError(f"{uri}: {error}; expected {_FORM}") from error
 
 
-def _positive(values: dict[str, str], key: str, default: float) -> float:
+def _positive(values: dict[str, str], key: str, default: float, *, at_most: float = math.inf) -> float:
     """Return a finite number above 0 or, where the key is absent, the default."""
     if key not in values:
         return default
     value = float(values[key])
     if not 0.0 < value < math.inf:
         raise ValueError(f"{key} is {values[key]}; it must be a number above 0")
+    if value > at_most:
+        raise ValueError(f"{key} is {values[key]}; it must be at most {at_most:g}")
     return value

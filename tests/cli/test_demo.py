@@ -20,10 +20,9 @@ def test_it_says_that_all_of_it_is_simulated_and_for_research(story):
 
 
 def test_both_patients_are_judged_by_what_the_simulator_knows(story):
-    stable = re.search(r"stable: (no mPCWP alarm|FALSE alarm at \S+) in 3.5 simulated hours", story)
-    rising = re.search(r"decompensating: (alarm at \S+ \S+ min (after|before)|MISSED)", story)
-    assert stable, story
-    assert rising, story
+    assert "stable: no mPCWP alarm in 3.5 simulated hours" in story
+    assert re.search(r"decompensating: alarm at \S+ \d+ min (after|before) the latent mPCWP passed 25", story)
+    assert "Other simulated patients are missed or give false alarms" in story
 
 
 def test_the_real_ecg_is_no_clinical_answer(story):

@@ -128,8 +128,8 @@ def test_a_file_sink_gets_what_the_screen_gets(cli, tmp_path):
 
 def test_speed_is_a_factor_of_real_time(cli):
     started = time.monotonic()
-    cli.stream("sim:stable?rate_hz=250", "--speed", "20", "--duration", "60")
-    assert time.monotonic() - started >= 3.0
+    cli.stream("sim:stable?rate_hz=250", "--speed", "20", "--duration", "30")
+    assert time.monotonic() - started >= 1.5
 
 
 def test_a_reader_that_leaves_is_no_error(cli):
@@ -147,14 +147,14 @@ def test_a_reader_that_leaves_is_no_error(cli):
 
 
 @pytest.mark.parametrize(
-    ("record", "windows", "variant", "rate_hz"),
+    ("record", "windows", "variant"),
     [
-        ("ptbxl/records500/00000/00001_hr.hea", 1, "12/", 500),
-        ("ludb/data/1.hea", 1, "12/", 500),
-        ("long_2lead/mitdb/100.hea", 5, "II/", 360),
+        ("ptbxl/records500/00000/00001_hr.hea", 1, "12/"),
+        ("ludb/data/1.hea", 1, "12/"),
+        ("long_2lead/mitdb/100.hea", 5, "II/"),
     ],
 )
-def test_a_real_recording_is_a_feed(cli, ecg_data, record, windows, variant, rate_hz):
+def test_a_real_recording_is_a_feed(cli, ecg_data, record, windows, variant):
     events = cli.stream(f"file:{ecg_data / record}", "--duration", "30")
     estimates = _of(events, "estimate")
     assert len(estimates) == windows == events[-1]["windows"]
@@ -162,7 +162,12 @@ def test_a_real_recording_is_a_feed(cli, ecg_data, record, windows, variant, rat
     # The first window holds the front end's settling; the bundle has only seen simulated patients.
     assert [e["validity"] for e in estimates] == ["questionable"] + ["valid"] * (windows - 1)
     assert {e["mode"] for e in estimates} == {"demo"}
-    assert f"{rate_hz} Hz" in cli("records", "show", ecg_data / record).stdout
+
+
+def test_records_show_says_what_a_recording_holds(cli, ecg_data):
+    shown = cli("records", "show", ecg_data / "long_2lead" / "mitdb" / "100.hea").stdout
+    for words in ("360 Hz", "650000 samples", "II, V5 (2)", "mode:             real"):
+        assert words in shown
 
 
 def test_a_recording_is_predicted_as_it_is_streamed(cli, ecg_data, tmp_path):

@@ -124,7 +124,8 @@ def test_cost_and_results(made):
 def test_card(made):
     card = made[1].read_bytes("card.md").decode()
     assert "Research use only" in card
-    assert "| PTB-XL | I,II | AUROC NORM | 0.7 (0.6 to 0.8) | 0.5 | 10 |" in card
+    assert "| PTB-XL | I,II | macro_auroc | 0.7 (0.6 to 0.8) | 0.5 | 10 |" in card
+    assert "| V1 |" not in card  # the report has it, the bundle has not
     assert "SIMULATED" not in card
     assert "## Limits" in card
     assert "ptbxl" in card

@@ -24,18 +24,14 @@ def cohort():
     return rows
 
 
-def auroc(cohort, threshold, **options):
+def auroc(cohort, threshold):
     truth = [mmhg > threshold for _, mmhg, _ in cohort]
-    return roc_auc_score(truth, [ideal_observer(t, c, **options).mpcwp_mmhg for t, _, c in cohort])
+    return roc_auc_score(truth, [ideal_observer(t, c).mpcwp_mmhg for t, _, c in cohort])
 
 
 def test_auroc_stands_where_published_models_stand(cohort):
     # Schlesinger 2022, HFNet 2023 and CHAIS 2025 report 0.79 to 0.82 on held-out patients.
     assert 0.77 < auroc(cohort, 18.0) < 0.83
-
-
-def test_fewer_leads_tell_less_but_something(cohort):
-    assert 0.65 < auroc(cohort, 18.0, leads=("I", "II")) < auroc(cohort, 18.0) - 0.02
 
 
 def test_fibrillation_costs_the_p_wave(cohort):

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -144,16 +143,18 @@ def test_a_killed_build_continues(ptbxl_folder, tmp_path):
     whole = build(ptbxl_folder, tmp_path / "whole", shard_rows="1")
     out = tmp_path / "d"
     code = (
-        "from pathlib import Path\nfrom ecgedge_train.dataset import build_dataset\n"
+        "import time\nfrom pathlib import Path\nfrom ecgedge_train.dataset import build_dataset\n"
+        "def hold(done, total):\n    print(done, flush=True)\n    time.sleep(600 if done == 7 else 0)\n"
         f"build_dataset('ptbxl', from_dir=Path({str(ptbxl_folder)!r}), out=Path({str(out)!r}), "
-        "options={'jobs': '1', 'shard_rows': '1'})"
+        "options={'jobs': '1', 'shard_rows': '1'}, progress=hold)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code])
-    deadline = time.monotonic() + 60
-    while not list(out.glob("parts/*.json")) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        # The build holds still in its seventh record; the ones before it are on the disk.
+        while process.stdout.readline().strip() != "7":
+            assert process.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert list(out.glob("parts/*.json"))
     assert not (out / "dataset.json").exists()
     assert build(ptbxl_folder, out, shard_rows="1") == whole
     assert content(out) == content(tmp_path / "whole")

@@ -34,7 +34,8 @@ def test_separates_what_is_linear():
 
 def test_solves_its_own_objective_as_scipy_does():
     probe = fit(strengths=(0.1,))
-    x, y = made(800, 0)
+    # Once the strength is chosen, training and tune split are fitted together.
+    x, y = (np.concatenate(both) for both in zip(made(800, 0), made(400, 1), strict=True))
     z = (x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)) / x.std(axis=0, dtype=np.float64)
     for c in range(2):
         sign = 2 * y[:, c] - 1
@@ -63,8 +64,6 @@ def test_the_tune_split_chooses_the_strength(decades, noise, better):
             x, y, tune_embeddings=tune_x, tune_truth=tune_y, labels=("A",), strengths=strengths
         )
 
-    scores = {s: point(auroc, tune_y[:, 0], fitted(s).predict(tune_x)[:, 0]) for s in (0.001, 1e4)}
-    assert max(scores, key=scores.__getitem__) == better
     assert fitted(0.001, 1e4).strength == fitted(1e4, 0.001).strength == better
 
 
@@ -86,7 +85,7 @@ def test_a_class_with_one_outcome_gets_its_prevalence_and_a_dead_unit_nothing():
     y[:, 1] = 0
     x[:, 7] = 3.0
     probe = fit_linear_probe(x, y, tune_embeddings=x, tune_truth=y, labels=("A", "B"))
-    np.testing.assert_allclose(probe.predict(x)[:, 1], 1 / 100, rtol=1e-5)
+    np.testing.assert_allclose(probe.predict(x)[:, 1], 1 / 198, rtol=1e-5)
     assert np.isfinite(probe.predict(x)).all()
     assert probe.scale[7] == 1.0
 
