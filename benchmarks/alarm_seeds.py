@@ -28,7 +28,7 @@ from ecgedge.bundle import load_bundle
 from ecgedge.events import Estimate
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.policy import AlarmPolicy
-from ecgedge.sim import Simulator, ideal_observer
+from ecgedge.sim import DEFAULT_SEED, Simulator, ideal_observer
 from ecgedge.stream import Bed, Variants
 
 RATE_HZ = 250.0
@@ -142,7 +142,7 @@ def main(arguments: list[str]) -> None:
         "ideal_observer_reaches_default_p": round(
             float(np.mean(np.array(ends) >= default.onset_probability)), 3
         ),
-        "default_seed_1": {c.scenario: onsets(c, default, hop_s) for c in courses if c.seed == 1},
+        "default_seed": {c.scenario: onsets(c, default, hop_s) for c in courses if c.seed == DEFAULT_SEED},
         "times_faster_than_real_time": round(
             sum(HOURS[c.scenario] for c in courses) * 3600 / (time.perf_counter() - started)
         ),

@@ -234,7 +234,7 @@ def load_bundle(source: str | Path) -> Bundle:
     contents = _read(source)
     name = str(source)
     if "manifest.json" not in contents:
-        raise BundleError(f"{name}: no manifest.json; this is not a bundle (or it was cut short)")
+        raise BundleError(f"{name}: no manifest.json in it; this is no bundle (or it was cut short)")
     bundle_id, plain = _decode_with_id(contents["manifest.json"], place=f"{name}: manifest.json")
     if plain.get("schema_version") != SCHEMA_VERSION:
         raise BundleError(
@@ -315,11 +315,14 @@ def _read(source: str | Path) -> dict[str, bytes]:
         with resources.as_file(resources.files("ecgedge") / "embedded.ecgb") as folder:
             return _read_directory(folder)
     path = Path(source)
-    if path.is_dir():
+    if path.is_dir() and (path / "manifest.json").is_file() and str(source):
         return _read_directory(path)
     if path.is_file():
         return _read_zip(path)
-    raise BundleError(f"{path}: no such bundle; give a bundle directory, its .ecgb.zip, or '{EMBEDDED}'")
+    seen = "a directory without manifest.json" if path.is_dir() else "nothing there"
+    raise BundleError(
+        f"{source!s:.200}: no bundle ({seen}); give its directory, its .ecgb.zip, or '{EMBEDDED}'"
+    )
 
 
 def _read_directory(folder: Path) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ import math
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,6 +50,10 @@ class _Group(TyperGroup):
         except BrokenPipeError:
             # The reader (head, a closed pager) has seen enough.
             ctx.exit(0)
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            typer.echo(f"ecgedge: {place}{error.strerror or error}", err=True)
+            ctx.exit(1)
 
 
 _OPTIONS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": "markdown"}
@@ -173,9 +177,15 @@ async def _stream(
         loaded, leads=info.leads, rate_hz=info.rate_hz, variants=variants, policy=chosen, mode=info.mode
     )
     _announce(loaded, bed.mode)
-    outputs = [screen, *(_sink(uri, source, loaded) for uri in sinks)]
-    record = _open_journal(journal_path, bed, info.uri)
-    try:
+    async with AsyncExitStack() as opened:
+        opened.callback(variants.close)
+        outputs = [screen]
+        for uri in sinks:
+            outputs.append(_sink(uri, source, loaded))
+            opened.push_async_callback(outputs[-1].close)
+        record = _open_journal(journal_path, bed, info.uri)
+        if record is not None:
+            opened.callback(record.close)
         result = await run_stream(
             bed,
             source,
@@ -185,12 +195,6 @@ async def _stream(
             speed=speed,
             stop=_stop_on_signals(),
         )
-    finally:
-        if record is not None:
-            record.close()
-        for one in outputs:
-            await one.close()
-        variants.close()
     if result.lost is not None:
         raise result.lost
 

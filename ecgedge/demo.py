@@ -16,6 +16,7 @@ from rich.table import Table
 
 from ecgedge.bundle import EMBEDDED, RESEARCH_USE_ONLY, Bundle, load_bundle
 from ecgedge.ecg import Recording
+from ecgedge.errors import UsageError
 from ecgedge.events import Alarm, Estimate
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.sim import DEFAULT_SEED, Simulator
@@ -71,7 +72,14 @@ def run_demo(*, speed: float = 720.0, seed: int = DEFAULT_SEED, hours: float = 3
         Which simulated patients.
     hours
         Simulated hours.
+
+    Raises
+    ------
+    UsageError
+        If `speed` is not above 0.
     """
+    if not speed > 0.0:
+        raise UsageError(f"--speed is {speed:g}; it must be above 0, for example 720")
     console = Console()
     bundle = load_bundle(EMBEDDED)
     console.print(f"[bold]ecgedge demo[/bold]  {RESEARCH_USE_ONLY}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,6 +26,7 @@ TICK_S = 0.25
 """How often silence is checked."""
 
 LATENCIES_KEPT = 100_000
+"""The newest of them count in the summary."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,15 @@ async def run_stream(
     duration_s
         Stream time after which to stop.
     speed
-        At which the feed plays, so that silence is measured in stream time; infinity does not measure it.
+        At which the feed plays, so that silence is measured in stream time; infinity does not measure it. A live
+        feed has speed 1 whatever is said here.
     stop
         Ends the stream in good order: the summary still comes.
     """
     station = _Station(bed, sinks, journal)
     lost: FeedError | None = None
     try:
-        await _pump(station, feed, duration_s, speed, stop or asyncio.Event())
+        await _pump(station, feed, duration_s, 1.0 if feed.info.live else speed, stop or asyncio.Event())
         if bed.seen_samples == 0:
             lost = FeedError(f"{feed.info.uri}: the feed ended without a single sample")
     except FeedError as error:
@@ -87,15 +90,14 @@ class _Station:
         self.bed = bed
         self._sinks = sinks
         self._journal = journal
-        self._latencies_ms: list[float] = []
+        self._latencies_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
 
     async def emit(self, events: Sequence[Event], latency_ms: float) -> None:
         for event in events:
             sent = event
             if isinstance(event, Estimate):
                 sent = replace(event, latency_ms=round(latency_ms, 3))
-                if len(self._latencies_ms) < LATENCIES_KEPT:
-                    self._latencies_ms.append(latency_ms)
+                self._latencies_ms.append(latency_ms)
             if self._journal is not None:
                 self._journal.append(event_to_dict(sent))
             for sink in self._sinks:
@@ -104,7 +106,7 @@ class _Station:
     def latency(self) -> dict[str, float | None]:
         if not self._latencies_ms:
             return {"p50": None, "p99": None}
-        p50, p99 = np.percentile(self._latencies_ms, [50, 99])
+        p50, p99 = np.percentile(list(self._latencies_ms), [50, 99])
         return {"p50": round(float(p50), 3), "p99": round(float(p99), 3)}
 
 

@@ -184,8 +184,17 @@ def test_what_is_no_bundle_says_so(tmp_path, content):
     path = tmp_path / "x.ecgb"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(BundleError, match=r"no such bundle|not a bundle|altered"):
+    with pytest.raises(BundleError, match=r"no bundle|not a bundle|altered"):
         load_bundle(path)
+
+
+def test_another_directory_is_not_read_as_a_bundle(tmp_path, monkeypatch, folder):
+    with pytest.raises(BundleError, match=r"a directory without manifest\.json"):
+        load_bundle(tmp_path)
+    monkeypatch.chdir(folder)
+    with pytest.raises(BundleError, match="no bundle"):
+        load_bundle("")
+    assert load_bundle(".").manifest.name == "test"
 
 
 def test_an_existing_bundle_is_not_overwritten(folder):

@@ -14,13 +14,17 @@ from ecgedge.ecg import Mode
 
 @dataclass(frozen=True)
 class FeedInfo:
-    """What a feed declares before its first chunk. `chunk_s` is the usual length of a chunk."""
+    """What a feed declares before its first chunk.
+
+    `chunk_s` is the usual length of a chunk. A `live` feed keeps the time of the world: no playing speed applies.
+    """
 
     uri: str
     leads: tuple[str, ...]
     rate_hz: float
     mode: Mode
     chunk_s: float
+    live: bool = False
 
 
 @dataclass(frozen=True)

@@ -279,7 +279,9 @@ class TcpFeed:
     def info(self) -> FeedInfo:
         """What the URI declares; leads in standard order."""
         a = self._address
-        return FeedInfo(uri=a.uri, leads=a.leads, rate_hz=a.rate_hz, mode=a.mode, chunk_s=a.chunk_s)
+        return FeedInfo(
+            uri=a.uri, leads=a.leads, rate_hz=a.rate_hz, mode=a.mode, chunk_s=a.chunk_s, live=True
+        )
 
     @property
     def counters(self) -> TcpCounters:

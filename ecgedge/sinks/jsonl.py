@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from ecgedge.errors import UsageError
+from ecgedge.errors import EcgedgeError, UsageError
 from ecgedge.events import Event, event_to_json
 
 
@@ -20,11 +22,12 @@ class JsonlSink:
     Raises
     ------
     UsageError
-        If the path cannot be opened.
+        If the path cannot be opened. Every method raises EcgedgeError where the disk does not take an event.
     """
 
     def __init__(self, target: TextIO | Path) -> None:
         self._owned = isinstance(target, Path)
+        self._name = str(target) if isinstance(target, Path) else "the output"
         try:
             self._stream = target.open("a") if isinstance(target, Path) else target
         except OSError as error:
@@ -32,10 +35,23 @@ class JsonlSink:
 
     async def send(self, event: Event) -> None:
         """Write one line."""
-        self._stream.write(event_to_json(event) + "\n")
-        self._stream.flush()
+        with self._naming_failure():
+            self._stream.write(event_to_json(event) + "\n")
+            self._stream.flush()
 
     async def close(self) -> None:
         """Close the file, if it is ours."""
         if self._owned and not self._stream.closed:
-            self._stream.close()
+            with self._naming_failure():
+                self._stream.close()
+
+    @contextmanager
+    def _naming_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise EcgedgeError(
+                f"cannot write events to {self._name}: {error.strerror}; the stream stops"
+            ) from error

@@ -78,6 +78,7 @@ class Bed:
         self._envelope = _envelope_by_lead(bundle)
         self._off: set[str] = set()
         self._started = False
+        self._t_last_s = self._waited_s = 0.0
         self._lost = False
         self._late = False
         self._windows = self._valid = self._dropped = 0
@@ -107,18 +108,22 @@ class Bed:
         return events
 
     def advance(self, t_s: float) -> list[Event]:
-        """Let stream time pass without samples, so that a silent feed is noticed."""
+        """Let time pass without samples, so that a silent feed is noticed.
+
+        Stream time; before the first sample, the seconds waited for it.
+        """
         events: list[Event] = []
-        if self._started:
-            self._notice_silence(t_s, events)
-            self._extend(events, self._alarms.advance(t_s))
+        if not self._started:
+            self._waited_s = t_s
+        self._notice_silence(t_s, events)
+        self._extend(events, self._alarms.advance(t_s))
         return events
 
     def feed_lost(self) -> list[Event]:
         """Say that the feed broke off at the last sample; the alarm does not wait for the silence."""
         events: list[Event] = []
-        if self._started and not self._lost:
-            self._lose(self._t_last_s, events)
+        if not self._lost:
+            self._lose(self._t_last_s, events, silent_s=0.0)
         return events
 
     def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[Event]:
@@ -156,6 +161,10 @@ class Bed:
         )
         self._t0_s, self._n_in, self._n_out = t_s, 0, 0
         self._t_last_s = t_s
+        if not self._started and self._lost:
+            # The wait for the first sample was told in seconds waited; the stream's own time begins here.
+            self._extend(events, self._alarms.on_feed(self._waited_s, connected=True))
+            self._alarms = AlarmEngine(self.policy, hop_s=self.bundle.manifest.hop_s)
         self._started = True
         self._connect(t_s, events)
 
@@ -210,12 +219,12 @@ class Bed:
     def _notice_silence(self, t_s: float, events: list[Event]) -> None:
         due_s = self._t_last_s + self.policy.feed_lost_s
         if not self._lost and t_s >= due_s:
-            self._lose(due_s, events)
+            self._lose(due_s, events, silent_s=self.policy.feed_lost_s)
 
-    def _lose(self, t_s: float, events: list[Event]) -> None:
+    def _lose(self, t_s: float, events: list[Event], *, silent_s: float) -> None:
         self._lost = True
         self._extend(events, self._alarms.advance(t_s))
-        events.append(FeedEvent(t_s=t_s, state="lost", age_s=self.policy.feed_lost_s))
+        events.append(FeedEvent(t_s=t_s, state="lost", age_s=silent_s))
         self._extend(events, self._alarms.on_feed(t_s, connected=False))
 
     # --- samples: leads, windows, estimates ----------------------------------------------------------
@@ -311,7 +320,7 @@ class Bed:
 
     def _invalid(self, t_s: float, quality: Quality) -> Estimate:
         """Answer nothing. `variant` names what would have served, had all leads that are on been clean."""
-        on = [x for x, why in zip(self.leads, quality.reasons, strict=True) if why not in ("off", "gap")]
+        on = [lead for lead in self.leads if lead not in self._off]
         would_serve = self._variants.choose(on)
         return Estimate(
             t_s=t_s,

@@ -275,8 +275,8 @@ def test_weight_decay_falls_on_kernels_only():
 
 
 def test_bfloat16_trains_too(data, recipe_factory, tmp_path):
-    recipe = recipe_factory(devices={"precision": "bf16"})
-    result = train(recipe, data, tmp_path / "run", max_steps=3)
+    recipe = recipe_factory(devices={"precision": "bf16"}, schedule={"steps": 3, "warmup_steps": 1})
+    result = train(recipe, data, tmp_path / "run")
     assert np.isfinite(result.best_loss)
 
 

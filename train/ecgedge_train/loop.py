@@ -116,7 +116,8 @@ def _loop(session: Session, stop: int, report: Report) -> float:
             )  # fmt: skip
             if last or done % plan.log_every_steps == 0:
                 log.write("train", done, {**figures, "ecg_per_s": n_windows / spent_s})
-            if last or done % plan.every_steps == 0:
+            # Not at a --max-steps stop: a look that an uninterrupted run does not take could choose another best.
+            if done == session.recipe.schedule.steps or done % plan.every_steps == 0:
                 log.write("tune", done, _evaluate_and_keep_best(session))
             if last or done % plan.checkpoint_every_steps == 0:
                 save_checkpoint(session.run_dir, session.model, session.optimizer, session.progress)
