@@ -18,7 +18,7 @@ $(DEMO_VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 test: dev system-deps  ## the whole suite, as CI runs it
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: dev system-deps  ## what takes minutes
 	$(BIN)/python -m pytest -m slow
@@ -59,8 +59,8 @@ packaging: dev  ## the wheel's contents, and a device install without torch in a
 embedded-bundle: dev  ## rebuild ecgedge/embedded.ecgb from its recipe (simulated patients; about half an hour)
 	$(BIN)/python export/build_embedded.py
 
-bench: dev  ## ratios side by side, one script a hot path
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+bench: dev  ## ratios side by side, one script a hot path (loader.py and alarm_seeds.py: see their heads)
+	for script in front_end bed train_step; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) .venvs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -97,7 +97,7 @@ def main(arguments: list[str]) -> None:
             f"{row['per_window_x_real_time']:11.0f}x{row['per_window_over_streaming']:8.2f}"
         )
     if arguments:
-        write(Path(__file__).parent / "results" / arguments[1], rows)
+        write(Path(arguments[1]), rows)
 
 
 def write(path: Path, rows: list[dict[str, float]]) -> None:

@@ -160,7 +160,7 @@ def _real_ecg(bundle: Bundle, variants: Variants, console: Console) -> None:
     """Run pydicom's packaged 12-lead waveform through the same bundle."""
     recording = _packaged_ecg()
     if recording is None:
-        console.print("One real ECG: left out; install it with: pip install 'ecgedge[records]'")
+        console.print("One real ECG: left out; install it with: pip install 'ecgedge[records]'", markup=False)
         return
     bed = Bed(bundle, leads=recording.leads, rate_hz=recording.rate_hz, variants=variants, mode="real")
     events = bed.push(recording.samples_mv, t_s=0.0)

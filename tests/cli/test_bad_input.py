@@ -83,9 +83,9 @@ TABLE = [
     ("tcp-refused", _stream("tcp://127.0.0.1:9?leads=I&rate_hz=500&lsb_nv=1000"), 3, ["127.0.0.1:9", "cannot connect"]),
     ("tcp-uri", _stream("tcp://127.0.0.1:9"), 3, ["'leads' is missing", "for example tcp://"]),
     # the bundle: 4
-    ("no-bundle", ("bundle", "show", "none.ecgb"), 4, ["none.ecgb", "no such bundle", "embedded"]),
+    ("no-bundle", ("bundle", "show", "none.ecgb"), 4, ["none.ecgb", "no bundle (nothing there)", "embedded"]),
     ("text-bundle", ("bundle", "show", "notes.txt"), 4, ["notes.txt", "not a bundle"]),
-    ("empty-bundle", ("bundle", "verify", "."), 4, ["no manifest.json"]),
+    ("empty-bundle", ("bundle", "verify", "."), 4, ["without manifest.json"]),
 ]  # fmt: skip
 
 
