@@ -19,7 +19,6 @@ _RANGES: Final[dict[str, tuple[float, float, str]]] = {
     "feed_lost_s": (0.0, 60.0, "seconds"),
     "lead_off_s": (0.0, 60.0, "seconds"),
     "poor_signal_s": (0.0, 600.0, "seconds"),
-    "lifetime_s": (0.0, 3_600.0, "seconds"),
 }
 _PROBABILITIES: Final = ("onset_probability", "recovery_probability")
 _FRACTIONS: Final = ("onset_fraction", "min_valid_fraction")
@@ -53,7 +52,7 @@ class AlarmPolicy:
 
     Technical conditions: FEED_LOST after `feed_lost_s` without a chunk (watched by whoever owns the clock),
     LEAD_OFF when a lead has been off for `lead_off_s`, POOR_SIGNAL after `poor_signal_s` without a window
-    that is "valid" or "questionable". `lifetime_s` is how long a number may be shown.
+    that is "valid" or "questionable".
     """
 
     threshold_mmhg: float = 18.0
@@ -70,7 +69,6 @@ class AlarmPolicy:
     feed_lost_s: float = 2.0
     lead_off_s: float = 1.0
     poor_signal_s: float = 60.0
-    lifetime_s: float = 600.0
 
     def __post_init__(self) -> None:
         """Refuse a policy that cannot work; ValueError names the key and the fix."""

@@ -329,12 +329,23 @@ class Bed:
             p_gt_15=None,
             p_gt_18=None,
             validity="invalid",
-            reason=_why_unusable(self.leads, quality.reasons) or f"no model variant for {','.join(on)}",
+            reason=self._why_unusable(quality) or f"no model variant for {','.join(on)}",
             sqi=quality.sqi,
             leads=tuple(on),
             variant=would_serve[0].name if would_serve else None,
             mode=self.mode,
         )
+
+    def _why_unusable(self, quality: Quality) -> str | None:
+        """Say "off: V1,V2; flat: I" for the leads that cannot be used."""
+        by_reason: dict[str, list[str]] = {}
+        for lead, why in zip(self.leads, quality.reasons, strict=True):
+            if why:
+                # A window that ends in a hole in time looks like a lead that is off; the lead was not.
+                by_reason.setdefault("gap" if why == "off" and lead not in self._off else why, []).append(
+                    lead
+                )
+        return "; ".join(f"{reason}: {','.join(names)}" for reason, names in by_reason.items()) or None
 
     def _extend(self, events: list[Event], alarms: Sequence[Alarm]) -> None:
         for alarm in alarms:
@@ -353,15 +364,6 @@ def _lead_changes(
         before = np.concatenate([[lead in off], row[:-1]])
         for k in np.flatnonzero(row != before):
             yield first + int(k), lead, not row[k]
-
-
-def _why_unusable(leads: Sequence[str], reasons: Sequence[str | None]) -> str | None:
-    """Say "off: V1,V2; flat: I" for the leads that cannot be used."""
-    by_reason: dict[str, list[str]] = {}
-    for lead, reason in zip(leads, reasons, strict=True):
-        if reason:
-            by_reason.setdefault(reason, []).append(lead)
-    return "; ".join(f"{reason}: {','.join(names)}" for reason, names in by_reason.items()) or None
 
 
 def _envelope_by_lead(bundle: Bundle) -> dict[str, tuple[float, float]]:

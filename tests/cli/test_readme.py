@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ecgedge.bundle import load_bundle
+
 REPO = Path(__file__).parents[2]
 README = (REPO / "README.md").read_text("utf-8")
 RESULTS = REPO / "benchmarks" / "results"
@@ -47,6 +49,9 @@ def _cells(first):
 
 def test_the_alarm_table_is_the_measured_one():
     measured = json.loads((RESULTS / "alarm_seeds.json").read_text())
+    manifest = load_bundle("embedded").manifest
+    assert measured["model"] == {v.name: manifest.files[v.file] for v in manifest.variants}
+    assert measured["default_policy"]["onset_probability"] == manifest.alarm_policy.onset_probability
     for row in measured["grid"]:
         delay = row["delay_min"]
         assert _cells(f"{row['onset_probability']:g}") == [

@@ -164,6 +164,7 @@ def test_a_gap_is_reported_counted_and_never_filled(new_bed):
     assert (gap.t_s, gap.age_s) == (31.0, 1.0)
     by_time = {e.t_s: e for e in _estimates(events)}
     assert by_time[35.0].validity == by_time[40.0].validity == "invalid"
+    assert by_time[35.0].reason.startswith("gap: I,II,III")
     assert by_time[45.0].validity != "invalid"
     assert not _of(events, Alarm, condition="FEED_LOST")
     assert bed.summary(latency_ms={}, journal=None).dropped_samples == 250
@@ -184,6 +185,28 @@ def test_silence_is_lost_at_its_due_time_whether_watched_or_not(new_bed):
     for events in (later, watched.push(samples_mv[:, 5000:], t_s=25.0)):
         assert _of(events, FeedEvent, state="connected")[0].t_s == 25.0
         assert _of(events, Alarm, condition="FEED_LOST", presence="off")[0].t_s == 25.0
+
+
+def test_silence_longer_than_a_window_is_a_gap_not_missing_leads(new_bed):
+    samples_mv, bed = _ecg(60.0), new_bed()
+    events = bed.push(samples_mv[:, : 20 * 250], t_s=0.0)
+    events += bed.push(samples_mv[:, 40 * 250 :], t_s=40.0)
+    by_time = {e.t_s: e for e in _estimates(events)}
+    assert by_time[35.0].reason.startswith("gap: I,II,III")
+    assert {e.condition for e in events if isinstance(e, Alarm)} == {"FEED_LOST"}
+
+
+def test_a_feed_that_never_delivers_is_lost(new_bed):
+    bed = new_bed()
+    waited = [event for t_s in (1.0, 2.5, 9.0) for event in bed.advance(t_s)]
+    assert _of(waited, FeedEvent, state="lost")[0].t_s == 2.0
+    assert _of(waited, Alarm, condition="FEED_LOST", presence="on")
+    samples_mv = _ecg(15.0)
+    # The device's own clock begins at 0: nothing of the wait may colour what follows.
+    late = bed.push(samples_mv, t_s=0.0)
+    assert _of(late, Alarm, condition="FEED_LOST", presence="off")
+    straight = new_bed().push(samples_mv, t_s=0.0)
+    assert [e for e in late if not isinstance(e, Alarm)] == straight
 
 
 def test_a_long_hole_starts_the_front_end_afresh(new_bed):
