@@ -439,14 +439,14 @@ def export(
 
     with _needs("export", "export"):
         from ecgedge_export.compare import Int8Gate
-        from ecgedge_export.pack import DEFAULT_LEAD_SETS, export_run
+        from ecgedge_export.pack import export_run
     chosen = _lead_sets(lead_sets)
     bundle_id = export_run(
         run,
         target=target,
         data=data,
         out=out,
-        lead_sets=[format_lead_set(leads) for leads in chosen] if chosen else DEFAULT_LEAD_SETS,
+        lead_sets=[format_lead_set(leads) for leads in chosen] if chosen else None,
         report=report,
         name=name,
         precisions=_precisions(precision),

@@ -150,7 +150,7 @@ def _story(patients: list[_Patient], duration_s: float) -> str:
             when = f"{delay_min:.0f} min after" if delay_min >= 0 else f"{-delay_min:.0f} min before"
             lines.append(
                 f"{patient.scenario}: alarm at {format_time(onset.t_s)}, {when} the latent mPCWP passed "
-                f"{RISE_MMHG:g} mmHg. {onset.text}."
+                f"{RISE_MMHG:g} mmHg (it was {patient.simulator.mpcwp_mmhg(onset.t_s):.1f} mmHg then). {onset.text}."
             )
     lines.append("Other simulated patients are missed or give false alarms: see the table in the README.")
     return "\n".join(lines) + "\n"

@@ -56,7 +56,7 @@ def export_run(
     data: Path | str,
     target: str,
     out: Path,
-    lead_sets: Sequence[str] = DEFAULT_LEAD_SETS,
+    lead_sets: Sequence[str] | None = None,
     precisions: Sequence[Precision] | None = None,
     report: Path | None = None,
     name: str | None = None,
@@ -82,7 +82,7 @@ def export_run(
     out
         Bundle directory or `.ecgb.zip`; must not exist.
     lead_sets
-        Such as "I,II"; each becomes a variant.
+        Such as "I,II"; each becomes a variant. By default those of the report's probes, else DEFAULT_LEAD_SETS.
     precisions
         The target's own by default.
     report
@@ -109,8 +109,8 @@ def export_run(
     profile, run, dataset = load_target(target), load_run(run_dir), open_dataset(data)
     _check_same_data(run, dataset)
     windows = _windows(dataset, calibration_samples=calibration_samples, gate_samples=gate_samples)
-    chosen = tuple(dict.fromkeys(parse_lead_set(text) for text in lead_sets))
-    probes = _probes(report, chosen)
+    probes = _probes(report)
+    chosen = _chosen(lead_sets, report, probes)
     built: list[BuiltVariant] = []
     for leads in chosen:
         source = Source(
@@ -144,17 +144,28 @@ def export_run(
     return write_bundle(out, manifest=manifest, files=_files(manifest, built, windows), engines=records)
 
 
-def _probes(report: Path | None, lead_sets: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], LinearProbe]:
+def _probes(report: Path | None) -> dict[tuple[str, ...], LinearProbe]:
     """Return each lead set's own probe; none if the report has none."""
     if report is None or not (report / PROBE_FOLDER).is_dir():
         return {}
-    found = {parse_lead_set(name): probe for name, probe in load_probes(report).items()}
-    if missing := [format_lead_set(leads) for leads in lead_sets if leads not in found]:
+    return {parse_lead_set(name): probe for name, probe in load_probes(report).items()}
+
+
+def _chosen(
+    lead_sets: Sequence[str] | None, report: Path | None, probes: Mapping[tuple[str, ...], LinearProbe]
+) -> tuple[tuple[str, ...], ...]:
+    """Return the lead sets to export, the largest first unless they were given."""
+    if lead_sets is None:
+        by_size = sorted(probes, key=lambda leads: (-len(leads), leads))
+        return tuple(by_size) or tuple(parse_lead_set(text) for text in DEFAULT_LEAD_SETS)
+    chosen = tuple(dict.fromkeys(parse_lead_set(text) for text in lead_sets))
+    missing = [format_lead_set(leads) for leads in chosen if probes and leads not in probes]
+    if missing:
         raise EngineError(
             f"{report} holds no probe for lead set {'; '.join(missing)}; evaluate the run with these --lead-sets, "
-            f"or export only {'; '.join(map(format_lead_set, found))}"
+            f"or export only {'; '.join(map(format_lead_set, probes))}"
         )
-    return found
+    return chosen
 
 
 def _results(report: Path, lead_sets: Sequence[tuple[str, ...]]) -> tuple[ResultRow, ...]:

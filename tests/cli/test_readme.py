@@ -56,6 +56,7 @@ def test_the_alarm_table_is_the_measured_one():
         delay = row["delay_min"]
         assert _cells(f"{row['onset_probability']:g}") == [
             f"{row['detected']} of {measured['seeds']}",
+            str(row["of_them_before_18_mmhg"]),
             f"{row['missed']} of {measured['seeds']}",
             f"{delay['median']:g} ({delay['p10']:g} to {delay['p90']:g})",
             f"{row['stable_patients_with_false_alarm']} of {measured['seeds']}",

@@ -191,6 +191,11 @@ def test_probe(hemodynamic_run, hemodynamic_model, ptbxl, ecg_mv, tmp_path):
     )  # fmt: skip
     bundle = load_bundle(out)
     assert bundle.manifest.results == (row,)
+    whole = export_run(
+        hemodynamic_run, data=ptbxl, target="cpu", out=tmp_path / "by_report", precisions=("fp32",),
+        report=tmp_path / "report",
+    )  # fmt: skip
+    assert whole == bundle.id  # without lead sets, those of the report's probes
     embedding = masked_outputs(hemodynamic_model, ecg_mv[:4], STANDARD_LEADS, CALIBRATION)["embedding"]
     with open_runner(bundle, bundle.manifest.variants[0]) as runner:
         np.testing.assert_allclose(runner.run(ecg_mv[:4])["p_AF"], probe.predict(embedding)[:, 0], atol=1e-5)
