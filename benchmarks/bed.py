@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
+from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 
@@ -90,7 +90,7 @@ def main(arguments: list[str]) -> None:
     result = {
         "what": f"{SECONDS} s of 12 leads at 500 Hz, SIMULATED, chunks of 1 s, fp32, one thread",
         **hops,
-        "date": date.today().isoformat(),  # noqa: DTZ011 - a calendar day is enough
+        "date": datetime.now(timezone.utc).date().isoformat(),
         "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
         "ecgedge": __version__,
         "bundle": bundle.id,

@@ -19,6 +19,7 @@ from ecgedge.ecg import Recording
 from ecgedge.errors import UsageError
 from ecgedge.events import Alarm, Estimate
 from ecgedge.leads import STANDARD_LEADS
+from ecgedge.records import read
 from ecgedge.sim import DEFAULT_SEED, Simulator
 from ecgedge.sinks.text import format_time
 from ecgedge.stream import Bed, Variants
@@ -181,7 +182,5 @@ def _packaged_ecg() -> Recording | None:
         from pydicom.data import get_testdata_file
     except ModuleNotFoundError:
         return None
-    from ecgedge.records import read  # noqa: PLC0415 - only with the extra
-
     path = get_testdata_file("waveform_ecg.dcm", download=False)
     return None if path is None else read(str(path))

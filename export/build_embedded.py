@@ -41,7 +41,7 @@ def main(work: Path) -> None:
         name="ecgedge-embedded-demo",
         alarm_policy=POLICY,
     )
-    print(describe_bundle(load_bundle(bundle)))  # noqa: T201 - a script
+    sys.stdout.write(describe_bundle(load_bundle(bundle)) + "\n")
     shutil.rmtree(EMBEDDED, ignore_errors=True)
     shutil.copytree(bundle, EMBEDDED)
 

@@ -276,4 +276,4 @@ def _tail(encoder: EdgeNet | ResNet18) -> nn.Module:
     if type(encoder) not in _TAILS:
         known = ", ".join(kind.__name__ for kind in _TAILS)
         raise EngineError(f"the encoder {type(encoder).__name__} cannot be folded; export knows {known}")
-    return _TAILS[type(encoder)](encoder)  # type: ignore[arg-type]
+    return _TAILS[type(encoder)](encoder)  # type: ignore[arg-type]  # the key is the value's argument type

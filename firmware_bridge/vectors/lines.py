@@ -7,6 +7,7 @@ crc INPUT CRC | cobs DECODED ENCODED | canonical NAME WIRE | stream NAME WIRE, t
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,4 +75,4 @@ def lines() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(lines()))  # noqa: T201 (this is the program's purpose)
+    sys.stdout.write("\n".join(lines()) + "\n")

@@ -141,7 +141,7 @@ def _train_step(session: Session, step: int, batch: Batch) -> dict[str, float]:
             "optimizer.clip_norm, then --resume from the last checkpoint is not possible: start again"
         )
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     limit = recipe.optimizer.clip_norm or math.inf
     grad_norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
     optimizer.step()
