@@ -119,9 +119,9 @@ class TestTriplet:
         with pytest.raises(ValueError, match="own positive or negative"):
             triplet_loss(waves(4, 3), torch.tensor(rows))
 
-    def test_refuses_no_triplets(self):
-        with pytest.raises(ValueError, match="K >= 1"):
-            triplet_loss(waves(4, 3), torch.zeros(0, 3, dtype=torch.long))
+    def test_refuses_what_is_no_triplet(self):
+        with pytest.raises(ValueError, match=r"\(K, 3\)"):
+            triplet_loss(waves(4, 3), torch.zeros(3, 2, dtype=torch.long))
 
 
 class TestHemodynamics:

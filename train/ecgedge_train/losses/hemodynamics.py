@@ -20,6 +20,11 @@ THRESHOLDS_MMHG = (15.0, 18.0)
 Regression = Literal["huber", "gaussian"]
 
 
+def logit_name(label: str, cut: float) -> str:
+    """Return the output that tells whether a further catheter value is above a cut: logit_mpap_mmhg_gt_20."""
+    return f"logit_{label}_gt_{cut:g}"
+
+
 @dataclass(frozen=True)
 class Hemodynamics:
     """What the hemodynamic head says, each (B,): two raw logits and the pressure in mmHg."""

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ecgedge_train.losses.gather import ALONE, Gather
+
 Reduction = Literal["mean", "sum_of_means", "none"]
 
 
@@ -31,6 +33,7 @@ def nt_xent(
     temperature: float = 0.1,
     patients: Tensor | None = None,
     reduction: Reduction = "mean",
+    gather: Gather = ALONE,
 ) -> Tensor:
     """Contrastive loss of N pairs.
 
@@ -44,13 +47,16 @@ def nt_xent(
         (N,) integer codes; rows of equal code are never negatives of each other.
     reduction
         "mean" (textbook), "sum_of_means" (as published, twice that), "none" for the (2N,) terms.
+    gather
+        Brings the rows of all processes together. The terms are those of the own rows against the rows of all:
+        their mean, averaged over processes, is the loss of one process with the whole batch, and so is its gradient.
 
     Raises
     ------
     ValueError
-        If the shapes differ, or N < 2 (a contrast needs another patient).
+        If the shapes differ, or there are fewer than two patients (a contrast needs another one).
     """
-    logits, target = _logits(first, second, temperature=temperature, patients=patients)
+    logits, target = _logits(first, second, temperature=temperature, patients=patients, gather=gather)
     terms = functional.cross_entropy(logits, target, reduction="none")
     if reduction == "none":
         return terms
@@ -59,27 +65,32 @@ def nt_xent(
 
 def nt_xent_accuracy(first: Tensor, second: Tensor, *, patients: Tensor | None = None) -> Tensor:
     """Return the share of the 2N rows whose nearest other row is the patient's own second ECG."""
-    logits, target = _logits(first, second, temperature=1.0, patients=patients)
+    logits, target = _logits(first, second, temperature=1.0, patients=patients, gather=ALONE)
     return (logits.argmax(dim=1) == target).float().mean()
 
 
 def _logits(
-    first: Tensor, second: Tensor, *, temperature: float, patients: Tensor | None
+    first: Tensor, second: Tensor, *, temperature: float, patients: Tensor | None, gather: Gather
 ) -> tuple[Tensor, Tensor]:
-    """Return (2N, 2N) similarities / T with -inf where a row may not stand in the sum, and the (2N,) targets."""
+    """Return (2n, 2N) similarities / T of n own pairs among N in all, and the (2n,) targets.
+
+    Similarities are -inf where a column may not stand in the sum of its row.
+    """
     if first.shape != second.shape or first.dim() != 2:
         raise ValueError(
             f"expected two (N, D) tensors of one shape, found {tuple(first.shape)}, {tuple(second.shape)}"
         )
-    n = len(first)
+    own = [functional.normalize(z, dim=1) for z in (first, second)]
+    ones = torch.arange(len(first), device=first.device) + gather.rank * len(first)
+    everyone = torch.cat([gather.rows(z) for z in own])
+    n = len(everyone) // 2
     if n < 2:
         raise ValueError("NT-Xent needs at least 2 patients in a batch; use a larger data.batch_size")
-    z = functional.normalize(torch.cat([first, second]), dim=1)
-    rows = torch.arange(2 * n, device=z.device)
+    rows = torch.cat([ones, ones + n])
     target = (rows + n) % (2 * n)
-    excluded = torch.eye(2 * n, dtype=torch.bool, device=z.device)
+    excluded = rows[:, None] == torch.arange(2 * n, device=first.device)[None, :]
     if patients is not None:
-        both = torch.cat([patients, patients])
-        excluded = excluded | (both[:, None] == both[None, :])
-        excluded[rows, target] = False
-    return (z @ z.T / temperature).masked_fill(excluded, -torch.inf), target
+        mine, both = torch.cat([patients, patients]), gather.rows(patients).repeat(2)
+        excluded = excluded | (mine[:, None] == both[None, :])
+        excluded = excluded.scatter(1, target[:, None], value=False)
+    return (torch.cat(own) @ everyone.T / temperature).masked_fill(excluded, -torch.inf), target
