@@ -65,6 +65,8 @@ class GapHolder:
         measured = np.abs(samples_mv) <= MAX_ABS_MV
         if measured.all() and bool((self._measured_at == self._n_seen - 1).all()):
             held = self._push_whole(samples_mv)
+        elif self._n_seen == 0 and measured.all():
+            held = self._push_first(samples_mv)
         else:
             held = self._push_broken(samples_mv, measured)
         self._n_seen += samples_mv.shape[1]
@@ -81,6 +83,12 @@ class GapHolder:
             index = np.arange(self._n_seen, self._n_seen + n)
             status = (index - self._returned_at[:, None] < self._settle).view(np.uint8)
         return Held(samples_mv.astype(np.float64), status, ())
+
+    def _push_first(self, samples_mv: NDArray[np.float32]) -> Held:
+        """Take the first chunk where nothing is missing: every lead starts at its first sample."""
+        self._returned_at[:] = 0
+        held = self._push_whole(samples_mv)
+        return Held(held.samples_mv, held.status, ((0, np.ones(len(samples_mv), np.bool_)),))
 
     def _push_broken(self, samples_mv: NDArray[np.float32], measured: NDArray[np.bool_]) -> Held:
         n = samples_mv.shape[1]

@@ -15,7 +15,7 @@ from ecgedge.ecg import Recording
 from ecgedge.errors import RecordError, UsageError
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.signal import condition
-from ecgedge_train.dataset import build_dataset, describe_dataset, open_dataset
+from ecgedge_train.dataset import build_dataset, describe_dataset, open_dataset, shards
 from ecgedge_train.dataset.shards import window_counts, write_atomically
 
 ONE = {"jobs": "1", "shard_rows": "8"}
@@ -229,7 +229,7 @@ def test_too_many_unreadable_records_stop_the_build(ptbxl_folder, tmp_path):
 @pytest.mark.parametrize(
     ("source", "options", "says"),
     [
-        ("ptblx", {}, "unknown data source 'ptblx'; known sources: ptbxl, sim"),
+        ("ptblx", {}, "unknown data source 'ptblx'; known sources: brugada, cinc2021"),
         ("ptbxl", {"limt": "3"}, "has no option 'limt'; it knows: rate=100"),
         ("ptbxl", {"limit": "few"}, "limit='few' is not a whole number"),
         ("ptbxl", {"jobs": "0"}, "jobs=0 is too small"),
@@ -305,3 +305,13 @@ def test_a_script_without_the_guard_is_told(ptbxl_folder, tmp_path):
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "needs the guard: if __name__ == '__main__'" in done.stderr
+
+
+def test_a_shard_of_the_compiled_front_end_holds_the_same_bytes(ptbxl_folder, tmp_path, monkeypatch):
+    slow = build(ptbxl_folder, tmp_path / "slow")
+    monkeypatch.setattr(shards, "WORTH_COMPILING", 8)
+    used = []
+    monkeypatch.setattr(shards, "condition", lambda *_: used.append(1) or condition(*_))
+    assert build(ptbxl_folder, tmp_path / "quick") == slow
+    assert content(tmp_path / "quick") == content(tmp_path / "slow")
+    assert len(used) == 6  # the last shard is shorter

@@ -7,13 +7,32 @@ from pathlib import Path
 from typing import Final
 
 from ecgedge.errors import UsageError
-from ecgedge_train.cohorts import ptbxl, sim
+from ecgedge_train.cohorts import (
+    brugada,
+    cinc2021,
+    code15,
+    folder,
+    ludb,
+    mimic_iv_ecg,
+    ptbdb,
+    ptbxl,
+    scg_rhc,
+    sim,
+)
 from ecgedge_train.cohorts.base import Cohort, Entry
 
 __all__ = ["COHORTS", "Cohort", "Entry", "open_cohort"]
 
 COHORTS: Final[Mapping[str, Callable[[Path | None, Mapping[str, str]], Cohort]]] = {
+    "brugada": brugada.open_brugada,
+    "cinc2021": cinc2021.open_cinc2021,
+    "code15": code15.open_code15,
+    "folder": folder.open_folder,
+    "ludb": ludb.open_ludb,
+    "mimic-iv-ecg": mimic_iv_ecg.open_mimic,
+    "ptbdb": ptbdb.open_ptbdb,
     "ptbxl": ptbxl.open_ptbxl,
+    "scg-rhc": scg_rhc.open_scg_rhc,
     "sim": sim.open_sim,
 }
 """Source name to the function that plans it from a folder and options."""

@@ -102,8 +102,22 @@ def _read_plain(header: Path, plain: Header16) -> Recording:
         )
     counts = counts.reshape(plain.samples, len(plain.leads))
     order = sorted(range(len(plain.leads)), key=lambda i: STANDARD_LEADS.index(plain.leads[i]))
-    chosen = counts[:, order].T
-    samples_mv = (chosen - plain.baseline[order, None]) / plain.gain[order, None]
-    samples_mv[chosen == _INVALID] = np.nan
+    chosen = counts if order == list(range(len(order))) else np.take(counts, order, axis=1)
+    samples_mv = _millivolts(chosen, plain.gain[order], plain.baseline[order])
     leads = tuple(plain.leads[i] for i in order)
-    return Recording(samples_mv.astype(np.float32), plain.rate_hz, leads, source=str(header))
+    # The transposed view: sample after sample, as in the file, is also how the dataset's front end works.
+    return Recording(samples_mv.T, plain.rate_hz, leads, source=str(header))
+
+
+def _millivolts(
+    counts: NDArray[np.int16], gain: NDArray[np.float64], baseline: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Scale (samples, leads). Where all leads share a gain, whole-array arithmetic is several times faster."""
+    if (gain == gain[0]).all() and (baseline == baseline[0]).all():
+        gain, baseline = gain[:1], baseline[:1]
+    samples_mv = counts - baseline
+    samples_mv /= gain
+    missing = counts == _INVALID
+    if missing.any():
+        samples_mv[missing] = np.nan
+    return samples_mv.astype(np.float32)

@@ -5,10 +5,12 @@ from ecgedge_train.dataset.describe import describe_dataset
 from ecgedge_train.dataset.index import DatasetInfo, read_info
 from ecgedge_train.dataset.read import EcgDataset, open_dataset
 from ecgedge_train.dataset.sampler import batches, pair_batches
+from ecgedge_train.dataset.union import UnionDataset
 
 __all__ = [
     "DatasetInfo",
     "EcgDataset",
+    "UnionDataset",
     "batches",
     "build_dataset",
     "describe_dataset",

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ecgedge.bundle import Envelope, FrontEndSpec
-from ecgedge.errors import RecordError
+from ecgedge.errors import RecordError, UsageError
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.schema import to_plain
 from ecgedge_train.cohorts import Cohort, open_cohort
@@ -41,6 +41,7 @@ from ecgedge_train.dataset.index import (
     total_sha256,
     write_index,
 )
+from ecgedge_train.dataset.ray_build import build_with_ray
 from ecgedge_train.dataset.shards import SHARD_ROWS, ShardTask, write_atomically, write_shard
 
 ProgressReport = Callable[[int, int], None]
@@ -70,8 +71,8 @@ def build_dataset(
     from_dir
         Folder of the cohort's files.
     options
-        Options of the source, and for every source `jobs` (worker processes; all cores by default) and
-        `shard_rows`.
+        Options of the source, and for every source `jobs` (worker processes; all cores by default), `shard_rows`,
+        and `engine`: "pool" for this machine, "ray" for a cluster.
     progress
         Called as the work goes on; by default a bar is drawn if standard error is a terminal.
 
@@ -85,6 +86,9 @@ def build_dataset(
     """
     chosen = dict(options or {})
     jobs = whole_number("jobs", chosen.pop("jobs", str(os.cpu_count() or 1)))
+    engine = chosen.pop("engine", "pool")
+    if engine not in ("pool", "ray"):
+        raise UsageError(f"option engine={engine!r} is unknown; it is pool (this machine) or ray (a cluster)")
     shard_rows = whole_number("shard_rows", chosen.pop("shard_rows", str(SHARD_ROWS)))
     cohort = open_cohort(source, from_dir=from_dir, options=chosen)
     spec = FrontEndSpec()
@@ -99,7 +103,10 @@ def build_dataset(
         return read_info(out)
     tasks = shard_tasks(cohort, out, shard_rows=shard_rows, spec=spec)
     with _progress_or_bar(progress, source) as report:
-        _run(tasks, jobs=jobs, total=len(cohort.units), report=report)
+        if engine == "ray":
+            _run_on_ray(tasks, total=len(cohort.units), report=report)
+        else:
+            _run(tasks, jobs=jobs, total=len(cohort.units), report=report)
     return _finish(tasks, cohort, out, plan, spec)
 
 
@@ -141,6 +148,17 @@ def _refuse_other_plan(out: Path, old: Any, new: Any) -> None:
         f"{out}: holds a dataset built with other options ({'; '.join(changes)}); "
         "choose another --out, or remove that folder first"
     )
+
+
+def _run_on_ray(tasks: Sequence[ShardTask], *, total: int, report: ProgressReport) -> None:
+    done = 0
+
+    def count(units: int) -> None:
+        nonlocal done
+        done += units
+        report(done, total)
+
+    build_with_ray(tasks, report=count)
 
 
 def _run(tasks: Sequence[ShardTask], *, jobs: int, total: int, report: ProgressReport) -> None:
