@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from ecgedge.bundle import ResultRow
 from ecgedge.errors import RecordError
 from ecgedge_train.dataset import EcgDataset
+from ecgedge_train.evaluate.binary import BinaryScores, BinarySplit
 from ecgedge_train.evaluate.common import Predict, Rows, Scorer, subgroups
-from ecgedge_train.evaluate.metrics import auroc, macro_auroc, point
-from ecgedge_train.evaluate.probe import LinearProbe, fit_linear_probe
+from ecgedge_train.evaluate.metrics import auprc, auroc, brier, ece, macro_auroc, point
+from ecgedge_train.evaluate.probe import LinearProbe, fit_linear_probe, fit_without_tune
 
 
 @dataclass(frozen=True)
@@ -26,22 +28,30 @@ class ClassTask:
 
 
 @dataclass(frozen=True)
-class ClassScores:
-    """Test-split truth and probabilities (n, C) of one lead set, for the plots."""
+class Frozen:
+    """Embeddings of one frozen encoder by split, "train" and "test" (and "tune" where a probe was fitted)."""
 
-    lead_set: str
-    labels: tuple[str, ...]
-    truth: NDArray[Any]
-    probability: NDArray[Any]
+    train: NDArray[Any]
+    tune: NDArray[Any]
+    test: NDArray[Any]
 
 
 @dataclass(frozen=True)
 class ClassEvaluation:
-    """Everything `evaluate_classes` found; `probes` by lead set."""
+    """Everything `evaluate_classes` found; `probes` by lead set.
+
+    `train`, `tune` and `test` are the labelled rows; `encoder` and `untrained` hold their embeddings with the first
+    lead set.
+    """
 
     rows: tuple[ResultRow, ...]
-    scores: tuple[ClassScores, ...]
     probes: dict[str, LinearProbe]
+    binary: tuple[BinaryScores, ...]
+    train: Rows
+    tune: Rows
+    test: Rows
+    encoder: Frozen
+    untrained: Frozen | None
 
 
 def evaluate_classes(
@@ -75,26 +85,32 @@ def evaluate_classes(
     RecordError
         If the test split has no labelled record.
     """
-    rows: list[ResultRow] = []
-    scores: list[ClassScores] = []
+    rows: list[ResultRow | None] = []
+    binary: list[BinaryScores] = []
     probes: dict[str, LinearProbe] = {}
+    embedded: list[tuple[Frozen, Frozen | None]] = []
     test = labelled(task, data.select(split="test"))
     if len(test) == 0:
         raise RecordError(f"{data.directory}: no labelled record in the test split; build a larger dataset")
+    train, tune = (labelled(task, data.select(split=split)) for split in ("train", "tune"))
+    splits = (train, tune, test)
     for lead_set in lead_sets:
         outputs = predict(test, lead_set)
-        probe = _probe(data, predict, task, lead_set)
-        probability = probe.predict(outputs["embedding"])
-        plain = None if untrained is None else _untrained(data, untrained, task, test, lead_set)
+        encoder = _embed(predict, lead_set, splits[:2], outputs["embedding"])
+        plain = None
+        if untrained is not None:
+            plain = _embed(untrained, lead_set, splits[:2], untrained(test, lead_set)["embedding"])
+        probe = _probe(task, encoder, splits)
+        probability = probe.predict(encoder.test)
+        baseline = None if plain is None else _probe(task, plain, splits).predict(plain.test)
         scorer = Scorer(data.info.name, lead_set, data.index["patient_id"][test], resamples)
-        found = [
-            *_rows(data, scorer, task, test, probability, plain),
-            *_head_rows(scorer, task, test, outputs, head_labels),
-        ]
-        rows += [row for row in found if row is not None]
-        scores.append(ClassScores(lead_set, task.labels, task.truth[test], probability))
+        rows += _rows(data, scorer, task, test, probability, baseline)
+        rows += _head_rows(scorer, task, test, outputs, head_labels)
+        binary += _binary(data, lead_set, task, probe, encoder, splits)
         probes[lead_set] = probe
-    return ClassEvaluation(tuple(rows), tuple(scores), probes)
+        embedded.append((encoder, plain))
+    found = tuple(row for row in rows if row is not None)
+    return ClassEvaluation(found, probes, tuple(binary), *splits, *embedded[0])
 
 
 def labelled(task: ClassTask, rows: Rows) -> Rows:
@@ -102,21 +118,44 @@ def labelled(task: ClassTask, rows: Rows) -> Rows:
     return rows[~np.isnan(task.truth[rows]).any(axis=1)]
 
 
-def _probe(data: EcgDataset, predict: Predict, task: ClassTask, lead_set: str) -> LinearProbe:
-    train, tune = (labelled(task, data.select(split=split)) for split in ("train", "tune"))
+def _embed(predict: Predict, lead_set: str, splits: Sequence[Rows], test: NDArray[Any]) -> Frozen:
+    train, tune = (predict(rows, lead_set)["embedding"] for rows in splits)
+    return Frozen(train, tune, test)
+
+
+def _probe(task: ClassTask, encoder: Frozen, splits: Sequence[Rows]) -> LinearProbe:
     return fit_linear_probe(
-        predict(train, lead_set)["embedding"],
-        task.truth[train],
-        tune_embeddings=predict(tune, lead_set)["embedding"],
-        tune_truth=task.truth[tune],
+        encoder.train,
+        task.truth[splits[0]],
+        tune_embeddings=encoder.tune,
+        tune_truth=task.truth[splits[1]],
         labels=task.labels,
     )
 
 
-def _untrained(
-    data: EcgDataset, untrained: Predict, task: ClassTask, test: Rows, lead_set: str
-) -> NDArray[np.float64]:
-    return _probe(data, untrained, task, lead_set).predict(untrained(test, lead_set)["embedding"])
+def _binary(
+    data: EcgDataset,
+    lead_set: str,
+    task: ClassTask,
+    probe: LinearProbe,
+    encoder: Frozen,
+    splits: Sequence[Rows],
+) -> Iterator[BinaryScores]:
+    """Yield one class after the other; the tune split is scored by a probe that was not fitted on it."""
+    train, *others = splits
+    apart = fit_without_tune(encoder.train, task.truth[train], labels=task.labels, strength=probe.strength)
+    predicted = (apart.predict(encoder.tune), probe.predict(encoder.test))
+    for c, label in enumerate(task.labels):
+        sides = [
+            BinarySplit(
+                task.truth[rows, c] > 0,
+                logit(np.clip(p[:, c], 1e-12, 1 - 1e-12)),
+                p[:, c],
+                data.index["patient_id"][rows],
+            )
+            for rows, p in zip(others, predicted, strict=True)
+        ]
+        yield BinaryScores(lead_set, label, *sides)
 
 
 def _rows(
@@ -133,6 +172,11 @@ def _rows(
     for c, label in enumerate(task.labels):
         baseline = 0.5 if plain is None else point(auroc, truth[:, c], plain[:, c])
         yield scorer.row(f"auroc_{label}", auroc, truth[:, c], probability[:, c], baseline=baseline)
+        prevalence = float(truth[:, c].mean())
+        yield scorer.row(f"auprc_{label}", auprc, truth[:, c], probability[:, c], baseline=prevalence)
+        yield scorer.row(f"ece_{label}", ece, truth[:, c], probability[:, c])
+        constant = point(brier, truth[:, c], np.full(len(truth), prevalence))
+        yield scorer.row(f"brier_{label}", brier, truth[:, c], probability[:, c], baseline=constant)
     for group, mask in subgroups(data, test):
         yield scorer.row(f"macro_auroc | {group}", macro_auroc, truth, probability, baseline=None, keep=mask)
 

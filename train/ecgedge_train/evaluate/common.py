@@ -21,6 +21,8 @@ Predict: TypeAlias = Callable[[Rows, str], Mapping[str, NDArray[Any]]]
 AGE_BANDS: Final = ((18, 35), (35, 50), (50, 75), (75, 200))
 """Years, lower end included; those of Jeong et al. 2023, so that figures can be set side by side."""
 MIN_GROUP_PATIENTS: Final = 10
+MAX_GROUPS: Final = 8
+"""Of devices and sites only so many are told apart, those with the most records first."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Scorer:
     ) -> ResultRow | None:
         """Return a row with its interval over patients, or None if the metric is undefined here."""
         chosen = np.ones(len(truth), bool) if keep is None else keep
+        if not chosen.any():
+            return None
         estimate = patient_bootstrap(
             metric, truth[chosen], prediction[chosen], self.patients[chosen], resamples=self.resamples
         )
@@ -65,18 +69,42 @@ class Scorer:
 
 
 def subgroups(data: EcgDataset, rows: Rows) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Yield (name, mask over `rows`) of each sex and age band with at least ten patients."""
+    """Yield (name, mask over `rows`) of each sex, age band, device and site with at least ten patients."""
     patients = data.index["patient_id"][rows]
-    for name, mask in _groups(data, rows):
-        if len(np.unique(patients[mask])) >= MIN_GROUP_PATIENTS:
-            yield name, mask
+    for labels in group_labels(data, rows).values():
+        for name in group_names(labels):
+            mask = labels == name
+            if len(np.unique(patients[mask])) >= MIN_GROUP_PATIENTS:
+                yield name, mask
 
 
-def _groups(data: EcgDataset, rows: Rows) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def group_labels(data: EcgDataset, rows: Rows) -> dict[str, NDArray[np.str_]]:
+    """Return, by factor that the index knows, the group of each of `rows` ("sex=female"); "" where unknown."""
+    found = {}
     if "sex" in data.index:
-        for sex in ("female", "male"):
-            yield f"sex={sex}", data.index["sex"][rows] == sex
+        sex = data.index["sex"][rows].astype(str)
+        found["sex"] = np.where(np.isin(sex, ("female", "male")), np.char.add("sex=", sex), "")
     if "age" in data.index:
-        age = data.index["age"][rows]
-        for low, high in AGE_BANDS:
-            yield f"age={low}-{high}" if high < 200 else f"age>={low}", (age >= low) & (age < high)
+        age = data.index["age"][rows].astype(np.float64)
+        inside = [(age >= low) & (age < high) for low, high in AGE_BANDS]
+        names = [f"age={low}-{high}" if high < 200 else f"age>={low}" for low, high in AGE_BANDS]
+        found["age"] = np.select(inside, names, default="")
+    for factor in ("device", "site"):
+        if factor in data.index:
+            found[factor] = _named(factor, data.index[factor][rows])
+    return found
+
+
+def group_names(labels: NDArray[np.str_]) -> list[str]:
+    """Return the groups to report of one factor: in order of name (age bands are in order so), unknown left out."""
+    names, counts = np.unique(labels[labels != ""], return_counts=True)
+    largest = names[np.argsort(-counts, kind="stable")][:MAX_GROUPS]
+    return sorted(str(name) for name in largest)
+
+
+def _named(factor: str, values: NDArray[Any]) -> NDArray[np.str_]:
+    text = [
+        str(int(v)) if isinstance(v, (float, np.floating)) and float(v).is_integer() else str(v).strip()
+        for v in values.tolist()
+    ]
+    return np.array(["" if t in ("", "nan", "None") else f"{factor}={t}" for t in text], dtype=np.str_)

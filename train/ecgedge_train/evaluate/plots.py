@@ -1,147 +1,227 @@
-"""The plots of a report, each an inline SVG; no global state of matplotlib is touched."""
+"""The charts of a report, made from scores; `chart.draw` draws them."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ecgedge_train.evaluate.classes import ClassScores
-from ecgedge_train.evaluate.metrics import ECE_BINS, auroc, point
+from ecgedge_train.evaluate.agreement import Agreement
+from ecgedge_train.evaluate.binary import BinaryScores, pr_points, reliability, roc_points
+from ecgedge_train.evaluate.bootstrap import Estimate
+from ecgedge_train.evaluate.calibrators import calibrated
+from ecgedge_train.evaluate.chart import Chart, Series, numbers
+from ecgedge_train.evaluate.conformal import GroupCoverage
+from ecgedge_train.evaluate.decision import DecisionCurve
+from ecgedge_train.evaluate.lowlabel import LowLabelPoint
+from ecgedge_train.evaluate.metrics import auprc, auroc, point
 from ecgedge_train.evaluate.pressure import PressureScores
 
-COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette: told apart with any colour vision."""
-_GREY: Final = "#8a8a8a"
-_MIN_BIN: Final = 10
-"""A share observed among fewer records says too little to draw."""
+UNIT: Final = (0.0, 1.0)
+_DIAGONAL: Final = Series("", "reference", UNIT, UNIT)
+DISCRIMINATION: Final = "Discrimination"
+CALIBRATION: Final = "Calibration"
+AGREEMENT: Final = "Pressure"
+DECISION: Final = "Operating points"
+SUBGROUPS: Final = "Subgroups"
+EMBEDDING: Final = "Embedding"
+FEW_LABELS: Final = "Few labels"
+
+Named = Sequence[tuple[str, BinaryScores]]
+"""(name in the legend, scores); one chart holds the lead sets of a question, or the questions of a lead set."""
 
 
-def class_figure(scores: ClassScores, *, mark: str) -> Figure:
-    """ROC and reliability of every class with one lead set."""
-    figure, (left, right) = _two_axes(f"Test split, lead set {scores.lead_set}", mark)
-    for c, label in enumerate(scores.labels):
-        truth, p = scores.truth[:, c] > 0, scores.probability[:, c]
-        _roc(left, truth, p, name=label, colour=COLOURS[c % len(COLOURS)])
-        _reliability(right, truth, p, name=label, colour=COLOURS[c % len(COLOURS)])
-    _finish_roc(left)
-    _finish_reliability(right)
-    return figure
-
-
-def roc_figure(scores: Sequence[PressureScores], *, cut: int, mark: str) -> Figure:
-    """ROC and reliability of every lead set for one cut-off."""
-    figure, (left, right) = _two_axes(f"mPCWP above {cut} mmHg, test split", mark)
-    for i, score in enumerate(scores):
-        above, p, colour = score.truth_mmhg > cut, score.probability[cut], COLOURS[i % len(COLOURS)]
-        _roc(left, above, p, name=score.lead_set, colour=colour)
-        _reliability(right, above, p, name=score.lead_set, colour=colour)
-    if scores[0].ideal is not None:
-        above = scores[0].truth_mmhg > cut
-        _roc(
-            left,
-            above,
-            scores[0].ideal[cut],
-            name=f"ideal observer ({scores[0].lead_set})",
-            colour=_GREY,
-            style=":",
-        )
-    _finish_roc(left)
-    _finish_reliability(right)
-    return figure
-
-
-def scatter_figure(score: PressureScores, *, mark: str) -> Figure:
-    """Predicted against measured pressure, with the identity and the mean that needs no model; the errors beside."""
-    figure, (left, right) = _two_axes(f"mPCWP, test split, lead set {score.lead_set}", mark)
-    truth, predicted = score.truth_mmhg, score.predicted_mmhg
-    low, high = float(min(truth.min(), predicted.min())) - 1, float(max(truth.max(), predicted.max())) + 1
-    left.plot([low, high], [low, high], color="black", linewidth=1, label="identity")
-    left.axhline(
-        score.train_mean_mmhg, color=_GREY, linestyle="--", linewidth=1, label="mean of the training split"
+def roc_chart(named: Named, *, title: str, ideal: tuple[str, NDArray[Any]] | None = None) -> Chart:
+    """ROC of each; `ideal` is (name, probability) of the ideal observer on the records of the first."""
+    lines = list(_roc_series(named))
+    if ideal is not None:
+        truth = named[0][1].test.truth
+        x, y = roc_points(truth, ideal[1])
+        name = f"{ideal[0]}: {point(auroc, truth, ideal[1]):.3f}"
+        lines.append(Series(name, "reference", numbers(x), numbers(y)))
+    return Chart(
+        DISCRIMINATION,
+        f"ROC (AUROC below), {title}",
+        "1 - specificity",
+        "sensitivity",
+        (*lines, _DIAGONAL),
+        UNIT,
+        (0.0, 1.01),
     )
+
+
+def _roc_series(named: Named) -> Iterator[Series]:
+    for name, scores in named:
+        truth, p = scores.test.truth, scores.test.p
+        if truth.all() or not truth.any():
+            continue
+        x, y = roc_points(truth, p)
+        yield Series(f"{name}: {point(auroc, truth, p):.3f}", "line", numbers(x), numbers(y))
+
+
+def pr_chart(named: Named, *, title: str) -> Chart:
+    """Precision against recall of each; the prevalence is in the legend, since it is what chance reaches."""
+    lines = []
+    for name, scores in named:
+        truth, p = scores.test.truth, scores.test.p
+        if truth.any():
+            x, y = pr_points(truth, p)
+            label = f"{name}: {point(auprc, truth, p):.3f} (chance {truth.mean():.2f})"
+            lines.append(Series(label, "line", numbers(x), numbers(y)))
+    axes = ("recall (sensitivity)", "precision (PPV)")
+    return Chart(DISCRIMINATION, f"Precision and recall, {title}", *axes, tuple(lines), UNIT, (0.0, 1.01))
+
+
+def reliability_chart(named: Named, *, title: str, resamples: int) -> Chart:
+    """Observed share by predicted probability; the first with its band, areas are shares of the records."""
+    lines = []
+    for i, (name, scores) in enumerate(named):
+        test = scores.test
+        bins = reliability(test.truth, test.p, test.patients, resamples=resamples if i == 0 else 1)
+        lines.append(_reliability_series(name, bins, band=i == 0))
+    return _reliability(f"Calibration curve, {title}", lines)
+
+
+def calibrators_chart(scores: BinaryScores, *, title: str) -> Chart:
+    """Calibration curve of one question under each calibrator."""
+    test, lines = scores.test, []
+    for name, p in calibrated(scores).items():
+        bins = reliability(test.truth, p, test.patients, resamples=1)
+        lines.append(_reliability_series(name, bins, band=False))
+    return _reliability(f"Calibrators fitted on tune, {title}", lines)
+
+
+def _reliability(title: str, lines: Sequence[Series]) -> Chart:
+    axes = ("predicted probability", "observed share")
+    return Chart(CALIBRATION, title, *axes, (*lines, _DIAGONAL), UNIT, (0.0, 1.01))
+
+
+def _reliability_series(name: str, bins: Sequence[Any], *, band: bool) -> Series:
+    low, high = _band([b.observed for b in bins]) if band else (None, None)
+    return Series(
+        name,
+        "marks",
+        numbers([b.predicted for b in bins]),
+        numbers([b.observed.value for b in bins]),
+        low,
+        high,
+        sizes=numbers([b.share for b in bins]),
+    )
+
+
+def decision_chart(curve: DecisionCurve, *, title: str) -> Chart:
+    """Net benefit of the model against treating everybody and nobody."""
+    low, high = _band(curve.model)
+    t = numbers(curve.thresholds)
+    model = Series("model", "line", t, numbers([e.value for e in curve.model]), low, high)
+    everybody = Series("alert always", "reference", t, numbers(curve.treat_all))
+    nobody = Series("", "reference", (t[0], t[-1]), (0.0, 0.0))
+    top = max(*(e.value if e.high is None else e.high for e in curve.model), 0.05)
+    return Chart(
+        DECISION,
+        f"Decision curve (alert never: 0), {title}",
+        "threshold probability",
+        "net benefit per record",
+        (model, everybody, nobody),
+        (t[0], t[-1]),
+        (-0.25 * top, 1.1 * top),
+    )
+
+
+def scatter_chart(score: PressureScores) -> Chart:
+    """Predicted against measured pressure, with the identity and the mean that needs no model."""
+    truth, predicted = score.truth_mmhg, score.predicted_mmhg
+    low = float(min(truth.min(), predicted.min())) - 1
+    high = float(max(truth.max(), predicted.max())) + 1
+    ends, mean = (low, high), score.train_mean_mmhg
+    lines = [Series("", "dots", numbers(truth), numbers(predicted)), Series("", "reference", ends, ends)]
+    lines.append(Series("mean of the training split", "reference", ends, (mean, mean)))
     if score.interval_mmhg is not None:
         half = float(score.interval_mmhg[0, 1] - score.interval_mmhg[0, 0]) / 2
-        left.plot([low, high], [low + half, high + half], color=COLOURS[1], linewidth=0.8, linestyle=":",
-                  label=f"{score.interval_coverage:.0%} interval, +-{half:.1f} mmHg")  # fmt: skip
-        left.plot([low, high], [low - half, high - half], color=COLOURS[1], linewidth=0.8, linestyle=":")
-    left.scatter(truth, predicted, s=8, alpha=0.4, color=COLOURS[0], linewidths=0, rasterized=True)
-    left.set(
-        xlabel="true mPCWP, as labelled (mmHg)",
-        ylabel="predicted mPCWP (mmHg)",
-        xlim=(low, high),
-        ylim=(low, high),
+        name = f"{score.interval_coverage:.0%} interval, ±{half:.1f} mmHg"
+        lines.append(
+            Series(name, "line", ends, (low, high), (low - half, high - half), (low + half, high + half))
+        )
+    title = f"Predicted and measured mPCWP, leads {score.lead_set}"
+    axes = ("true mPCWP, as labelled (mmHg)", "predicted mPCWP (mmHg)")
+    return Chart(AGREEMENT, title, *axes, tuple(lines), ends, ends)
+
+
+def bland_altman_chart(score: PressureScores, found: Agreement) -> Chart:
+    """Difference against mean, with bias and limits of agreement and their intervals over patients."""
+    middle = (score.truth_mmhg + score.predicted_mmhg) / 2
+    cloud = Series("", "dots", numbers(middle), numbers(score.predicted_mmhg - score.truth_mmhg))
+    levels = [
+        Series(f"{name} {e.value:+.1f}", "level", (), (e.value,), *_band([e]))
+        for name, e in (("bias", found.bias), ("lower limit", found.low), ("upper limit", found.high))
+    ]
+    title = f"Bland-Altman, leads {score.lead_set}"
+    axes = ("mean of predicted and true (mmHg)", "predicted - true (mmHg)")
+    return Chart(AGREEMENT, title, *axes, (cloud, *levels))
+
+
+def coverage_chart(found: Sequence[GroupCoverage], *, nominal: float, lead_set: str) -> Chart:
+    """Coverage of each subgroup by the pooled half width and by its own."""
+    pooled = [(i, c.pooled) for i, c in enumerate(found)]
+    own = [(i, c.own) for i, c in enumerate(found) if c.own is not None]
+    rows = len(found)
+    lines = (
+        _interval_series("one half width for all", pooled),
+        _interval_series("one a subgroup (Mondrian)", own),
+        Series(f"asked: {nominal:.0%}", "reference", (nominal, nominal), (-0.6, rows - 0.4)),
     )
-    left.legend(fontsize=7, loc="upper left")
-    error, baseline = predicted - truth, score.train_mean_mmhg - truth
-    first, last = np.percentile(np.r_[error, baseline], (0.5, 99.5)).tolist()
-    edges = np.linspace(first, last, 40).tolist()
-    right.hist(error, edges, color=COLOURS[0], alpha=0.7, label=f"model, RMSE {_rms(error):.2f} mmHg")
-    right.hist(baseline, edges, color="black", histtype="step", label=f"mean, RMSE {_rms(baseline):.2f} mmHg")
-    right.set(xlabel="predicted - true (mmHg)", ylabel="records")
-    right.legend(fontsize=7)
-    return figure
+    title = f"Coverage by subgroup, leads {lead_set}"
+    groups = tuple(c.group for c in found)
+    return Chart(SUBGROUPS, title, "share of records inside the interval", "", lines, categories=groups)
 
 
-def to_svg(figure: Figure) -> bytes:
-    """Draw a figure; equal figures give equal bytes."""
-    buffer = io.BytesIO()
-    with rc_context({"svg.hashsalt": "ecgedge"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
-
-
-def _two_axes(title: str, mark: str) -> tuple[Figure, tuple[Axes, Axes]]:
-    figure = Figure(figsize=(9.0, 4.2), layout="constrained", dpi=110)
-    axes = figure.subplots(1, 2)
-    figure.suptitle(
-        f"{title}{'   ' + mark if mark else ''}", fontsize=10, color="#b00020" if mark else "black"
+def forest_chart(by_group: Mapping[str, Estimate], overall: float, *, title: str, x_label: str) -> Chart:
+    """One metric by subgroup, with the value over everybody as a line."""
+    lines = (
+        _interval_series("", list(enumerate(by_group.values()))),
+        Series(f"everybody: {overall:.3g}", "reference", (overall, overall), (-0.6, len(by_group) - 0.4)),
     )
-    return figure, (axes[0], axes[1])
+    return Chart(SUBGROUPS, title, x_label, "", lines, categories=tuple(by_group))
 
 
-def _roc(
-    axes: Axes, truth: NDArray[np.bool_], score: NDArray[Any], *, name: str, colour: str, style: str = "-"
-) -> None:
-    if truth.all() or not truth.any():
-        return
-    order = np.argsort(-score, kind="stable")
-    ends = np.flatnonzero(np.r_[np.diff(score[order]) != 0, True])  # equal scores are one step
-    hits = np.r_[0, np.cumsum(truth[order])[ends] / truth.sum()]
-    alarms = np.r_[0, np.cumsum(~truth[order])[ends] / (~truth).sum()]
-    label = f"{name}: {point(auroc, truth, score):.3f}"
-    axes.plot(alarms, hits, color=colour, linestyle=style, linewidth=1.3, label=label)
+def map_chart(
+    points: NDArray[np.float64], names: NDArray[np.str_], order: Sequence[str], *, method: str, lead_set: str
+) -> Chart:
+    """Picture of the test embeddings, one colour a category, in the order of `order`."""
+    lines = tuple(
+        Series(
+            f"{name} ({(names == name).sum()})", "dots", *(numbers(points[names == name, d]) for d in (0, 1))
+        )
+        for name in order
+        if (names == name).any()
+    )
+    title = f"Embeddings of the test split by {method.upper()}, leads {lead_set}"
+    return Chart(EMBEDDING, title, f"{method.upper()} 1", f"{method.upper()} 2", lines)
 
 
-def _reliability(axes: Axes, truth: NDArray[np.bool_], p: NDArray[Any], *, name: str, colour: str) -> None:
-    bins = np.minimum((p * ECE_BINS).astype(int), ECE_BINS - 1)
-    used = [b for b in range(ECE_BINS) if (bins == b).sum() >= _MIN_BIN]
-    x = [float(p[bins == b].mean()) for b in used]
-    y = [float(truth[bins == b].mean()) for b in used]
-    axes.plot(x, y, color=colour, linewidth=0.8, label=name)
-    sizes = [4 + 80 * float((bins == b).mean()) for b in used]
-    axes.scatter(x, y, s=sizes, color=colour, linewidths=0)
+def low_label_chart(curves: Mapping[str, Sequence[LowLabelPoint]], *, lead_set: str) -> Chart:
+    """Macro AUROC by number of labelled records, one line an encoder."""
+    lines = []
+    for name, points in curves.items():
+        values = [p.estimate for p in points]
+        x, y = numbers([p.records for p in points]), numbers([e.value for e in values])
+        lines.append(Series(name, "marks", x, y, *_band(values)))
+    title = f"Linear probe on few labels, leads {lead_set}"
+    return Chart(
+        FEW_LABELS, title, "labelled training records", "macro AUROC, test split", tuple(lines), log_x=True
+    )
 
 
-def _finish_roc(axes: Axes) -> None:
-    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=0.7)
-    axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01))
-    axes.set_title("ROC (AUROC in the legend)", fontsize=9)
-    axes.legend(fontsize=7, loc="lower right")
+def _interval_series(name: str, rows: Sequence[tuple[int, Estimate]]) -> Series:
+    low, high = _band([e for _, e in rows])
+    return Series(
+        name, "interval", numbers([e.value for _, e in rows]), numbers([i for i, _ in rows]), low, high
+    )
 
 
-def _finish_reliability(axes: Axes) -> None:
-    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=0.7)
-    axes.set(xlabel="predicted probability", ylabel="observed share", xlim=(0, 1), ylim=(0, 1.01))
-    axes.set_title(f"Reliability (bins of {_MIN_BIN} records or more; area: share)", fontsize=9)
-    axes.legend(fontsize=7, loc="upper left")
-
-
-def _rms(errors: NDArray[np.float64]) -> float:
-    return float(np.sqrt(np.mean(errors**2)))
+def _band(estimates: Sequence[Estimate]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return both ends of the intervals; the value itself where there is none."""
+    low = numbers([e.value if e.low is None else e.low for e in estimates])
+    return low, numbers([e.value if e.high is None else e.high for e in estimates])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +15,11 @@ from ecgedge.errors import RecordError
 from ecgedge_train.calibrate import LeadSetCalibration
 from ecgedge_train.dataset import EcgDataset
 from ecgedge_train.evaluate import metrics
-from ecgedge_train.evaluate.common import Predict, Rows, Scorer, subgroups
+from ecgedge_train.evaluate.agreement import Agreement, agreement
+from ecgedge_train.evaluate.binary import BinaryScores, BinarySplit
+from ecgedge_train.evaluate.common import Predict, Rows, Scorer, group_labels, subgroups
+from ecgedge_train.evaluate.conformal import GroupCoverage, PressureErrors, group_coverage
+from ecgedge_train.evaluate.heads import head_rows, unreliability_rows
 
 LABEL: Final = "mpcwp_mmhg"
 CUTS_MMHG: Final = (15, 18)
@@ -25,7 +29,8 @@ CUTS_MMHG: Final = (15, 18)
 class PressureScores:
     """What was measured and what the model says on the test split, with one lead set.
 
-    `ideal` is what the ideal observer of simulated patients says for the same cut; None on real data.
+    `ideal` is what the ideal observer of simulated patients says for the same cut; None on real data. `patients`
+    says whose record each is.
     """
 
     lead_set: str
@@ -36,14 +41,20 @@ class PressureScores:
     interval_coverage: float
     train_mean_mmhg: float
     ideal: Mapping[int, NDArray[np.float64]] | None
+    patients: NDArray[Any] = field(default_factory=lambda: np.empty(0, object))
 
 
 @dataclass(frozen=True)
 class PressureEvaluation:
-    """Everything `evaluate_pressure` found."""
+    """Everything `evaluate_pressure` found; `embedding` (n, E) is that of the first lead set on rows `test`."""
 
     rows: tuple[ResultRow, ...]
     scores: tuple[PressureScores, ...]
+    binary: tuple[BinaryScores, ...]
+    agreement: Mapping[str, Agreement]
+    coverage: tuple[GroupCoverage, ...]
+    test: Rows
+    embedding: NDArray[Any]
 
 
 def evaluate_pressure(
@@ -72,19 +83,48 @@ def evaluate_pressure(
     RecordError
         If the test split has no pressure.
     """
-    test = _known(data, "test")
-    train_mean_mmhg = float(data.labels((LABEL,), _known(data, "train")).astype(np.float64).mean())
-    rows: list[ResultRow] = []
+    test, tune = known_pressure(data, "test"), known_pressure(data, "tune")
+    train_mean_mmhg = float(data.labels((LABEL,), known_pressure(data, "train")).astype(np.float64).mean())
+    rows: list[ResultRow | None] = []
     scores: list[PressureScores] = []
+    binary: list[BinaryScores] = []
+    agreements: dict[str, Agreement] = {}
+    coverage: list[GroupCoverage] = []
+    embedding: NDArray[Any] = np.empty((len(test), 0))
     for lead_set in lead_sets:
-        score = _score(data, predict(test, lead_set), test, lead_set, calibration[lead_set], train_mean_mmhg)
-        scorer = Scorer(data.info.name, lead_set, data.index["patient_id"][test], resamples)
-        rows += [row for row in _rows(data, scorer, score, test) if row is not None]
+        fitted = calibration[lead_set]
+        outputs, tune_outputs = predict(test, lead_set), predict(tune, lead_set)
+        score = _score(data, outputs, test, lead_set, fitted, train_mean_mmhg)
+        scorer = Scorer(data.info.name, lead_set, score.patients, resamples)
+        rows += _rows(data, scorer, score, test)
+        rows += head_rows(data, scorer, outputs, test, main_label=LABEL)
+        rows += unreliability_rows(scorer, outputs, score.truth_mmhg > 15, score.probability[15])
+        binary += _binary(data, lead_set, fitted, (tune, tune_outputs), (test, outputs))
+        agreements[lead_set] = agreement(
+            score.truth_mmhg, score.predicted_mmhg, score.patients, resamples=resamples
+        )
+        coverage += _coverage(data, lead_set, fitted, (tune, tune_outputs), (test, outputs), resamples)
         scores.append(score)
-    return PressureEvaluation(tuple(rows), tuple(scores))
+        embedding = embedding if len(scores) > 1 else outputs["embedding"]
+    return PressureEvaluation(
+        rows=tuple(row for row in rows if row is not None),
+        scores=tuple(scores),
+        binary=tuple(binary),
+        agreement=agreements,
+        coverage=tuple(coverage),
+        test=test,
+        embedding=embedding,
+    )
 
 
-def _known(data: EcgDataset, split: str) -> Rows:
+def known_pressure(data: EcgDataset, split: str) -> Rows:
+    """Return the rows of a split with a measured pressure.
+
+    Raises
+    ------
+    RecordError
+        If there is none.
+    """
     rows = data.select(split=split)
     known: Rows = rows[~np.isnan(data.labels((LABEL,), rows)[:, 0])]
     if len(known) == 0:
@@ -103,7 +143,7 @@ def _score(
     train_mean_mmhg: float,
 ) -> PressureScores:
     predicted = outputs[LABEL].astype(np.float64)
-    platt = {15: calibration.platt_15, 18: calibration.platt_18}
+    platt = _platt(calibration)
     half = calibration.interval_halfwidth_mmhg
     return PressureScores(
         lead_set=lead_set,
@@ -116,6 +156,56 @@ def _score(
         interval_coverage=calibration.interval_coverage,
         train_mean_mmhg=train_mean_mmhg,
         ideal=_ideal(data, test),
+        patients=data.index["patient_id"][test],
+    )
+
+
+def _platt(calibration: LeadSetCalibration) -> dict[int, tuple[float, float]]:
+    return {15: calibration.platt_15, 18: calibration.platt_18}
+
+
+def _binary(
+    data: EcgDataset,
+    lead_set: str,
+    calibration: LeadSetCalibration,
+    tune: tuple[Rows, Mapping[str, NDArray[Any]]],
+    test: tuple[Rows, Mapping[str, NDArray[Any]]],
+) -> Iterator[BinaryScores]:
+    for cut, (a, b) in _platt(calibration).items():
+        splits = []
+        for rows, outputs in (tune, test):
+            above = data.labels((LABEL,), rows)[:, 0] > cut
+            logit = outputs[f"logit_gt_{cut}"].astype(np.float64)
+            splits.append(BinarySplit(above, logit, expit(a * logit + b), data.index["patient_id"][rows]))
+        yield BinaryScores(lead_set, f"gt_{cut}", *splits)
+
+
+def _coverage(
+    data: EcgDataset,
+    lead_set: str,
+    calibration: LeadSetCalibration,
+    tune: tuple[Rows, Mapping[str, NDArray[Any]]],
+    test: tuple[Rows, Mapping[str, NDArray[Any]]],
+    resamples: int,
+) -> tuple[GroupCoverage, ...]:
+    half = calibration.interval_halfwidth_mmhg
+    if half is None:
+        return ()
+    errors = [
+        PressureErrors(
+            np.abs(outputs[LABEL].astype(np.float64) - data.labels((LABEL,), rows)[:, 0]),
+            data.index["patient_id"][rows],
+            group_labels(data, rows),
+        )
+        for rows, outputs in (tune, test)
+    ]
+    return group_coverage(
+        lead_set,
+        tune=errors[0],
+        test=errors[1],
+        pooled_halfwidth_mmhg=half,
+        coverage=calibration.interval_coverage,
+        resamples=resamples,
     )
 
 
@@ -152,6 +242,9 @@ def _cut_rows(scorer: Scorer, score: PressureScores, cut: int) -> Iterator[Resul
     yield scorer.row(f"auroc_gt_{cut}", metrics.auroc, above, p, baseline=0.5)
     yield scorer.row(f"auprc_gt_{cut}", metrics.auprc, above, p, baseline=float(above.mean()))
     yield scorer.row(f"ece_gt_{cut}", metrics.ece, above, p)
+    prevalence = np.full(len(p), above.mean())
+    baseline = metrics.point(metrics.brier, above, prevalence)
+    yield scorer.row(f"brier_gt_{cut}", metrics.brier, above, p, baseline=baseline)
     if score.ideal is not None:
         yield scorer.row(f"ideal_auroc_gt_{cut}", metrics.auroc, above, score.ideal[cut], baseline=0.5)
 
@@ -161,11 +254,12 @@ def _group_rows(
 ) -> Iterator[ResultRow | None]:
     truth, predicted = score.truth_mmhg, score.predicted_mmhg
     mean = np.full(int(mask.sum()), score.train_mean_mmhg)
-    yield scorer.row(
-        f"auroc_gt_18 | {group}", metrics.auroc, truth > 18, score.probability[18], baseline=0.5, keep=mask
-    )
+    for cut in CUTS_MMHG:
+        name, p = f"auroc_gt_{cut} | {group}", score.probability[cut]
+        yield scorer.row(name, metrics.auroc, truth > cut, p, baseline=0.5, keep=mask)
     baseline = metrics.point(metrics.rmse, truth[mask], mean)
     yield scorer.row(f"rmse_mmhg | {group}", metrics.rmse, truth, predicted, baseline=baseline, keep=mask)
+    yield scorer.row(f"bias_mmhg | {group}", metrics.bias, truth, predicted, keep=mask)
     if score.interval_mmhg is not None:
         yield scorer.row(
             f"interval_coverage | {group}",

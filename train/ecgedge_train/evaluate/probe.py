@@ -129,6 +129,20 @@ def fit_linear_probe(
     return _fit(np.concatenate([x, tune_x]), np.concatenate([y, tune_y]), strength=best, labels=labels)
 
 
+def fit_without_tune(
+    embeddings: Floats, truth: Floats, *, labels: tuple[str, ...], strength: float
+) -> LinearProbe:
+    """Fit a probe of known strength on one split, so that the tune split can still choose thresholds and calibrators.
+
+    Raises
+    ------
+    RecordError
+        If no row is labelled.
+    """
+    x, y = _labelled(embeddings, truth, "train")
+    return _fit(x, y, strength=strength, labels=labels)
+
+
 def _fit(
     x: NDArray[np.float64], y: NDArray[np.float64], *, strength: float, labels: tuple[str, ...]
 ) -> LinearProbe:

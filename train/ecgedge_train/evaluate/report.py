@@ -6,16 +6,17 @@ import base64
 import html
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from matplotlib.figure import Figure
 
 from ecgedge.bundle import RESEARCH_USE_ONLY, ResultRow
 from ecgedge.errors import RecordError
 from ecgedge.schema import from_plain, to_plain
-from ecgedge_train.evaluate.plots import to_svg
+from ecgedge_train.evaluate.bootstrap import Estimate
+from ecgedge_train.evaluate.chart import Chart, to_svg
 
 REPORT_JSON: Final = "report.json"
 REPORT_HTML: Final = "report.html"
@@ -33,17 +34,45 @@ HEADLINES: Final = (
 )
 """The metrics that are looked at first, one column each."""
 _STYLE: Final = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
-table{border-collapse:collapse;width:100%;margin:1rem 0;font-variant-numeric:tabular-nums}
-th,td{text-align:right;padding:.25rem .6rem;border-bottom:1px solid #ddd}
-th:nth-child(-n+2),td:nth-child(-n+2){text-align:left}
-thead th{border-bottom:2px solid #444}tbody tr.first td{border-top:2px solid #aaa}
+body{font:15px/1.5 system-ui,sans-serif;max-width:66rem;margin:1rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
+h1{font-size:1.5rem;overflow-wrap:anywhere}h2{font-size:1.2rem;margin-top:2rem}
+table{border-collapse:collapse;margin:.5rem 0 1rem;font-variant-numeric:tabular-nums}
+th,td{text-align:right;padding:.25rem .5rem;border-bottom:1px solid #ddd;vertical-align:top}
+th:first-child,td:first-child,.rows th:nth-child(2),.rows td:nth-child(2){text-align:left}
+thead th{border-bottom:2px solid #444;vertical-align:bottom}tbody tr.first td{border-top:2px solid #aaa}
+small{color:#555;white-space:nowrap}code{overflow-wrap:anywhere}
 .sim{background:#b00020;color:#fff;font-weight:700;padding:.6rem 1rem;text-align:center;letter-spacing:.08em}
-.note{background:#f3f3f3;padding:.6rem 1rem}img{width:100%;height:auto}code{overflow-wrap:anywhere}
-table.wide td:nth-child(2),table.wide th:nth-child(2){text-align:right}small{color:#555;white-space:nowrap}
-.wide{display:block;overflow-x:auto}.wide th,.wide td{padding:.25rem .45rem;vertical-align:top}
-details{margin:1rem 0}summary{cursor:pointer}
+.note{background:#f3f3f3;padding:.6rem 1rem}.scroll,.wide{display:block;overflow-x:auto}
+.plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,24rem),1fr));gap:1rem;align-items:start}
+.plots img{width:100%;max-width:32rem;height:auto}
+details{margin:1rem 0}summary{cursor:pointer;font-weight:600}
 """
+_OF_GROUP: Final = " | "
+_SHORT_TABLE: Final = 16
+"""Rows; longer tables start folded."""
+
+Cell: TypeAlias = str | float | Estimate | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a section; undefined figures are None."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading of the report, a sentence or two on how to read what stands below, and its tables.
+
+    Charts say by their `section` where they belong.
+    """
+
+    title: str
+    note: str
+    tables: tuple[Table, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,7 +80,8 @@ class Report:
     """What `ecgedge evaluate` found.
 
     `simulated` is true if the test data or any of the model's training data are. `notes` are sentences that a
-    reader needs to judge the figures.
+    reader needs to judge the figures. `probed` is true if the AUROCs are those of a linear probe, so that their
+    baseline is the same probe on the untrained encoder. `charts` hold the data of every plot.
     """
 
     title: str
@@ -61,14 +91,24 @@ class Report:
     attribution: str
     rows: tuple[ResultRow, ...]
     notes: tuple[str, ...]
+    probed: bool = False
+    sections: tuple[Section, ...] = ()
+    charts: tuple[Chart, ...] = ()
 
 
 def write_report(report: Report, figures: Sequence[Figure], out: Path) -> None:
-    """Write report.json and report.html into the folder `out`."""
+    """Write report.json and report.html into the folder `out`; a figure's label names the section it stands in."""
     out.mkdir(parents=True, exist_ok=True)
-    plain = {"research_use_only": RESEARCH_USE_ONLY, **to_plain(report)}
-    (out / REPORT_JSON).write_text(json.dumps(plain, indent=1, allow_nan=False) + "\n", "utf-8")
+    (out / REPORT_JSON).write_text(_to_json(report), "utf-8")
     (out / REPORT_HTML).write_text(render_html(report, figures), "utf-8")
+
+
+def _to_json(report: Report) -> str:
+    """Indent all but the charts, which are long lists of numbers: one a line."""
+    plain = {"research_use_only": RESEARCH_USE_ONLY, **to_plain(replace(report, charts=()))}
+    head = json.dumps(plain, indent=1, allow_nan=False)
+    charts = ",\n  ".join(json.dumps(to_plain(chart), allow_nan=False) for chart in report.charts)
+    return f"{head.removesuffix('[]' + chr(10) + '}')}[\n  {charts}\n ]\n}}\n"
 
 
 def read_rows(folder: Path) -> tuple[ResultRow, ...]:
@@ -91,7 +131,7 @@ def render_text(report: Report) -> str:
     """Return the headline rows as lines for a terminal."""
     lines = [f"{report.title}{f'   {SIMULATED}' if report.simulated else ''}", RESEARCH_USE_ONLY]
     lines += [
-        f"  {row.lead_set:<14} {row.metric:<18} {_value(row):<24} {_baseline(row)}".rstrip()
+        f"  {row.lead_set:<14} {row.metric:<18} {_value(row):<24} {_baseline(row, probed=report.probed)}".rstrip()
         for row in report.rows
         if row.metric in HEADLINES
     ]
@@ -101,24 +141,26 @@ def render_text(report: Report) -> str:
 def render_html(report: Report, figures: Sequence[Figure]) -> str:
     """Return the page."""
     title = html.escape(report.title)
-    groups = [row for row in report.rows if "|" in row.metric]
+    groups = [row for row in report.rows if _OF_GROUP in row.metric]
     parts = [
         f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{title}</title>",
-        f"<meta name=viewport content='width=device-width'><style>{_STYLE}</style></head><body>",
+        "<meta name=viewport content='width=device-width,initial-scale=1'>",
+        f"<style>{_STYLE}</style></head><body>",
         f"<div class=sim role=alert>{SIMULATED}: no figure here says anything about patients</div>"
         if report.simulated
         else "",
         f"<h1>{title}</h1><p class=note><strong>{html.escape(RESEARCH_USE_ONLY)}</strong></p>",
         "".join(f"<p>{html.escape(note)}</p>" for note in report.notes),
         "<h2>Results on the test split</h2>",
-        "".join(_headline_table(report.rows)),
-        "".join(_image(figure) for figure in figures),
+        "".join(_headline_table(report.rows, probed=report.probed)),
+        *_sections(report.sections, figures),
         "<details><summary>All metrics</summary>",
-        *_table(_main(report.rows)),
+        *_table(_main(report.rows), probed=report.probed),
         "</details>",
     ]
     if groups:
-        parts += ["<details><summary>By sex and age</summary>", *_table(groups), "</details>"]
+        table = _table(groups, probed=report.probed)
+        parts += ["<details><summary>All metrics by subgroup</summary>", *table, "</details>"]
     parts += [
         "<h2>Data</h2>",
         f"<p>{html.escape(report.attribution)}</p><p>{html.escape(report.dataset)}, ",
@@ -127,44 +169,107 @@ def render_html(report: Report, figures: Sequence[Figure]) -> str:
     return "\n".join(parts)
 
 
+def _sections(sections: Sequence[Section], figures: Sequence[Figure]) -> Iterator[str]:
+    known = [section.title for section in sections]
+    # Figures of no section come first, below the headline table.
+    yield from _figures([f for f in figures if str(f.get_label()) not in known])
+    for section in sections:
+        yield f"<h2>{html.escape(section.title)}</h2><p>{html.escape(section.note)}</p>"
+        yield from _figures([f for f in figures if str(f.get_label()) == section.title])
+        for table in section.tables:
+            yield from _section_table(table)
+
+
+def _figures(figures: Sequence[Figure]) -> Iterator[str]:
+    if figures:
+        yield "<div class=plots>"
+        yield from (_image(figure) for figure in figures)
+        yield "</div>"
+
+
+def _section_table(table: Table) -> Iterator[str]:
+    heads = "".join(f"<th>{html.escape(name)}</th>" for name in table.columns)
+    opened = " open" if len(table.rows) <= _SHORT_TABLE else ""
+    yield f"<details{opened}><summary>{html.escape(table.title)}</summary><div class=scroll>"
+    yield f"<table><thead><tr>{heads}</tr></thead><tbody>"
+    for row in table.rows:
+        yield "<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>"
+    yield "</tbody></table></div></details>"
+
+
+def _cell(cell: Cell) -> str:
+    if cell is None:
+        return "-"
+    if isinstance(cell, str):
+        return html.escape(cell)
+    if isinstance(cell, Estimate):
+        interval = (
+            "" if cell.low is None or cell.high is None else f"{_short(cell.low)} to {_short(cell.high)}"
+        )
+        return f"{_short(cell.value)}<br><small>{interval}</small>"
+    return _short(cell)
+
+
+def _short(value: float) -> str:
+    """Three decimals below 1, two below 10, one above; whole numbers as they are."""
+    if float(value).is_integer() and abs(value) >= 1:
+        return f"{value:.0f}"
+    size = abs(value)
+    return f"{value:.3f}" if size < 1 else f"{value:.2f}" if size < 10 else f"{value:.1f}"
+
+
 def headline_rows(rows: Sequence[ResultRow]) -> tuple[ResultRow, ...]:
     """Return the rows of the headline metrics."""
     return tuple(row for row in rows if row.metric in HEADLINES)
 
 
 def _main(rows: Sequence[ResultRow]) -> list[ResultRow]:
-    return [row for row in rows if "|" not in row.metric]
+    return [row for row in rows if _OF_GROUP not in row.metric]
 
 
-def _headline_table(rows: Sequence[ResultRow]) -> Iterator[str]:
+def _headline_table(rows: Sequence[ResultRow], *, probed: bool) -> Iterator[str]:
     """One line a lead set, one column a headline metric; the baseline stands below the value."""
     cells = {(row.lead_set, row.metric): row for row in rows if row.metric in HEADLINES}
     metrics = [metric for metric in HEADLINES if any(metric == known for _, known in cells)]
     heads = "".join(f"<th>{metric.replace('_', '_<wbr>')}</th>" for metric in metrics)
     yield f"<table class=wide><thead><tr><th>Lead set</th>{heads}</tr></thead><tbody>"
     for lead_set in dict.fromkeys(name for name, _ in cells):
-        line = "".join(f"<td>{_headline(cells.get((lead_set, metric)))}</td>" for metric in metrics)
+        line = "".join(
+            f"<td>{_headline(cells.get((lead_set, metric)), probed=probed)}</td>" for metric in metrics
+        )
         yield f"<tr><td>{html.escape(lead_set)}</td>{line}</tr>"
     yield "</tbody></table>"
 
 
-def _headline(row: ResultRow | None) -> str:
+def _headline(row: ResultRow | None, *, probed: bool) -> str:
     if row is None:
         return ""
     interval = "" if row.low is None or row.high is None else f"{row.low:.3f} to {row.high:.3f}"
-    return f"<b>{row.value:.3f}</b><br><small>{interval}<br>{html.escape(_baseline(row))}</small>"
+    return (
+        f"<b>{row.value:.3f}</b><br><small>{interval}<br>{html.escape(_baseline(row, probed=probed))}</small>"
+    )
 
 
-def _table(rows: Sequence[ResultRow]) -> Iterator[str]:
+def _table(rows: Sequence[ResultRow], *, probed: bool) -> Iterator[str]:
     heads = ("Lead set", "Metric", "Value (95 % interval over patients)", "Baseline", "Patients")
-    yield "<table><thead><tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr></thead><tbody>"
+    yield (
+        "<div class=scroll><table class=rows><thead><tr>"
+        + "".join(f"<th>{head}</th>" for head in heads)
+        + "</tr></thead><tbody>"
+    )
     previous = ""
     for row in rows:
-        cells = (row.lead_set, row.metric, _value(row), _baseline(row), str(row.patients or ""))
+        cells = (
+            row.lead_set,
+            row.metric,
+            _value(row),
+            _baseline(row, probed=probed),
+            str(row.patients or ""),
+        )
         mark = " class=first" if row.lead_set != previous else ""
         yield f"<tr{mark}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
         previous = row.lead_set
-    yield "</tbody></table>"
+    yield "</tbody></table></div>"
 
 
 def _value(row: ResultRow) -> str:
@@ -173,24 +278,29 @@ def _value(row: ResultRow) -> str:
     return f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})"
 
 
-def _baseline(row: ResultRow) -> str:
-    return "" if row.baseline is None else f"{row.baseline:.3f} {_baseline_meaning(row.metric)}"
+def _baseline(row: ResultRow, *, probed: bool) -> str:
+    return (
+        "" if row.baseline is None else f"{row.baseline:.3f} {_baseline_meaning(row.metric, probed=probed)}"
+    )
 
 
-def _baseline_meaning(metric: str) -> str:
+def _baseline_meaning(metric: str, *, probed: bool) -> str:
     meanings = {
         "rmse": "training mean",
         "mae": "training mean",
         "bias": "training mean",
         "auprc": "prevalence",
+        "brier": "prevalence",
         "interval": "nominal",
-        "auroc_gt": "chance",
+        "cinc": "always normal",
         "ideal": "chance",
         "head": "chance",
     }
-    return next((text for start, text in meanings.items() if metric.startswith(start)), "untrained")
+    found = next((text for start, text in meanings.items() if metric.startswith(start)), None)
+    return found or ("untrained" if probed else "chance")
 
 
 def _image(figure: Figure) -> str:
     data = base64.b64encode(to_svg(figure)).decode("ascii")
-    return f"<p><img alt='plot' src='data:image/svg+xml;base64,{data}'></p>"
+    title = html.escape(figure.get_suptitle(), quote=True)
+    return f"<img alt='{title}' src='data:image/svg+xml;base64,{data}'>"

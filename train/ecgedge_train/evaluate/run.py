@@ -4,27 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ecgedge.bundle import ResultRow
 from ecgedge.errors import RecordError
 from ecgedge.leads import format_lead_set
 from ecgedge_train.calibrate import LeadSetCalibration, calibrate
 from ecgedge_train.dataset import EcgDataset, open_dataset
-from ecgedge_train.evaluate.classes import ClassEvaluation, ClassTask, evaluate_classes
+from ecgedge_train.evaluate import sections
+from ecgedge_train.evaluate.chart import draw
+from ecgedge_train.evaluate.cinc import cinc_rows, read_weights
+from ecgedge_train.evaluate.classes import ClassEvaluation, ClassTask, Frozen, evaluate_classes, labelled
 from ecgedge_train.evaluate.common import Predict, Rows
-from ecgedge_train.evaluate.plots import class_figure, roc_figure, scatter_figure
+from ecgedge_train.evaluate.compare import compare_binary, compare_pressure
+from ecgedge_train.evaluate.embedding import embedding_figures
+from ecgedge_train.evaluate.lowlabel import Labelled, low_label_curve
+from ecgedge_train.evaluate.plots import map_chart
 from ecgedge_train.evaluate.pressure import CUTS_MMHG, LABEL, PressureEvaluation, evaluate_pressure
 from ecgedge_train.evaluate.probe import LinearProbe
 from ecgedge_train.evaluate.report import SIMULATED, Report, render_text, write_report
+from ecgedge_train.evaluate.retrieval import project_2d
+from ecgedge_train.evaluate.sections import Part
 from ecgedge_train.inference import predict_rows
 from ecgedge_train.model import ClassesHead, EcgModel, build_model
 from ecgedge_train.run import Run, load_run
 
 PROBE_FOLDER: Final = "probe"
+_UNTRAINED: Final = "untrained"
+_BANDS: Final = (
+    f"up to {CUTS_MMHG[0]} mmHg",
+    f"{CUTS_MMHG[0]} to {CUTS_MMHG[1]} mmHg",
+    f"above {CUTS_MMHG[1]} mmHg",
+)
 
 
 def evaluate_run(
@@ -34,6 +48,10 @@ def evaluate_run(
     out: Path,
     lead_sets: Sequence[Sequence[str]] | None = None,
     resamples: int = 1000,
+    against: Path | None = None,
+    low_labels: bool | None = None,
+    embedding_map: Literal["pca", "umap"] = "pca",
+    cinc_weights: Path | None = None,
 ) -> str:
     """Evaluate a run on the test split of a dataset and write report.json, report.html and the probes.
 
@@ -45,6 +63,14 @@ def evaluate_run(
         Such as (("I", "II"), ("I",)); those of the run's recipe by default.
     resamples
         Of the bootstrap over patients.
+    against
+        Another run directory, to be compared with on the same records.
+    low_labels
+        Whether to draw the low-label curve; by default where a probe is fitted anyway.
+    embedding_map
+        How the picture of the embeddings is made; "umap" needs umap-learn.
+    cinc_weights
+        The CinC 2021 challenge's weights.csv, for its score; the dataset's classes must be SNOMED CT codes then.
 
     Returns
     -------
@@ -53,8 +79,8 @@ def evaluate_run(
 
     Raises
     ------
-    RecordError
-        If the dataset has no label that this run can be scored on.
+    EcgedgeError
+        If the dataset has no label that this run can be scored on, or an option does not fit it.
     """
     loaded, dataset = load_run(run), open_dataset(data)
     names = (
@@ -63,17 +89,30 @@ def evaluate_run(
         else list(loaded.recipe.evaluate.lead_sets)
     )
     found = _evaluate(loaded, dataset, names, resamples)
-    simulated = dataset.info.simulated or loaded.data.simulated
+    other = None if against is None else load_run(against)
+    parts = list(_score_parts(found, names[0], resamples))
+    parts.append(_embedding_part(loaded, dataset, found, names[0], resamples, embedding_map))
+    if low_labels or (low_labels is None and isinstance(found, ClassEvaluation)):
+        parts.append(_few_labels_part(loaded, dataset, found, names[0], resamples))
+    if other is not None:
+        parts.append(_comparison_part(found, other, dataset, names, resamples))
+    simulated = (
+        dataset.info.simulated or loaded.data.simulated or (other is not None and other.data.simulated)
+    )
+    charts = tuple(chart for part in parts for chart in part.charts)
     report = Report(
         title=f"ecgedge evaluation: {run.name} on {dataset.info.name}",
         simulated=simulated,
         dataset=dataset.info.name,
         dataset_sha256=dataset.info.sha256,
         attribution=dataset.info.attribution,
-        rows=found.rows,
+        rows=(*found.rows, *_cinc_rows(found, dataset, cinc_weights, resamples)),
         notes=tuple(_notes(loaded, dataset, found)),
+        probed=isinstance(found, ClassEvaluation),
+        sections=tuple(part.section for part in parts),
+        charts=charts,
     )
-    write_report(report, list(_figures(found, mark=SIMULATED if simulated else "")), out)
+    write_report(report, [draw(chart, mark=SIMULATED if simulated else "") for chart in charts], out)
     if isinstance(found, ClassEvaluation):
         for lead_set, probe in found.probes.items():
             probe.to_files(out / PROBE_FOLDER / lead_set)
@@ -95,10 +134,10 @@ def load_probes(report: Path) -> dict[str, LinearProbe]:
 
 
 def _evaluate(
-    run: Run, data: EcgDataset, names: list[str], resamples: int
+    run: Run, data: EcgDataset, names: list[str], resamples: int, *, baseline: bool = True
 ) -> PressureEvaluation | ClassEvaluation:
     predict = _predictor(run.model, data)
-    if "hemodynamics" in run.model.heads and LABEL in data.info.labels:
+    if _is_pressure(run, data):
         calibration = _calibration(run, data, names)
         return evaluate_pressure(data, predict, lead_sets=names, calibration=calibration, resamples=resamples)
     head = dict(run.model.heads.items()).get("classes")
@@ -107,10 +146,114 @@ def _evaluate(
         predict,
         _class_task(data),
         lead_sets=names,
-        untrained=_predictor(build_model(run.recipe).eval(), data),
+        untrained=_untrained(run, data) if baseline else None,
         head_labels=head.labels if isinstance(head, ClassesHead) else (),
         resamples=resamples,
     )
+
+
+def _is_pressure(run: Run, data: EcgDataset) -> bool:
+    return "hemodynamics" in run.model.heads and LABEL in data.info.labels
+
+
+def _untrained(run: Run, data: EcgDataset) -> Predict:
+    return _predictor(build_model(run.recipe).eval(), data)
+
+
+def _score_parts(found: PressureEvaluation | ClassEvaluation, first: str, resamples: int) -> Iterator[Part]:
+    of_pressure = found if isinstance(found, PressureEvaluation) else None
+    pressure = of_pressure is not None
+    yield sections.discrimination(of_pressure, found.binary, first)
+    if of_pressure is not None:
+        yield sections.pressure(of_pressure)
+    yield sections.calibration(found.binary, first, pressure=pressure, resamples=resamples)
+    yield sections.operating(found.binary, first, pressure=pressure, resamples=resamples)
+    groups = sections.subgroups(found.rows, first, of_pressure)
+    if groups is not None:
+        yield groups
+
+
+def _embedding_part(
+    run: Run,
+    data: EcgDataset,
+    found: PressureEvaluation | ClassEvaluation,
+    first: str,
+    resamples: int,
+    method: Literal["pca", "umap"],
+) -> Part:
+    if isinstance(found, ClassEvaluation):
+        trained = found.encoder.test
+        plain = None if found.untrained is None else found.untrained.test
+    else:
+        trained, plain = found.embedding, _untrained(run, data)(found.test, first)["embedding"]
+    categories, patients = _categories(data, found), data.index["patient_id"][found.test]
+    figures = {"trained": embedding_figures(trained, categories, patients, resamples=resamples)}
+    if plain is not None:
+        figures[_UNTRAINED] = embedding_figures(plain, categories, patients, resamples=resamples)
+    order = (*_BANDS, *data.info.classes, "several", "none")
+    chart = map_chart(project_2d(trained, method), categories, order, method=method, lead_set=first)
+    return sections.embedding(figures, chart, first)
+
+
+def _categories(data: EcgDataset, found: PressureEvaluation | ClassEvaluation) -> NDArray[np.str_]:
+    """Return one name a test record: the band of its pressure, or its class if it has just one."""
+    if isinstance(found, PressureEvaluation) or not data.info.classes:
+        mmhg = data.labels((LABEL,), found.test)[:, 0]
+        return np.array(_BANDS, np.str_)[np.searchsorted(CUTS_MMHG, mmhg, side="left")]
+    truth = data.labels(data.info.classes, found.test) > 0
+    only = np.array(data.info.classes, np.str_)[truth.argmax(axis=1)]
+    return np.where(truth.sum(axis=1) == 1, only, np.where(truth.any(axis=1), "several", "none"))
+
+
+def _few_labels_part(
+    run: Run, data: EcgDataset, found: PressureEvaluation | ClassEvaluation, first: str, resamples: int
+) -> Part:
+    task = _class_task(data)
+    train = labelled(task, data.select(split="train"))
+    encoders: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
+    if isinstance(found, ClassEvaluation):
+        frozen: dict[str, Frozen | None] = {"trained": found.encoder, _UNTRAINED: found.untrained}
+        encoders = {name: (f.train, f.test) for name, f in frozen.items() if f is not None}
+    else:
+        for name, predict in (("trained", _predictor(run.model, data)), (_UNTRAINED, _untrained(run, data))):
+            encoders[name] = (predict(train, first)["embedding"], predict(found.test, first)["embedding"])
+    whose = data.index["patient_id"]
+    curves = {
+        name: low_label_curve(
+            Labelled(train_x, task.truth[train], whose[train]),
+            Labelled(test_x, task.truth[found.test], whose[found.test]),
+            labels=task.labels,
+            resamples=resamples,
+        )
+        for name, (train_x, test_x) in encoders.items()
+    }
+    return sections.few_labels(curves, first)
+
+
+def _comparison_part(
+    found: PressureEvaluation | ClassEvaluation,
+    other: Run,
+    data: EcgDataset,
+    names: list[str],
+    resamples: int,
+) -> Part:
+    theirs = _evaluate(other, data, names, 1, baseline=False)
+    compared = list(compare_binary(found.binary, theirs.binary, resamples=resamples))
+    if isinstance(found, PressureEvaluation) and isinstance(theirs, PressureEvaluation):
+        compared += compare_pressure(found.scores, theirs.scores, resamples=resamples)
+    return sections.comparison(compared, other.path.name)
+
+
+def _cinc_rows(
+    found: PressureEvaluation | ClassEvaluation, data: EcgDataset, weights: Path | None, resamples: int
+) -> tuple[ResultRow, ...]:
+    if weights is None:
+        return ()
+    if not isinstance(found, ClassEvaluation):
+        raise RecordError(
+            f"{data.directory}: the challenge score is for classes, and this run was scored on pressure"
+        )
+    return cinc_rows(found.binary, read_weights(weights), dataset=data.info.name, resamples=resamples)
 
 
 def _calibration(run: Run, data: EcgDataset, names: list[str]) -> dict[str, LeadSetCalibration]:
@@ -138,24 +281,13 @@ def _predictor(model: EcgModel, data: EcgDataset) -> Predict:
     return predict
 
 
-def _figures(found: PressureEvaluation | ClassEvaluation, *, mark: str) -> Iterator[Figure]:
-    if isinstance(found, ClassEvaluation):
-        for scores in found.scores:
-            yield class_figure(scores, mark=mark)
-        return
-    for cut in CUTS_MMHG:
-        yield roc_figure(found.scores, cut=cut, mark=mark)
-    for score in found.scores:
-        yield scatter_figure(score, mark=mark)
-
-
 def _notes(run: Run, data: EcgDataset, found: PressureEvaluation | ClassEvaluation) -> Iterator[str]:
     counts = data.info.splits["test"]
     yield (
         f"Test split: {counts.records} records of {counts.patients} patients, none of whom is in another split. "
         "Intervals: 95 % percentile bootstrap over patients."
     )
-    if run.data.sha256 != data.info.sha256:
+    if not run.data.holds(data.info.sha256):
         yield (
             f"The run was trained on another dataset ({run.data.name}, SHA-256 {run.data.sha256[:12]}...): make sure "
             "that none of these test patients was in it."
