@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -387,14 +387,31 @@ def train(
     settings: SetOption = None,
     max_steps: Annotated[int | None, typer.Option(help="Stop after this many steps.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run where it stopped.")] = False,
+    also: Annotated[
+        list[Path] | None, typer.Option(help="Further dataset whose records all train; may be repeated.")
+    ] = None,
+    encoder_from: Annotated[
+        Path | None, typer.Option(help="Finished run whose encoder starts this one (fine-tuning).")
+    ] = None,
 ) -> None:
     """Train an encoder.
 
     Example: `ecgedge train ptbxl_pclr_rlm --data out/ptbxl --out runs/pclr --set optimizer.lr=3e-4`
+
+    Several GPUs or machines: the same through torchrun, see docs/training.md.
     """
     with _needs("train", "train"):
         from ecgedge_train.run import train_run
-    train_run(recipe, data=data, out=out, overrides=settings or [], max_steps=max_steps, resume=resume)
+    train_run(
+        recipe,
+        data=data,
+        out=out,
+        also=also or (),
+        overrides=settings or [],
+        max_steps=max_steps,
+        resume=resume,
+        encoder_from=encoder_from,
+    )
 
 
 @app.command()
@@ -403,6 +420,18 @@ def evaluate(
     data: Annotated[Path, typer.Option(help="Dataset directory.")],
     out: Annotated[Path, typer.Option(help="Report directory to write.")],
     lead_sets: Annotated[str | None, typer.Option(help='Lead sets, for example "12;I,II,V1,V5;I".')] = None,
+    against: Annotated[Path | None, typer.Option(help="Another run, compared on the same records.")] = None,
+    low_labels: Annotated[
+        bool | None,
+        typer.Option("--low-labels/--no-low-labels", help="Probe on 100, 300, 1,000 labels too."),
+    ] = None,
+    embedding_map: Annotated[
+        Literal["pca", "umap"], typer.Option(help="Picture of the embeddings: pca or umap.")
+    ] = "pca",
+    cinc_weights: Annotated[
+        Path | None, typer.Option(help="weights.csv of the 2021 Challenge: adds its score.")
+    ] = None,
+    resamples: Annotated[int, typer.Option(help="Resamples of patients for the intervals.")] = 1000,
 ) -> None:
     """Evaluate a run on patients it has never seen.
 
@@ -410,7 +439,18 @@ def evaluate(
     """
     with _needs("train", "evaluate"):
         from ecgedge_train.evaluate import evaluate_run
-    typer.echo(evaluate_run(run, data=data, out=out, lead_sets=_lead_sets(lead_sets)))
+    text = evaluate_run(
+        run,
+        data=data,
+        out=out,
+        lead_sets=_lead_sets(lead_sets),
+        against=against,
+        low_labels=low_labels,
+        embedding_map=embedding_map,
+        cinc_weights=cinc_weights,
+        resamples=resamples,
+    )
+    typer.echo(text)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -23,14 +24,16 @@ from torch import Tensor, nn
 
 from ecgedge.errors import EngineError
 from ecgedge.leads import derivation_matrix, format_lead_set, presence_vector
-from ecgedge_export.rank4 import to_rank4
 from ecgedge_train.calibrate import LeadSetCalibration
-from ecgedge_train.encoders import EdgeNet, ResNet18
+from ecgedge_train.encoders import EdgeNet, PclrResNet, ResNet18
 from ecgedge_train.evaluate.probe import LinearProbe
 from ecgedge_train.masking import fixed_lead_set
-from ecgedge_train.model import ClassesHead, EcgModel, HemodynamicsHead
+from ecgedge_train.model import ClassesHead, EcgModel, Encoder, HemodynamicsHead
 
 _REFERENCE_BATCH = 64
+
+Foldable: TypeAlias = EdgeNet | ResNet18 | PclrResNet
+"""Encoders whose stem is linear over the leads from the input on."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,10 @@ class FoldedNetwork(nn.Module):
         self, model: EcgModel, leads: Sequence[str], *, platt: Platt, probe: LinearProbe | None
     ) -> None:
         super().__init__()
-        self.stem = fold_stem(model.encoder, leads)
-        self.tail = _tail(model.encoder)
+        encoder = _foldable(model.encoder)
+        self.resample = encoder.resample if isinstance(encoder, PclrResNet) else nn.Identity()
+        self.stem = fold_stem(encoder, leads)
+        self.tail = _Tail(encoder)
         # A projection head serves training only; it does not ship.
         self.heads = nn.ModuleList(
             copy.deepcopy(head)
@@ -71,7 +76,7 @@ class FoldedNetwork(nn.Module):
 
     def forward(self, ecg_mv: Tensor) -> tuple[Tensor, ...]:
         """(B, K, 1, T) millivolts to the outputs."""
-        embedding = self.tail(self.stem(ecg_mv))
+        embedding = self.tail(self.stem(self.resample(ecg_mv)))
         raw: dict[str, Tensor] = {}
         for head in self.heads:
             raw.update(head(embedding))
@@ -115,13 +120,24 @@ def fold_lead_set(
     return FoldedNetwork(model, leads, platt=Platt.from_calibration(calibration), probe=probe).eval()
 
 
-def fold_stem(encoder: EdgeNet | ResNet18, leads: Sequence[str]) -> nn.Conv2d:
+def _foldable(encoder: Encoder) -> Foldable:
+    if not isinstance(encoder, (EdgeNet, ResNet18, PclrResNet)):
+        raise EngineError(
+            f"the encoder {type(encoder).__name__} cannot be folded; export knows EdgeNet, ResNet18 and PclrResNet: "
+            "distil it into one of these"
+        )
+    return encoder
+
+
+def fold_stem(encoder: Foldable, leads: Sequence[str]) -> nn.Conv2d:
     """Return the convolution over the K measured leads, (C, K, 1, k), with the presence vector as its bias."""
     stem = encoder.stem
     weight = stem.weight if stem.weight.dim() == 4 else stem.weight.unsqueeze(2)
     with torch.no_grad():
         # In float64: the sum over leads must not cost the rounding that the gate is there to find.
         matrix = torch.from_numpy(derivation_matrix(leads)).double()
+        if isinstance(encoder, PclrResNet):
+            matrix = matrix[list(encoder.stem_leads)]
         folded_weight = torch.einsum("oihk,il->olhk", weight.double(), matrix)
         bias = None if stem.bias is None else stem.bias.double()
         if encoder.presence is not None:
@@ -243,37 +259,11 @@ def _probe_layer(probe: LinearProbe) -> nn.Linear:
     return layer
 
 
-class _EdgeNetTail(nn.Module):
-    def __init__(self, encoder: EdgeNet) -> None:
+class _Tail(nn.Module):
+    def __init__(self, encoder: Foldable) -> None:
         super().__init__()
         self.encoder = copy.deepcopy(encoder)
 
     def forward(self, y: Tensor) -> Tensor:
-        """Stem output (B, C, 1, T/2) to (B, E)."""
+        """Stem output (B, C, 1, T') to (B, E)."""
         return self.encoder.after_stem(y)
-
-
-class _ResNet18Tail(nn.Module):
-    def __init__(self, encoder: ResNet18) -> None:
-        super().__init__()
-        rank4 = to_rank4(encoder)
-        self.before = nn.Sequential(rank4.bn1, rank4.relu, rank4.maxpool, rank4.stages)
-        self.fc = rank4.fc
-
-    def forward(self, y: Tensor) -> Tensor:
-        """Stem output (B, C, 1, T/2) to (B, E)."""
-        out: Tensor = self.fc(self.before(y).mean(dim=(2, 3)))
-        return out
-
-
-_TAILS: dict[type[nn.Module], type[_EdgeNetTail | _ResNet18Tail]] = {
-    EdgeNet: _EdgeNetTail,
-    ResNet18: _ResNet18Tail,
-}
-
-
-def _tail(encoder: EdgeNet | ResNet18) -> nn.Module:
-    if type(encoder) not in _TAILS:
-        known = ", ".join(kind.__name__ for kind in _TAILS)
-        raise EngineError(f"the encoder {type(encoder).__name__} cannot be folded; export knows {known}")
-    return _TAILS[type(encoder)](encoder)  # type: ignore[arg-type]  # the key is the value's argument type

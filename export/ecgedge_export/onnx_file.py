@@ -100,8 +100,8 @@ def check_onnx(model: onnx.ModelProto) -> None:
         weight = weights.get(node.input[1])
         if weight is not None and len(weight.dims) != 4:
             raise EngineError(
-                f"{node.name or 'a Conv'} has a weight of shape {list(weight.dims)}; convert the encoder with "
-                "ecgedge_export.rank4.to_rank4 first"
+                f"{node.name or 'a Conv'} has a weight of shape {list(weight.dims)}; write the encoder with Conv2d of "
+                "height 1, which every engine lays out well"
             )
     produced = {name for node in convolutions for name in node.output}
     for node in model.graph.node:

@@ -175,7 +175,7 @@ def _results(report: Path, lead_sets: Sequence[tuple[str, ...]]) -> tuple[Result
 
 
 def _check_same_data(run: Run, dataset: EcgDataset) -> None:
-    if run.data.sha256 != dataset.info.sha256:
+    if not run.data.holds(dataset.info.sha256):
         raise EngineError(
             f"{run.path} was trained on {run.data.name} ({run.data.sha256[:12]}), but {dataset.directory} is "
             f"{dataset.info.name} ({dataset.info.sha256[:12]}); give the data set of the training"

@@ -8,7 +8,10 @@ from ecgedge.errors import EngineError
 from ecgedge.leads import STANDARD_LEADS, parse_lead_set
 from ecgedge_export.fold import fold_lead_set, fold_stem, masked_outputs, output_names
 from ecgedge_train.calibrate import LeadSetCalibration
+from ecgedge_train.encoders import RhcNet
 from ecgedge_train.evaluate.probe import LinearProbe
+from ecgedge_train.model import build_model
+from ecgedge_train.recipe import recipe_from_plain
 from ecgedge_train.run import load_run
 
 LEAD_SETS = ("12", "limb", "I,II,V1", "I,II", "I,V2", "I", "II", "V5")
@@ -73,6 +76,22 @@ def test_resnet18(resnet_model, ecg_mv, lead_set):
     assert_same(folded_outputs(fold_lead_set(resnet_model, leads, CALIBRATION), ecg_mv[:3], leads), expected)
 
 
+@pytest.mark.parametrize("variant", ["12", "I", "II", "C3PO"])
+@pytest.mark.parametrize("lead_set", ["12", "I,II", "II"])
+def test_pclr(ecg_mv, lead_set, variant):
+    plain = {
+        "name": "x",
+        "data": {"source": "sim"},
+        "encoder": {"name": "pclr_resnet", "variant": variant, "resample_samples": 4096},
+        "objective": {"name": "hemodynamics"},
+        "schedule": {"steps": 1},
+    }
+    model = build_model(recipe_from_plain(plain)).eval()
+    leads = parse_lead_set(lead_set)
+    expected = masked_outputs(model, ecg_mv[:2], leads, CALIBRATION)
+    assert_same(folded_outputs(fold_lead_set(model, leads, CALIBRATION), ecg_mv[:2], leads), expected)
+
+
 def test_platt_is_applied(hemodynamic_model, ecg_mv):
     """p = sigmoid(a * logit + b), worked out here from the model's own logits."""
     with torch.no_grad():
@@ -124,9 +143,6 @@ def test_model_is_left_alone(hemodynamic_model):
 
 
 def test_unknown_encoder(hemodynamic_model):
-    class Other(type(hemodynamic_model.encoder)):
-        pass
-
-    model = type(hemodynamic_model)(Other(32), dict(hemodynamic_model.heads))
-    with pytest.raises(EngineError, match="Other cannot be folded; export knows EdgeNet, ResNet18"):
+    model = type(hemodynamic_model)(RhcNet(), dict(hemodynamic_model.heads))
+    with pytest.raises(EngineError, match="RhcNet cannot be folded; export knows EdgeNet, ResNet18"):
         fold_lead_set(model, ("I",), CALIBRATION)

@@ -55,7 +55,7 @@ def recipe_factory():
             "seed": 5,
             "data": {"source": "memory", "batch_size": 16},
             "input": {"window_samples": 500, "shift_s": 0.1, "noise_mv": 0.01},
-            "objective": objectives[objective],
+            "objective": objectives[objective] if isinstance(objective, str) else objective,
             "schedule": {"steps": 12, "warmup_steps": 2},
             "optimizer": {"lr": 3e-3},
             "devices": {"device": "cpu", "threads": 1},

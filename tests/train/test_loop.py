@@ -16,7 +16,8 @@ from ecgedge.errors import EcgedgeError, RecipeError, UsageError
 from ecgedge_train.checkpoint import find_checkpoint, read_tensors
 from ecgedge_train.inference import predict_rows
 from ecgedge_train.loop import train
-from ecgedge_train.optimizer import build_optimizer, lr_at
+from ecgedge_train.model import build_model
+from ecgedge_train.optimizer import build_optimizer, lr_at, set_lr
 from ecgedge_train.recipe import OptimizerRecipe, ScheduleRecipe, load_recipe, to_toml
 from ecgedge_train.run import load_run, train_run
 
@@ -68,10 +69,21 @@ def train_in_child_and_kill(recipe_file, run_dir, *, after_step):
     assert child.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("objective", ["hemodynamics", "pclr"])
+COMBINED = {
+    "name": "combined",
+    "parts": [
+        {"name": "pclr"},
+        {"name": "distance", "distance": "median_beat", "loss": "margin", "weight": 0.5},
+    ],
+}
+TOKENS = {"name": "w2v", "codes": 8, "negatives": 5}
+
+
+@pytest.mark.parametrize("objective", ["hemodynamics", "pclr", COMBINED, TOKENS], ids=str)
 def test_killed_and_resumed_equals_uninterrupted_bit_by_bit(objective, data, recipe_factory, tmp_path):
     # 36 patients (72 records) in batches of 16: steps 4, 8 and 12 are within epochs.
-    recipe = recipe_factory(objective)
+    encoder = {"name": "w2v"} if objective is TOKENS else {"name": "edgenet"}
+    recipe = recipe_factory(objective, encoder=encoder)
     train(recipe, data, tmp_path / "whole")
     file = tmp_path / "recipe.toml"
     file.write_text(to_toml(recipe))
@@ -265,13 +277,51 @@ def test_learning_rate_follows_warm_up_and_cosine_and_reaches_the_optimizer(data
     assert logged == pytest.approx([lr_at(3e-3, ScheduleRecipe(12, 2), k) for k in range(12)])
 
 
-def test_weight_decay_falls_on_kernels_only():
-    net = torch.nn.Sequential(torch.nn.Conv1d(2, 3, 5), torch.nn.BatchNorm1d(3))
-    kernels, others = build_optimizer(net, OptimizerRecipe(weight_decay=0.3)).param_groups
-    assert [p.dim() for p in kernels["params"]] == [3]
-    assert kernels["weight_decay"] == 0.3
-    assert len(others["params"]) == 3
-    assert others["weight_decay"] == 0.0
+def test_weight_decay_falls_on_kernels_only(recipe_factory):
+    model = build_model(recipe_factory())
+    groups = build_optimizer(model, OptimizerRecipe(weight_decay=0.3)).param_groups
+    for group in groups:
+        kernels = group["weight_decay"] == 0.3
+        assert all((p.dim() >= 2) == kernels for p in group["params"])
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+
+
+class TestFineTuning:
+    def test_encoder_rate_is_a_fraction_of_the_heads(self, recipe_factory):
+        model = build_model(recipe_factory())
+        optimizer = build_optimizer(model, OptimizerRecipe(encoder_lr_factor=0.1))
+        set_lr(optimizer, 0.5)
+        heads = {id(p) for p in model.heads.parameters()}
+        for group in optimizer.param_groups:
+            expected = 0.5 if id(group["params"][0]) in heads else 0.05
+            assert group["lr"] == pytest.approx(expected)
+
+    def test_a_frozen_encoder_keeps_every_bit(self, data, recipe_factory, tmp_path):
+        train(recipe_factory("pclr"), data, tmp_path / "first", max_steps=3)
+        recipe = recipe_factory("classes", optimizer={"encoder_lr_factor": 0.0})
+        train(recipe, data, tmp_path / "second", encoder_from=tmp_path / "first")
+        before, after = (load_file(tmp_path / d / "model.safetensors") for d in ("first", "second"))
+        encoder = [name for name in before if name.startswith("encoder.")]
+        assert any("running_mean" in name for name in encoder)
+        assert all(torch.equal(before[name], after[name]) for name in encoder)
+        untrained = build_model(recipe).state_dict()["heads.classes.fc.weight"]
+        assert not torch.equal(after["heads.classes.fc.weight"], untrained)
+
+    def test_pieces_add_up_to_the_batch(self, data, recipe_factory, tmp_path):
+        # Without batch norm statistics (frozen encoder) the pieces of a batch are the batch.
+        for pieces in (1, 4):
+            recipe = recipe_factory(
+                "classes",
+                data={"accumulate": pieces},
+                optimizer={"encoder_lr_factor": 0.0},
+                input={"shift_s": 0.0, "noise_mv": 0.0},
+                masking={"full_probability": 1.0, "device_probability": 0.0},
+                encoder={"name": "edgenet", "dropout": 0.0},
+            )
+            train(recipe, data, tmp_path / str(pieces), max_steps=6)
+        one, four = (load_file(tmp_path / str(n) / "model.safetensors") for n in (1, 4))
+        for name in one:
+            assert torch.allclose(one[name], four[name], atol=1e-5), name
 
 
 def test_bfloat16_trains_too(data, recipe_factory, tmp_path):

@@ -1,27 +1,34 @@
 """Objectives, batches and augmentation: what a step sees."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
 from ecgedge.errors import RecipeError
-from ecgedge_train.augment import add_noise, shift_windows
+from ecgedge_train.augment import add_noise, draw_shifts, shift_windows
 from ecgedge_train.batches import BatchSource, make_views, prefetched, step_generator
+from ecgedge_train.distributed import World
 from ecgedge_train.model import build_model
 from ecgedge_train.objectives import auroc, build_objective
 
 
 def source(data, recipe, split="train", batch_size=16):
-    return BatchSource(
-        data, split, build_objective(recipe.objective), batch_size=batch_size, seed=recipe.seed
-    )
+    plan = replace(recipe.data, batch_size=batch_size)
+    return BatchSource(data, split, build_objective(recipe.objective), plan, seed=recipe.seed)
+
+
+def load(source, step):
+    (batch,) = source.load(step)
+    return batch
 
 
 class TestAugmentation:
     def test_shift_moves_and_fills_with_zero(self):
         x = 1 + torch.arange(40.0).repeat(6, 12, 1)
-        y = shift_windows(x, max_samples=5, generator=torch.Generator().manual_seed(1))
+        y = shift_windows(x, draw_shifts(6, max_samples=5, generator=torch.Generator().manual_seed(1)))
         shifts = []
         for row in y:
             assert (row == row[0]).all()  # all leads together
@@ -36,13 +43,12 @@ class TestAugmentation:
         g = torch.Generator().manual_seed(2)
         assert add_noise(x, sd_mv=0.02, generator=g).std().item() == pytest.approx(0.02, rel=0.03)
         assert add_noise(x, sd_mv=0.0, generator=g) is x
-        assert shift_windows(x, max_samples=0, generator=g) is x
 
 
 class TestBatches:
     def test_pairs_are_two_ecgs_of_one_patient_first_halves_before_second(self, data, recipe_factory):
         recipe = recipe_factory("pclr")
-        batch = source(data, recipe).load(0)
+        batch = load(source(data, recipe), 0)
         assert batch.ecg_mv.shape == (32, 12, 500)
         rows = [int(np.flatnonzero((data.windows == w.numpy()).all(axis=(1, 2)))[0]) for w in batch.ecg_mv]
         patients = data.index["patient_id"]
@@ -54,7 +60,7 @@ class TestBatches:
     def test_a_single_record_gives_two_different_views(self, data_factory, recipe_factory):
         data = data_factory(patients=20, records_per_patient=1)
         recipe = recipe_factory("pclr")
-        batch = source(data, recipe, batch_size=8).load(0)
+        batch = load(source(data, recipe, batch_size=8), 0)
         assert torch.equal(batch.ecg_mv[:8], batch.ecg_mv[8:])
         x, presence = make_views(batch, recipe, generator=step_generator(1, 0, 0), device=torch.device("cpu"))
         assert all(not torch.equal(a, b) for a, b in zip(x[:8], x[8:], strict=True))
@@ -63,21 +69,21 @@ class TestBatches:
     def test_an_epoch_shows_each_train_record_once_and_no_other(self, data, recipe_factory):
         recipe = recipe_factory()
         s = source(data, recipe, batch_size=12)
-        seen = np.concatenate([s.load(i).targets.labels[:, 0].numpy() for i in range(s.per_epoch)])
+        seen = np.concatenate([load(s, i).targets.labels[:, 0].numpy() for i in range(s.per_epoch)])
         train = data.labels(("mpcwp_mmhg",), data.select(split="train"))[:, 0]
         assert sorted(seen) == sorted(train)
 
     def test_batch_is_a_function_of_the_step(self, data, recipe_factory):
         recipe = recipe_factory()
         a, b = source(data, recipe), source(data, recipe)
-        straight = [batch.ecg_mv for _, batch in prefetched(a, 0, 9)]
-        resumed = [batch.ecg_mv for _, batch in prefetched(b, 5, 9)]
+        straight = [batch.ecg_mv for _, (batch,) in prefetched(a, 0, 9)]
+        resumed = [batch.ecg_mv for _, (batch,) in prefetched(b, 5, 9)]
         assert all(torch.equal(x, y) for x, y in zip(straight[5:], resumed, strict=True))
         assert not torch.equal(straight[0], straight[a.per_epoch])  # another epoch, another order
 
     def test_views_depend_on_step_only_and_leads_on_the_row(self, data, recipe_factory):
         recipe = recipe_factory()
-        batch = source(data, recipe).load(0)
+        batch = load(source(data, recipe), 0)
         cpu = torch.device("cpu")
         one, two, other = (
             make_views(batch, recipe, generator=step_generator(5, 0, s), device=cpu) for s in (3, 3, 4)
@@ -91,7 +97,7 @@ class TestBatches:
         data.measured[:, 2:] = False
         data.windows[:, 2:] = 0
         recipe = recipe_factory(masking={"full_probability": 0.5, "device_probability": 0.0})
-        batch = source(data, recipe).load(0)
+        batch = load(source(data, recipe), 0)
         _, presence = make_views(batch, recipe, generator=step_generator(5, 0, 0), device=torch.device("cpu"))
         assert (presence[:, 6:] == 0).all()
         assert (presence.sum(1) >= 1).all()
@@ -142,15 +148,131 @@ class TestScores:
         assert scores["macro_auroc"] == 1.0
 
 
-@pytest.mark.parametrize("objective", ["pclr", "hemodynamics", "classes"])
-def test_loss_of_every_objective_reaches_the_stem(objective, data, recipe_factory):
-    recipe = recipe_factory(objective)
-    task, model = build_objective(recipe.objective), build_model(recipe)
-    batch = source(data, recipe).load(0)
-    x, presence = make_views(batch, recipe, generator=step_generator(5, 0, 0), device=torch.device("cpu"))
-    task.loss(model(x, presence).outputs, batch.targets).backward()
+EVERY_OBJECTIVE = {
+    "pclr": {"name": "pclr"},
+    "simclr": {"name": "simclr"},
+    "cmsc": {"name": "cmsc"},
+    "clocs": {"name": "cmsc", "form": "clocs"},
+    "tfc": {"name": "tfc"},
+    "w2v": {"name": "w2v", "codes": 8, "negatives": 5},
+    "distance": {"name": "distance", "distance": "l2"},
+    "distance_margin": {"name": "distance", "distance": "median_beat", "loss": "margin"},
+    "distance_angular": {"name": "distance", "distance": "l2", "loss": "angular"},
+    "metric": {"name": "metric"},
+    "metric_npair": {"name": "metric", "miner": "npair", "cut": 15.0},
+    "metric_semihard": {"name": "metric", "miner": "semihard", "cut": 15.0, "loss": "margin"},
+    "metric_softhard": {"name": "metric", "miner": "softhard", "label": "WIDE", "cut": 0.5},
+    "hemodynamics": {"name": "hemodynamics"},
+    "classes": {"name": "classes", "labels": ["WIDE", "NARROW"]},
+    "identity": {"name": "identity"},
+    "pclr_distance": {
+        "name": "combined",
+        "parts": [{"name": "pclr"}, {"name": "distance", "distance": "l2", "weight": 0.5}],
+    },
+    "metric_task": {
+        "name": "combined",
+        "parts": [{"name": "metric", "weight": 3.0}, {"name": "hemodynamics"}],
+    },
+}
+
+
+@pytest.mark.parametrize("name", EVERY_OBJECTIVE)
+def test_loss_of_every_objective_reaches_stem_and_presence(name, data, recipe_factory):
+    encoder = {"name": "w2v", "size": "tiny"} if name == "w2v" else {"name": "edgenet"}
+    recipe = recipe_factory(objective=EVERY_OBJECTIVE[name], encoder=encoder)
+    task, s = build_objective(recipe.objective), source(data, recipe)
+    model = build_model(recipe, train_patients=s.n_patients)
+    batch, g = load(s, 0), step_generator(5, 0, 0)
+    x, presence = make_views(batch, recipe, generator=g, device=torch.device("cpu"))
+    mask = None
+    if name == "w2v":
+        mask = task.token_mask(batch.n_views, model.encoder.n_tokens(x.shape[-1]), g)
+    features = model(x, presence, token_mask=mask, for_loss=True)
+    outputs = {"embedding": features.embedding, **features.outputs}
+    loss = task.loss(outputs, batch.targets, g)
+    assert loss.item() > 0
+    loss.backward()
     assert model.encoder.stem.weight.grad.abs().sum() > 0
-    assert model.encoder.presence.weight.grad.abs().sum() > 0
+    presence_layer = model.encoder.lead_shift if name == "w2v" else model.encoder.presence
+    assert presence_layer.weight.grad.abs().sum() > 0
+    unused = [n for n, p in model.named_parameters() if p.grad is None]
+    assert not unused  # processes that average gradients wait for every parameter
+    assert np.isfinite(task.tune_loss(outputs, batch.targets, g).item())
+
+
+def test_a_combination_is_the_weighted_sum_of_its_parts(data, recipe_factory):
+    recipe = recipe_factory(objective=EVERY_OBJECTIVE["metric_task"])
+    batch = load(source(data, recipe), 0)
+    model = build_model(recipe, train_patients=2)
+    x, presence = make_views(batch, recipe, generator=step_generator(5, 0, 0), device=torch.device("cpu"))
+    features = model(x, presence, for_loss=True)
+    outputs = {"embedding": features.embedding, **features.outputs}
+    assert batch.targets.labels.shape == (16, 2)  # the same label, once a part
+
+    def loss(objective):
+        task = build_objective(recipe_factory(objective=objective).objective)
+        targets = batch.targets if objective["name"] == "combined" else batch.targets.columns(slice(0, 1))
+        return task.loss(outputs, targets, torch.Generator()).item()
+
+    parts = [loss(EVERY_OBJECTIVE[name]) for name in ("metric", "hemodynamics")]
+    assert loss(EVERY_OBJECTIVE["metric_task"]) == pytest.approx(3 * parts[0] + parts[1], rel=1e-6)
+
+
+class TestViews:
+    def test_twice_is_the_same_ecg_and_halves_are_its_two_halves(self, data, recipe_factory):
+        whole = load(source(data, recipe_factory(objective={"name": "simclr"})), 0)
+        assert torch.equal(whole.ecg_mv[:16], whole.ecg_mv[16:])
+        cut = load(source(data, recipe_factory(objective={"name": "cmsc"})), 0)
+        assert cut.ecg_mv.shape == (32, 12, 250)
+        assert torch.equal(torch.cat([cut.ecg_mv[:16], cut.ecg_mv[16:]], dim=2), whole.ecg_mv[:16])
+        assert torch.equal(cut.targets.patients[:16], cut.targets.patients[16:])
+
+    def test_processes_share_a_batch_and_see_the_same_views(self, data, recipe_factory):
+        recipe = recipe_factory("pclr", input={"noise_mv": 0.0})
+        one = load(source(data, recipe), 3)
+        cpu, plan = torch.device("cpu"), replace(recipe.data, batch_size=16)
+        x, presence = make_views(one, recipe, generator=step_generator(5, 0, 3), device=cpu)
+        for rank in range(4):
+            world = World(rank, 4)
+            s = BatchSource(data, "train", build_objective(recipe.objective), plan, seed=5, world=world)
+            part = load(s, 3)
+            y, p = make_views(part, recipe, generator=step_generator(5, 0, 3), device=cpu)
+            assert torch.equal(part.ecg_mv, one.ecg_mv[part.rows])
+            assert torch.equal(y, x[part.rows])
+            assert torch.equal(p, presence[part.rows])
+            assert torch.equal(part.targets.patients[:4], part.targets.patients[4:])  # pairs are whole
+
+    def test_pieces_of_a_batch_are_the_batch(self, data, recipe_factory):
+        recipe = recipe_factory("classes")
+        task = build_objective(recipe.objective)
+        plan = replace(recipe.data, batch_size=16, accumulate=4)
+        pieces = BatchSource(data, "train", task, plan, seed=5).load(1)
+        whole = load(BatchSource(data, "train", task, replace(plan, accumulate=1), seed=5), 1)
+        assert torch.equal(torch.cat([p.ecg_mv for p in pieces]), whole.ecg_mv)
+
+    def test_a_batch_that_cannot_be_shared_is_refused(self, data, recipe_factory):
+        task, plan = build_objective(recipe_factory("pclr").objective), recipe_factory("pclr").data
+        with pytest.raises(RecipeError, match="cannot be cut into 3 equal shares"):
+            BatchSource(data, "train", task, plan, seed=5, world=World(0, 3))
+
+    def test_fewer_labels_are_among_the_more(self, data, recipe_factory):
+        recipe = recipe_factory()
+        rows = [
+            set(
+                BatchSource(
+                    data,
+                    "train",
+                    build_objective(recipe.objective),
+                    replace(recipe.data, train_labels=n),
+                    seed=5,
+                ).rows.tolist()
+            )
+            for n in (10, 20, 40)
+        ]
+        assert [len(r) for r in rows] == [10, 20, 40]
+        assert rows[0] < rows[1] < rows[2]
+        patients = data.index["patient_id"]
+        assert len({patients[r] for r in rows[0]}) == 5  # whole patients, two records each
 
 
 def test_build_model_follows_the_seed_and_leaves_torch_alone(recipe_factory):

@@ -15,8 +15,8 @@ from ecgedge_train.recipe import (
     recipe_from_plain,
     shipped_recipes,
     to_toml,
-    tomllib,
 )
+from ecgedge_train.recipe.files import tomllib
 
 MINIMAL = {
     "name": "x",
@@ -80,7 +80,7 @@ def test_overrides_of_every_kind():
         ("objective.huber=1", r"unknown key 'objective\.huber'; did you mean 'huber_delta'"),
         ("sede=3", r"unknown key 'sede'; did you mean 'seed'"),
         ("encoder.name=resnet50", r"encoder\.name: 'resnet50' is not one of edgenet, resnet18"),
-        ("objective.name=simclr", r"objective\.name: 'simclr' is not one of pclr"),
+        ("objective.name=simclear", r"objective\.name: 'simclear' is not one of pclr"),
         ("optimizer.lr=fast", r"optimizer\.lr: expected float, found 'fast'"),
         ("optimizer.lr=-1", r"optimizer: lr -1 is not between"),
         ("data.batch_size=1", r"data: batch_size 1 is below 2"),
@@ -120,3 +120,40 @@ def test_sections_take_the_class_of_their_name():
     with pytest.raises(RecipeError, match="without doubles"):
         recipe_from_plain({**MINIMAL, "objective": {"name": "classes", "labels": ["A", "A"]}})
     assert ClassesObjective(name="classes", labels=("A",)).labels == ("A",)
+
+
+PRETRAINING = {
+    **MINIMAL,
+    "objective": {"name": "hemodynamics"},
+    "pretrain": {"objective": {"name": "pclr"}, "schedule": {"steps": 7}, "optimizer": {"lr": 0.01}},
+}
+
+
+class TestPretraining:
+    def test_the_first_stage_takes_its_own_sections_and_the_rest_of_the_main_one(self):
+        first, main = recipe_from_plain({**PRETRAINING, "seed": 4}).stages()
+        assert (first.objective.name, first.schedule.steps, first.optimizer.lr) == ("pclr", 7, 0.01)
+        assert (first.seed, first.encoder, first.data) == (4, main.encoder, main.data)
+        assert (main.objective.name, main.schedule.steps, main.optimizer.lr) == ("hemodynamics", 3, 1e-3)
+        assert first.pretrain is None
+        assert main.pretrain is None
+
+    def test_round_trip(self):
+        recipe = recipe_from_plain(PRETRAINING)
+        assert recipe_from_plain(tomllib.loads(to_toml(recipe))) == recipe
+
+    def test_mistakes_in_the_first_stage_are_named(self):
+        wrong = {**PRETRAINING["pretrain"], "objective": {"name": "pclr", "temprature": 1.0}}
+        with pytest.raises(RecipeError, match=r"'pretrain.objective.temprature'; did you mean 'temperature'"):
+            recipe_from_plain({**PRETRAINING, "pretrain": wrong})
+
+    def test_a_recipe_without_one_has_none(self):
+        first, main = recipe_from_plain(MINIMAL).stages()
+        assert first is None
+        assert main == recipe_from_plain(MINIMAL)
+
+
+def test_parts_that_want_different_views_are_refused():
+    parts = [{"name": "pclr"}, {"name": "w2v"}]
+    with pytest.raises(RecipeError, match=r"need different views of a batch \(halves, pairs\)"):
+        recipe_from_plain({**MINIMAL, "objective": {"name": "combined", "parts": parts}})

@@ -1,11 +1,17 @@
-"""From a step number to a batch: pure functions of (seed, step), so a resumed run sees what it would have seen."""
+"""From a step number to a batch: pure functions of (seed, step), so a resumed run sees what it would have seen.
+
+Several processes draw the same batch of items and the same shifts and lead sets, and each takes its share: with any
+number of processes an item is seen in the same views, and a patient's two ECGs stay in one process. (Noise alone is
+drawn by each process for itself.)
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,25 +19,50 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ecgedge.errors import RecipeError
-from ecgedge_train.augment import add_noise, shift_windows
+from ecgedge_train.augment import add_noise, draw_shifts, shift_windows
 from ecgedge_train.dataset import batches, pair_batches
+from ecgedge_train.distances import DISTANCES
+from ecgedge_train.distributed import World
 from ecgedge_train.inference import TrainingData
 from ecgedge_train.masking import apply_lead_mask, draw_lead_sets
 from ecgedge_train.objectives import Objective, Targets
-from ecgedge_train.recipe import InputRecipe, MaskingRecipe, Recipe
+from ecgedge_train.recipe import DataRecipe, MaskingRecipe, Recipe
 
 RATE_HZ = 250.0
 
-TRAIN_STREAM, TUNE_STREAM, DROPOUT_STREAM = 0, 1, 2
+TRAIN_STREAM, TUNE_STREAM, DROPOUT_STREAM, NOISE_STREAM = 0, 1, 2, 3
+"""Each its own random numbers."""
+RANK_STREAMS = 16
+"""From here on, each process has streams of its own."""
+
+
+def rank_stream(stream: int, rank: int) -> int:
+    """Return the stream of one process; that of the first one is the stream itself."""
+    return stream if rank == 0 else RANK_STREAMS * rank + stream
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Windows before augmentation: (V, 12, T) mV and measured leads (V, 12); V is B, or 2B for pairs."""
+    """Windows of this process before augmentation.
+
+    Attributes
+    ----------
+    ecg_mv, measured
+        (V, 12, T) mV and (V, 12) measured leads; V is the number of items, or twice that (`Objective.views`).
+    targets
+        What they are compared with.
+    rows, n_views
+        (V,) which views of all processes these are, and how many there are.
+    n_items
+        How many items of this process the views show.
+    """
 
     ecg_mv: Tensor
     measured: Tensor
     targets: Targets
+    rows: Tensor
+    n_views: int
+    n_items: int
 
 
 def step_seed(seed: int, stream: int, step: int) -> int:
@@ -39,9 +70,9 @@ def step_seed(seed: int, stream: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, stream, step]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def step_generator(seed: int, stream: int, step: int) -> torch.Generator:
-    """Return a CPU generator seeded by `step_seed`; draws are on the CPU so that a GPU sees the same ones."""
-    return torch.Generator().manual_seed(step_seed(seed, stream, step))
+def step_generator(seed: int, stream: int, step: int, device: torch.device | None = None) -> torch.Generator:
+    """Return a generator seeded by `step_seed`, by default on the CPU, so that a GPU sees the same draws."""
+    return torch.Generator(device or "cpu").manual_seed(step_seed(seed, stream, step))
 
 
 class BatchSource:
@@ -52,55 +83,120 @@ class BatchSource:
     data, split
         Where from.
     objective
-        Decides pairs or single records, and which labels come along; records with no label at all are left out.
-    batch_size, seed
-        A batch never is smaller than `batch_size` unless the split is: batch norm and contrast need its size.
+        Decides the views, which labels come along, and whether distances are computed; records with no label at all
+        are left out.
+    plan
+        Batch size, pieces, label limit. A batch never is smaller unless the split is: batch norm and contrast need
+        its size.
+    seed
+        Decides the order.
+    world
+        This process among all.
+    distances
+        Names of those that are computed here; the rest is left to the GPU.
 
     Raises
     ------
     RecipeError
-        If the split has fewer than two records or patients to use.
+        If the split has fewer than two records or patients to use, or a batch cannot be shared equally.
     """
 
     def __init__(
-        self, data: TrainingData, split: str, objective: Objective, *, batch_size: int, seed: int
+        self,
+        data: TrainingData,
+        split: str,
+        objective: Objective,
+        plan: DataRecipe,
+        *,
+        seed: int,
+        world: World = World(),  # noqa: B008 - frozen
+        distances: Container[str] = DISTANCES,
     ) -> None:
         self.data = data
         self.objective = objective
         self.seed = seed
-        self.rows = _usable_rows(data, split, objective)
+        self.world = world
+        self.distances = distances
+        limit = plan.train_labels if split == "train" else 0
+        self.rows = _usable_rows(data, split, objective, limit=limit, seed=seed)
         self.patients = np.asarray(data.index["patient_id"])[self.rows]
         self.codes = np.unique(self.patients, return_inverse=True)[1]
-        items = int(self.codes.max()) + 1 if objective.paired else len(self.rows)
+        self.paired = objective.views == "pairs"
+        self.n_patients = int(self.codes.max()) + 1
+        items = self.n_patients if self.paired else len(self.rows)
         if items < 2:
-            what = "patients" if objective.paired else "records with a label"
+            what = "patients" if self.paired else "records with a label"
             raise RecipeError(
                 f"split {split!r} has {items} {what}, too few for a batch; build a larger dataset"
             )
-        self.batch_size = min(batch_size, items)
+        self.pieces = plan.accumulate if split == "train" else 1
+        shares = self.pieces * world.size
+        self.batch_size = min(plan.batch_size, items) // shares * shares
+        if self.batch_size < 2 * shares or plan.batch_size % shares:
+            raise RecipeError(
+                f"a batch of {min(plan.batch_size, items)} items cannot be cut into {shares} equal shares of at "
+                f"least 2 ({self.pieces} pieces x {world.size} processes); change data.batch_size or data.accumulate"
+            )
         self.per_epoch = items // self.batch_size
         self._epoch = lru_cache(maxsize=2)(self._cut_epoch)
 
-    def load(self, step: int) -> Batch:
-        """Return the batch of a step, counted over all epochs."""
+    def load(self, step: int) -> tuple[Batch, ...]:
+        """Return the pieces of the batch of a step, counted over all epochs, as far as they are this process's."""
         positions = self._epoch(step // self.per_epoch)[step % self.per_epoch]
-        codes = torch.from_numpy(self.codes[positions[:, 0] if self.objective.paired else positions])
-        rows = self.rows[positions.T.reshape(-1)]  # pairs (B, 2): all first ECGs, then all second ones
-        names = self.objective.label_names
-        labels = self.data.labels(names, rows) if names else np.zeros((len(rows), 0), np.float32)
-        return Batch(
-            ecg_mv=torch.from_numpy(self.data.gather(rows)),
-            measured=torch.from_numpy(self.data.presence(rows) > 0),
-            targets=Targets(torch.from_numpy(labels), codes),
+        size = len(positions) // self.pieces
+        return tuple(
+            self._load(positions[i * size : (i + 1) * size][self.world.part(size)], size)
+            for i in range(self.pieces)
         )
 
+    def _load(self, positions: NDArray[np.int64], n_items: int) -> Batch:
+        """Return a batch of these items, (b,) or (b, 2) positions in `rows`, out of `n_items` of all processes."""
+        views = self.objective.views
+        # Two to an item: all first ones, then all second ones.
+        wanted = positions.T.reshape(-1) if self.paired else np.tile(positions, 2 if views == "twice" else 1)
+        rows = self.rows[wanted]
+        ecg_mv = torch.from_numpy(self.data.gather(rows))
+        measured = torch.from_numpy(self.data.presence(rows) > 0)
+        names = self.objective.label_names
+        labels = self.data.labels(names, rows) if names else np.zeros((len(rows), 0), np.float32)
+        targets = Targets(
+            torch.from_numpy(labels),
+            torch.from_numpy(self.codes[wanted]),
+            self._distance(ecg_mv, measured, len(positions)),
+        )
+        if views == "halves":
+            half = ecg_mv.shape[2] // 2
+            ecg_mv = torch.cat([ecg_mv[..., :half], ecg_mv[..., half : 2 * half]])
+            measured = measured.repeat(2, 1)
+            targets = Targets(targets.labels.repeat(2, 1), targets.patients.repeat(2), targets.distance)
+        items = torch.arange(n_items)[self.world.part(n_items)]
+        two = len(ecg_mv) == 2 * len(positions)
+        return Batch(
+            ecg_mv,
+            measured,
+            targets,
+            rows=torch.cat([items, items + n_items]) if two else items,
+            n_views=2 * n_items if two else n_items,
+            n_items=len(positions),
+        )
+
+    def _distance(self, ecg_mv: Tensor, measured: Tensor, items: int) -> Tensor | None:
+        """Return the distances between the first views, before any augmentation."""
+        name = self.objective.distance
+        if name is None or name not in self.distances:
+            return None
+        windows, presence = ecg_mv[:items].numpy(), measured[:items].numpy().astype(np.float32)
+        return torch.from_numpy(DISTANCES[name](windows, presence))
+
     def _cut_epoch(self, epoch: int) -> list[NDArray[np.int64]]:
-        if self.objective.paired:
+        if self.paired:
             return pair_batches(self.codes, self.batch_size, seed=self.seed, epoch=epoch, drop_last=True)
         return batches(len(self.rows), self.batch_size, seed=self.seed, epoch=epoch, drop_last=True)
 
 
-def _usable_rows(data: TrainingData, split: str, objective: Objective) -> NDArray[np.int64]:
+def _usable_rows(
+    data: TrainingData, split: str, objective: Objective, *, limit: int, seed: int
+) -> NDArray[np.int64]:
     rows = data.select(split=split)
     if len(rows) and objective.label_names:
         rows = rows[~np.isnan(data.labels(objective.label_names, rows)).all(axis=1)]
@@ -109,11 +205,18 @@ def _usable_rows(data: TrainingData, split: str, objective: Objective) -> NDArra
         raise RecipeError(
             f"split {split!r} holds no record{wanted}; check the dataset with `ecgedge data info`"
         )
-    return rows
+    return rows[some_records(np.asarray(data.index["patient_id"])[rows], limit, seed=seed)] if limit else rows
 
 
-def prefetched(source: BatchSource, start: int, stop: int) -> Iterator[tuple[int, Batch]]:
-    """Yield (step, batch), reading one batch ahead on a thread of its own."""
+def some_records(patients: NDArray[Any], limit: int, *, seed: int) -> NDArray[np.int64]:
+    """Return positions of about `limit` records, whole patients at a time; more records include the fewer ones."""
+    codes = np.unique(patients, return_inverse=True)[1]
+    place = np.random.default_rng([seed, len(patients)]).permutation(int(codes.max()) + 1)[codes]
+    return np.sort(np.argsort(place, kind="stable")[:limit])
+
+
+def prefetched(source: BatchSource, start: int, stop: int) -> Iterator[tuple[int, tuple[Batch, ...]]]:
+    """Yield (step, pieces), reading one batch ahead on a thread of its own."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         upcoming = pool.submit(source.load, start)
         for step in range(start, stop):
@@ -124,29 +227,34 @@ def prefetched(source: BatchSource, start: int, stop: int) -> Iterator[tuple[int
 
 
 def make_views(
-    batch: Batch, recipe: Recipe, *, generator: torch.Generator, device: torch.device
+    batch: Batch,
+    recipe: Recipe,
+    *,
+    generator: torch.Generator,
+    device: torch.device,
+    noise: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Shift, add noise and mask leads, each row on its own; return model input and presence on `device`."""
-    x = augment(batch.ecg_mv.to(device), recipe.input, generator)
-    kept = draw_measured(batch.measured, recipe.masking, generator)
-    return apply_lead_mask(x, kept)
+    """Shift, add noise and mask leads, each row on its own; return model input and presence on `device`.
+
+    `generator` draws for the views of all processes; `noise`, if given, for those of this one.
+    """
+    x = batch.ecg_mv.to(device, non_blocking=True)
+    most = round(recipe.input.shift_s * RATE_HZ)
+    if most:
+        x = shift_windows(x, draw_shifts(batch.n_views, max_samples=most, generator=generator)[batch.rows])
+    x = add_noise(x, sd_mv=recipe.input.noise_mv, generator=noise or generator)
+    return apply_lead_mask(x, draw_measured(batch, recipe.masking, generator))
 
 
-def augment(ecg_mv: Tensor, recipe: InputRecipe, generator: torch.Generator) -> Tensor:
-    """Apply what the recipe's [input] asks for."""
-    x = shift_windows(ecg_mv, max_samples=round(recipe.shift_s * RATE_HZ), generator=generator)
-    return add_noise(x, sd_mv=recipe.noise_mv, generator=generator)
-
-
-def draw_measured(measured: Tensor, recipe: MaskingRecipe, generator: torch.Generator) -> Tensor:
-    """Draw lead sets (B, 12) among the leads that were recorded; where none is left, all recorded leads stay."""
+def draw_measured(batch: Batch, recipe: MaskingRecipe, generator: torch.Generator) -> Tensor:
+    """Draw lead sets (V, 12) among the leads that were recorded; where none is left, all recorded leads stay."""
     drawn = draw_lead_sets(
-        len(measured),
+        batch.n_views,
         generator=generator,
         lead_sets=recipe.lead_sets,
         full_probability=recipe.full_probability,
         device_probability=recipe.device_probability,
         keep_probability=recipe.bernoulli_keep,
-    )
-    kept = drawn & measured
-    return kept | (measured & ~kept.any(dim=1, keepdim=True))
+    )[batch.rows]
+    kept = drawn & batch.measured
+    return kept | (batch.measured & ~kept.any(dim=1, keepdim=True))

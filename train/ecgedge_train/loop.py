@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,26 +18,32 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ecgedge.errors import EcgedgeError, UsageError
 from ecgedge_train.batches import (
     DROPOUT_STREAM,
+    NOISE_STREAM,
     TRAIN_STREAM,
     TUNE_STREAM,
     Batch,
     make_views,
     prefetched,
+    rank_stream,
     step_generator,
     step_seed,
 )
 from ecgedge_train.calibrate import calibrate, write_calibration
 from ecgedge_train.checkpoint import METRICS_FILE, MODEL_FILE, load_weights, save_checkpoint, save_tensors
+from ecgedge_train.distances.cuda import distance_on_gpu
+from ecgedge_train.distributed import alone, barrier, open_world, sum_over_world
+from ecgedge_train.encoders import W2vEncoder
 from ecgedge_train.inference import TrainingData, predict_rows
-from ecgedge_train.objectives import HemodynamicsTask, Targets
-from ecgedge_train.optimizer import lr_at
+from ecgedge_train.objectives import Targets, hemodynamics_of
+from ecgedge_train.optimizer import lr_at, set_lr
 from ecgedge_train.recipe import Recipe
 from ecgedge_train.runlog import MetricsLog, Report, report_or_bar
-from ecgedge_train.session import Session, open_session, reproducible
+from ecgedge_train.session import Session, choose_device, open_session, reproducible
 
 
 @dataclass(frozen=True)
@@ -90,77 +98,149 @@ def train(
     if max_steps is not None and max_steps < 1:
         raise UsageError(f"max_steps {max_steps} is below 1")
     stop = min(recipe.schedule.steps, max_steps or recipe.schedule.steps)
-    with reproducible(recipe.devices.threads):
-        session = open_session(recipe, data, run_dir, resume=resume, encoder_from=encoder_from)
-        with report_or_bar(report, recipe.name) as told:
+    device = choose_device(recipe.devices.device)
+    with reproducible(recipe.devices.threads), open_world(device.type) as world:
+        session = open_session(
+            recipe, data, run_dir, resume=resume, encoder_from=encoder_from, device=device, world=world
+        )
+        with report_or_bar(report if world.first else _silent, recipe.name) as told:
             ecg_per_s = _loop(session, stop, told)
-        _finish(session)
+        if world.first:
+            with alone():
+                _finish(session)
+        barrier()
     done = session.progress
     return TrainingResult(run_dir, done.step, done.best_step, done.best_loss, ecg_per_s)
+
+
+def _silent(done: int, total: int, loss: float) -> None:
+    """Report nothing: only the first process speaks."""
 
 
 def _loop(session: Session, stop: int, report: Report) -> float:
     """Run from session.progress.step to `stop`; return windows per second of the training steps."""
     plan, start = session.recipe.evaluate, session.progress.step
     spent_s, n_windows = 0.0, 0
-    with MetricsLog(session.run_dir / METRICS_FILE, keep_until_step=start) as log:
-        for step, batch in prefetched(session.train, start, stop):
+    with _metrics_log(session, start) as log:
+        for step, pieces in prefetched(session.train, start, stop):
             began = time.perf_counter()
-            figures = _train_step(session, step, batch)
-            spent_s += time.perf_counter() - began
-            n_windows += len(batch.ecg_mv)
             done, last = step + 1, step + 1 == stop
+            logged = last or done % plan.log_every_steps == 0
+            figures = _train_step(session, step, pieces, look=logged)
+            spent_s += time.perf_counter() - began
+            n_windows += sum(piece.n_views for piece in pieces)
             session.progress = replace(
                 session.progress, step=done, epoch=done // session.train.per_epoch,
                 batch_of_epoch=done % session.train.per_epoch,
             )  # fmt: skip
-            if last or done % plan.log_every_steps == 0:
+            if logged:
                 log.write("train", done, {**figures, "ecg_per_s": n_windows / spent_s})
             # Not at a --max-steps stop: a look that an uninterrupted run does not take could choose another best.
             if done == session.recipe.schedule.steps or done % plan.every_steps == 0:
                 log.write("tune", done, _evaluate_and_keep_best(session))
-            if last or done % plan.checkpoint_every_steps == 0:
+            if session.world.first and (last or done % plan.checkpoint_every_steps == 0):
                 save_checkpoint(session.run_dir, session.model, session.optimizer, session.progress)
             report(done, stop, figures["loss"])
     return n_windows / spent_s if spent_s else 0.0
 
 
-def _train_step(session: Session, step: int, batch: Batch) -> dict[str, float]:
+def _metrics_log(session: Session, start: int) -> MetricsLog:
+    """Return the log of the first process; the others keep none."""
+    path = session.run_dir / METRICS_FILE if session.world.first else None
+    return MetricsLog(path, keep_until_step=start)
+
+
+def _train_step(session: Session, step: int, pieces: Sequence[Batch], *, look: bool) -> dict[str, float]:
+    """Take one optimiser step; with `look` false a GPU is not waited for, and the figures are NaN."""
     recipe, model, optimizer = session.recipe, session.model, session.optimizer
     lr = lr_at(recipe.optimizer.lr, recipe.schedule, step)
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    torch.manual_seed(step_seed(recipe.seed, DROPOUT_STREAM, step))
+    set_lr(optimizer, lr)
+    torch.manual_seed(step_seed(recipe.seed, rank_stream(DROPOUT_STREAM, session.world.rank), step))
     generator = step_generator(recipe.seed, TRAIN_STREAM, step)
     model.train()
-    outputs, targets = _forward(session, batch, generator)
-    loss = session.objective.loss(outputs, targets)
-    if not bool(torch.isfinite(loss)):
-        raise EcgedgeError(
-            f"the loss is {loss.item()} at step {step}; lower optimizer.lr ({recipe.optimizer.lr:g}) or set "
-            "optimizer.clip_norm, then --resume from the last checkpoint is not possible: start again"
-        )
+    if session.frozen:
+        model.encoder.eval()
+    model.begin_step(step)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    total = torch.zeros((), device=session.device)
+    for i, piece in enumerate(pieces):
+        with _gradients_kept_here(session.network, unless=i + 1 == len(pieces)):
+            outputs, targets = _forward(session, piece, generator, step)
+            loss = session.objective.loss(outputs, targets, generator) / len(pieces)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        total += loss.detach()
     limit = recipe.optimizer.clip_norm or math.inf
     grad_norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
+    look = look or session.device.type == "cpu"
+    if look:
+        total = sum_over_world(total) / session.world.size
+        _refuse_infinite(total, step, recipe.optimizer.lr)
     optimizer.step()
-    return {"loss": loss.item(), "lr": lr, "grad_norm": float(grad_norm)}
+    if not look:
+        return {"loss": math.nan, "lr": lr, "grad_norm": math.nan}
+    return {"loss": total.item(), "lr": lr, "grad_norm": float(grad_norm)}
 
 
-def _forward(session: Session, batch: Batch, generator: torch.Generator) -> tuple[dict[str, Tensor], Targets]:
+def _gradients_kept_here(network: nn.Module, *, unless: bool) -> AbstractContextManager[None]:
+    """Keep gradients from being averaged over processes until the last piece of a batch."""
+    if unless or not isinstance(network, DistributedDataParallel):
+        return nullcontext()
+    return network.no_sync()
+
+
+def _refuse_infinite(loss: Tensor, step: int, lr: float) -> None:
+    if not bool(torch.isfinite(loss)):
+        raise EcgedgeError(
+            f"the loss is {loss.item()} at step {step}; lower optimizer.lr ({lr:g}) or set "
+            "optimizer.clip_norm, then --resume from the last checkpoint is not possible: start again"
+        )
+
+
+def _forward(
+    session: Session, batch: Batch, generator: torch.Generator, step: int, network: nn.Module | None = None
+) -> tuple[dict[str, Tensor], Targets]:
     """Return the outputs of augmented, lead-masked views, and what to compare them with."""
-    device = session.device
-    x, presence = make_views(batch, session.recipe, generator=generator, device=device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=session.recipe.devices.precision == "bf16"):
-        outputs: dict[str, Tensor] = session.model(x, presence).outputs
+    device, recipe, rank = session.device, session.recipe, session.world.rank
+    noise = None
+    if device.type == "cuda" or session.world.size > 1:
+        noise = step_generator(recipe.seed, rank_stream(NOISE_STREAM, rank), step, device)
+    x, presence = make_views(batch, recipe, generator=generator, device=device, noise=noise)
+    mask = None
+    if isinstance(session.model.encoder, W2vEncoder):
+        n_tokens = session.model.encoder.n_tokens(x.shape[-1])
+        drawn = session.objective.token_mask(batch.n_views, n_tokens, generator)
+        mask = None if drawn is None else drawn[batch.rows].to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.devices.precision == "bf16"):
+        features = (network or session.network)(x, presence, token_mask=mask, for_loss=True)
     # Losses in float32: log-sum-exp over a batch and 8 mmHg in bfloat16 would cost digits for nothing.
-    outputs = {name: value.float() for name, value in outputs.items()}
+    outputs = {"embedding": features.embedding, **features.outputs}
+    outputs = {name: v.float() if v.is_floating_point() else v for name, v in outputs.items()}
     targets = batch.targets
-    return outputs, Targets(targets.labels.to(device), targets.patients.to(device))
+    labels, patients = targets.labels.to(device), targets.patients.to(device)
+    return outputs, Targets(labels, patients, _distance(session, batch))
+
+
+def _distance(session: Session, batch: Batch) -> Tensor | None:
+    """Return the distances between the signals before augmentation: the loader's, or computed here on a GPU."""
+    known, name = batch.targets.distance, session.objective.distance
+    if known is not None or name is None:
+        return None if known is None else known.to(session.device)
+    items = batch.n_items
+    windows = batch.ecg_mv[:items].to(session.device)
+    return distance_on_gpu(name, windows, batch.measured[:items].to(windows))
 
 
 def _evaluate_and_keep_best(session: Session) -> dict[str, float]:
+    """Evaluate in the first process, alone, while the others wait."""
+    figures: dict[str, float] = {}
+    if session.world.first:
+        with alone():
+            figures = _keep_best(session)
+    barrier()
+    return figures
+
+
+def _keep_best(session: Session) -> dict[str, float]:
     figures = evaluate_tune(session)
     loss, best = figures["loss"], session.progress.best_loss
     if math.isfinite(loss) and (best is None or loss < best):
@@ -178,8 +258,10 @@ def evaluate_tune(session: Session) -> dict[str, float]:
     session.model.eval()
     per_batch: list[dict[str, float]] = []
     for i in range(max(1, min(tune.per_epoch, recipe.evaluate.max_records // tune.batch_size))):
-        outputs, targets = _forward(session, tune.load(i), step_generator(recipe.seed, TUNE_STREAM, i))
-        loss = session.objective.loss(outputs, targets).item()
+        generator = step_generator(recipe.seed, TUNE_STREAM, i)
+        (batch,) = tune.load(i)
+        outputs, targets = _forward(session, batch, generator, i, network=session.model)
+        loss = session.objective.tune_loss(outputs, targets, generator).item()
         per_batch.append({"loss": loss, **session.objective.batch_scores(outputs, targets)})
     means = {name: float(np.mean([figures[name] for figures in per_batch])) for name in per_batch[0]}
     rows = tune.rows[:: math.ceil(len(tune.rows) / recipe.evaluate.max_records)]
@@ -201,12 +283,13 @@ def _finish(session: Session) -> None:
     best = run_dir / "checkpoints" / "best" / MODEL_FILE
     if recipe.evaluate.keep == "best" and session.progress.best_step is not None:
         load_weights(best, session.model)
-    if isinstance(session.objective, HemodynamicsTask):
+    objective = hemodynamics_of(session.objective)
+    if objective is not None:
         calibration = calibrate(
             session.model,
             session.data,
             session.tune.rows,
-            label=session.objective.recipe.label,
+            label=objective.recipe.label,
             lead_sets=recipe.evaluate.lead_sets,
             coverage=recipe.evaluate.interval_coverage,
             batch_size=recipe.evaluate.batch_size,
@@ -214,4 +297,4 @@ def _finish(session: Session) -> None:
         )
         write_calibration(run_dir, calibration)
     # Last: a run directory with model.safetensors is a finished one.
-    save_tensors(run_dir / MODEL_FILE, session.model.state_dict())
+    save_tensors(run_dir / MODEL_FILE, session.model.deployed_state())

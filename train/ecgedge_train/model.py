@@ -3,21 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from ecgedge_train.encoders import EdgeNet, ResNet18
+from ecgedge.errors import RecipeError
+from ecgedge_train.encoders import EdgeNet, PclrResNet, ResNet18, RhcNet, W2vEncoder
+from ecgedge_train.heads import (
+    ClassesHead,
+    Encoded,
+    FrequencyHead,
+    HemodynamicsHead,
+    IdentityHead,
+    MarginHead,
+    ProjectionHead,
+    TokenHead,
+    TrainingHead,
+)
 from ecgedge_train.recipe import (
     ClassesObjective,
+    CmscObjective,
+    CombinedObjective,
+    DistanceObjective,
     EncoderRecipe,
     HemodynamicsObjective,
+    IdentityObjective,
+    MetricObjective,
     ObjectiveRecipe,
     PclrObjective,
+    PclrResNetRecipe,
     Recipe,
     ResNet18Recipe,
+    RhcNetRecipe,
+    SimClrObjective,
+    TfcObjective,
+    W2vObjective,
+    W2vRecipe,
 )
+from ecgedge_train.recipe.objectives import PartRecipe
+
+__all__ = [
+    "ClassesHead",
+    "EcgModel",
+    "Encoder",
+    "Features",
+    "HemodynamicsHead",
+    "ProjectionHead",
+    "build_encoder",
+    "build_model",
+]
+
+Encoder: TypeAlias = EdgeNet | ResNet18 | PclrResNet | RhcNet | W2vEncoder
+"""(ecg_mv (B,12,T), presence (B,12)) -> (B,E), with attributes `stem`, `presence`, `embedding_size`."""
 
 
 class Features(NamedTuple):
@@ -31,102 +69,140 @@ class Features(NamedTuple):
     outputs: dict[str, Tensor]
 
 
-class HemodynamicsHead(nn.Module):
-    """Embedding (B, E) to two logits and the pressure in mmHg; the scale is part of the saved weights."""
-
-    mean_mmhg: Tensor
-    sd_mmhg: Tensor
-
-    def __init__(self, embedding_size: int, *, mean_mmhg: float, sd_mmhg: float) -> None:
-        super().__init__()
-        self.relu = nn.ReLU()
-        self.fc = nn.Linear(embedding_size, 3)
-        self.register_buffer("mean_mmhg", torch.tensor(mean_mmhg))
-        self.register_buffer("sd_mmhg", torch.tensor(sd_mmhg))
-
-    def forward(self, embedding: Tensor) -> dict[str, Tensor]:
-        """Return logit_gt_15, logit_gt_18, mpcwp_mmhg, each (B,)."""
-        y = self.fc(self.relu(embedding))
-        return {
-            "logit_gt_15": y[:, 0],
-            "logit_gt_18": y[:, 1],
-            "mpcwp_mmhg": y[:, 2] * self.sd_mmhg + self.mean_mmhg,
-        }
-
-
-class ClassesHead(nn.Module):
-    """Embedding (B, E) to one logit a class."""
-
-    def __init__(self, embedding_size: int, *, labels: tuple[str, ...]) -> None:
-        super().__init__()
-        self.labels = labels
-        self.relu = nn.ReLU()
-        self.fc = nn.Linear(embedding_size, len(labels))
-
-    def forward(self, embedding: Tensor) -> dict[str, Tensor]:
-        """Return class_logits, (B, n_classes)."""
-        return {"class_logits": self.fc(self.relu(embedding))}
-
-
-class ProjectionHead(nn.Module):
-    """Two linear layers behind the embedding for NT-Xent; used in training only."""
-
-    def __init__(self, embedding_size: int, *, projection_size: int) -> None:
-        super().__init__()
-        self.relu = nn.ReLU()
-        self.fc1 = nn.Linear(embedding_size, embedding_size)
-        self.fc2 = nn.Linear(embedding_size, projection_size)
-
-    def forward(self, embedding: Tensor) -> dict[str, Tensor]:
-        """Return projection, (B, projection_size)."""
-        return {"projection": self.fc2(self.relu(self.fc1(embedding)))}
-
-
 class EcgModel(nn.Module):
     """Encoder plus heads.
 
     Parameters
     ----------
     encoder
-        (ecg_mv (B,12,T), presence (B,12)) -> (B,E), with attributes `stem`, `presence`, `embedding_size`.
+        See `Encoder`.
     heads
-        By name ("hemodynamics", "classes", "projection"); each maps (B,E) to a dict of outputs.
+        By name ("hemodynamics", "classes", "projection"); each maps (B,E), or `Encoded` for a TrainingHead, to a
+        dict of outputs.
     """
 
-    def __init__(self, encoder: EdgeNet | ResNet18, heads: Mapping[str, nn.Module]) -> None:
+    def __init__(self, encoder: Encoder, heads: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.encoder = encoder
         self.heads = nn.ModuleDict(heads)
 
-    def forward(self, ecg_mv: Tensor, presence: Tensor) -> Features:
-        """(B, 12, T) millivolts, absent leads zero, and (B, 12) presence to `Features`."""
-        embedding = self.encoder(ecg_mv, presence)
+    def forward(
+        self,
+        ecg_mv: Tensor,
+        presence: Tensor,
+        *,
+        token_mask: Tensor | None = None,
+        for_loss: bool = False,
+    ) -> Features:
+        """Run encoder and heads.
+
+        Parameters
+        ----------
+        ecg_mv, presence
+            (B, 12, T) millivolts, absent leads zero; (B, 12).
+        token_mask
+            (B, N) bool, True where an encoder of tokens hides one; other encoders take None.
+        for_loss
+            Run the training heads too.
+        """
+        tokens = None
+        if for_loss and isinstance(self.encoder, W2vEncoder):
+            tokens = self.encoder.tokens(ecg_mv, presence, token_mask)
+            embedding = tokens.context.mean(dim=1)
+        else:
+            embedding = self.encoder(ecg_mv, presence)
         outputs: dict[str, Tensor] = {}
+        encoded = Encoded(embedding, ecg_mv, presence, tokens, token_mask)
         for head in self.heads.values():
-            outputs.update(head(embedding))
+            if not isinstance(head, TrainingHead):
+                outputs.update(head(embedding))
+            elif for_loss:
+                outputs.update(head(encoded))
         return Features(embedding, outputs)
 
+    def begin_step(self, step: int) -> None:
+        """Tell the training heads which optimiser step comes, for what is on a schedule."""
+        for head in self.heads.values():
+            if isinstance(head, TrainingHead):
+                head.begin_step(step)
 
-def build_model(recipe: Recipe) -> EcgModel:
-    """Build the model of a recipe with weights drawn from `recipe.seed`; torch's own generator is left as it was."""
+    def deployed_state(self) -> dict[str, Tensor]:
+        """Return the weights that a finished run keeps: all but those of the training heads."""
+        dropped = tuple(
+            f"heads.{name}." for name, head in self.heads.items() if isinstance(head, TrainingHead)
+        )
+        return {name: t for name, t in self.state_dict().items() if not name.startswith(dropped)}
+
+
+def build_model(recipe: Recipe, *, train_patients: int = 0) -> EcgModel:
+    """Build the model of a recipe with weights drawn from `recipe.seed`; torch's own generator is left as it was.
+
+    With `train_patients` it has its training heads too, which a finished run does without.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        encoder = _build_encoder(recipe.encoder)
-        return EcgModel(encoder, _build_heads(recipe.objective, encoder.embedding_size))
+        encoder = build_encoder(recipe.encoder)
+        heads = _build_heads(recipe.objective, encoder.embedding_size)
+        if train_patients:
+            heads |= _build_training_heads(recipe, encoder, train_patients)
+        return EcgModel(encoder, heads)
 
 
-def _build_encoder(recipe: EncoderRecipe) -> EdgeNet | ResNet18:
+def build_encoder(recipe: EncoderRecipe) -> Encoder:
+    """Build an encoder; its weights come from torch's own generator."""
     if isinstance(recipe, ResNet18Recipe):
         return ResNet18(recipe.embedding_size, dropout=recipe.dropout, init=recipe.init)
-    return EdgeNet(recipe.embedding_size, dropout=recipe.dropout)
+    if isinstance(recipe, PclrResNetRecipe):
+        return PclrResNet(variant=recipe.variant, resample_samples=recipe.resample_samples)
+    if isinstance(recipe, RhcNetRecipe):
+        return RhcNet(dropout=recipe.dropout, resample_samples=recipe.resample_samples)
+    if isinstance(recipe, W2vRecipe):
+        return W2vEncoder(
+            size=recipe.size,
+            dropout=recipe.dropout,
+            resample_samples=recipe.resample_samples,
+            feature_gradient=recipe.feature_gradient,
+            checkpointing=recipe.checkpointing,
+        )
+    return EdgeNet(recipe.embedding_size, dropout=recipe.dropout, size=recipe.size, causal=recipe.causal)
+
+
+def _parts(objective: ObjectiveRecipe) -> tuple[PartRecipe, ...]:
+    return objective.parts if isinstance(objective, CombinedObjective) else (objective,)
 
 
 def _build_heads(objective: ObjectiveRecipe, embedding_size: int) -> dict[str, nn.Module]:
-    if isinstance(objective, PclrObjective):
-        return {"projection": ProjectionHead(embedding_size, projection_size=objective.projection_size)}
-    if isinstance(objective, HemodynamicsObjective):
-        head = HemodynamicsHead(embedding_size, mean_mmhg=objective.mean_mmhg, sd_mmhg=objective.sd_mmhg)
-        return {"hemodynamics": head}
-    if isinstance(objective, ClassesObjective):
-        return {"classes": ClassesHead(embedding_size, labels=objective.labels)}
-    raise TypeError(f"no heads for {objective!r}")
+    """Return the heads that read the embedding alone."""
+    heads: dict[str, nn.Module] = {}
+    for part in _parts(objective):
+        if isinstance(part, (PclrObjective, SimClrObjective, CmscObjective)):
+            heads["projection"] = ProjectionHead(embedding_size, projection_size=part.projection_size)
+        elif isinstance(part, HemodynamicsObjective):
+            heads["hemodynamics"] = HemodynamicsHead(
+                embedding_size, mean_mmhg=part.mean_mmhg, sd_mmhg=part.sd_mmhg, extras=part.extras
+            )
+        elif isinstance(part, ClassesObjective):
+            heads["classes"] = ClassesHead(embedding_size, labels=part.labels)
+    return heads
+
+
+def _build_training_heads(recipe: Recipe, encoder: Encoder, patients: int) -> dict[str, nn.Module]:
+    heads: dict[str, nn.Module] = {}
+    for part in _parts(recipe.objective):
+        if isinstance(part, (DistanceObjective, MetricObjective)) and part.loss == "margin":
+            heads["margin"] = MarginHead()
+        elif isinstance(part, IdentityObjective):
+            heads["identity"] = IdentityHead(encoder.embedding_size, patients=patients)
+        elif isinstance(part, TfcObjective):
+            heads["frequency"] = FrequencyHead(
+                build_encoder(recipe.encoder), encoder.embedding_size, projection_size=part.projection_size
+            )
+        elif isinstance(part, W2vObjective):
+            heads["tokens"] = TokenHead(_of_tokens(encoder), groups=part.groups, codes=part.codes)
+    return heads
+
+
+def _of_tokens(encoder: Encoder) -> W2vEncoder:
+    if not isinstance(encoder, W2vEncoder):
+        raise RecipeError('the objective "w2v" hides tokens; it needs encoder.name = "w2v"')
+    return encoder

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgedge.bundle import Envelope
-from ecgedge.errors import EcgedgeError
+from ecgedge.errors import EcgedgeError, UsageError
 from ecgedge.schema import SchemaError, from_plain
 from ecgedge_train.calibrate import CALIBRATION_FILE, LeadSetCalibration
 from ecgedge_train.checkpoint import (
@@ -20,7 +20,7 @@ from ecgedge_train.checkpoint import (
     RECIPE_FILE,
     load_weights,
 )
-from ecgedge_train.dataset import open_dataset
+from ecgedge_train.dataset import UnionDataset, open_dataset
 from ecgedge_train.loop import TrainingResult, train
 from ecgedge_train.model import EcgModel, build_model
 from ecgedge_train.recipe import Recipe, load_recipe
@@ -37,9 +37,15 @@ __all__ = [
 ]
 
 
+PRETRAIN_FOLDER = "pretrain"
+
+
 @dataclass(frozen=True)
 class DataInfo:
-    """What the model was trained on (data.json); the counts are those of the training split."""
+    """What the model was trained on (data.json); the counts are those of the training split.
+
+    `primary_sha256` is the dataset that gave the tune split, where there were several.
+    """
 
     name: str
     sha256: str
@@ -48,6 +54,11 @@ class DataInfo:
     patients: int
     envelope: Envelope
     attribution: str = ""
+    primary_sha256: str = ""
+
+    def holds(self, sha256: str) -> bool:
+        """Say whether the run was trained on this dataset, alone or as the first among several."""
+        return sha256 in (self.sha256, self.primary_sha256)
 
 
 @dataclass(frozen=True)
@@ -66,11 +77,27 @@ def train_run(
     *,
     data: Path,
     out: Path,
+    also: Sequence[Path] = (),
     overrides: Sequence[str] = (),
     max_steps: int | None = None,
     resume: bool = False,
+    encoder_from: Path | None = None,
 ) -> TrainingResult:
     """Train a recipe, by file or by name, on the dataset in `data` and leave the run in `out`.
+
+    Parameters
+    ----------
+    recipe, data, out
+        What, on what, where to.
+    also
+        Further datasets whose records all train, but for those of patients that `data` holds; tune and test are
+        those of `data` alone.
+    overrides, max_steps, resume
+        As on the command line.
+    encoder_from
+        A finished run whose encoder weights start this one; not for a recipe that pretrains.
+
+    A recipe that pretrains leaves its first stage in OUT/pretrain, and resumes in whichever stage it was.
 
     Raises
     ------
@@ -78,7 +105,16 @@ def train_run(
         As `load_recipe`, `open_dataset` and `loop.train` do.
     """
     resolved = load_recipe(recipe, overrides)
-    return train(resolved, open_dataset(data), out, resume=resume, max_steps=max_steps)
+    if resolved.pretrain is not None and encoder_from is not None:
+        raise UsageError(f"the recipe {resolved.name} pretrains its encoder; leave --encoder-from out")
+    primary = open_dataset(data)
+    source = UnionDataset(primary, [open_dataset(path) for path in also]) if also else primary
+    first, main = resolved.stages()
+    if first is not None:
+        encoder_from = out / PRETRAIN_FOLDER
+        if not (encoder_from / MODEL_FILE).is_file():
+            train(first, source, encoder_from, resume=resume, max_steps=max_steps)
+    return train(main, source, out, resume=resume, max_steps=max_steps, encoder_from=encoder_from)
 
 
 def load_run(path: Path | str) -> Run:

@@ -28,13 +28,16 @@ PACKAGES = ("ecgedge", "torch", "numpy", "scipy", "safetensors", "pyarrow")
 
 
 class MetricsLog:
-    """Appends one JSON object a line; not-finite figures become null.
+    """Appends one JSON object a line; not-finite figures become null. Without a path it writes nothing.
 
     Lines after `keep_until_step` are dropped on opening: the steps of a killed run that come after its last
     checkpoint are done again.
     """
 
-    def __init__(self, path: Path, *, keep_until_step: int) -> None:
+    def __init__(self, path: Path | None, *, keep_until_step: int) -> None:
+        self._file = None
+        if path is None:
+            return
         kept = []
         if path.is_file():
             kept = [
@@ -49,10 +52,13 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def write(self, kind: str, step: int, figures: Mapping[str, float]) -> None:
         """Append a line of a kind ("train", "tune")."""
+        if self._file is None:
+            return
         clean = {k: (v if math.isfinite(v) else None) for k, v in figures.items()}
         self._file.write(json.dumps({"kind": kind, "step": step, **clean}) + "\n")
         self._file.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ecgedge.errors import EcgedgeError, UsageError
 from ecgedge.schema import to_plain
@@ -25,6 +28,10 @@ from ecgedge_train.checkpoint import (
     read_tensors,
     write_text,
 )
+from ecgedge_train.distances import DISTANCES
+from ecgedge_train.distances.cuda import ON_GPU
+from ecgedge_train.distributed import World, barrier, synchronise_batch_norms
+from ecgedge_train.encoders import W2vEncoder
 from ecgedge_train.inference import TrainingData
 from ecgedge_train.model import EcgModel, build_model
 from ecgedge_train.objectives import Objective, build_objective
@@ -35,55 +42,94 @@ from ecgedge_train.runlog import environment
 
 @dataclass
 class Session:
-    """All that the loop holds; only `progress` changes."""
+    """All that the loop holds; only `progress` changes.
+
+    `network` is what a training step calls: `model`, wrapped for several processes where there are some.
+    """
 
     recipe: Recipe
     data: TrainingData
     run_dir: Path
     model: EcgModel
+    network: nn.Module
     optimizer: torch.optim.AdamW
     objective: Objective
     train: BatchSource
     tune: BatchSource
     device: torch.device
+    world: World
     progress: Progress
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the encoder stays as it is: neither its weights nor its batch statistics move."""
+        return self.recipe.optimizer.encoder_lr_factor == 0
 
 
 def open_session(
-    recipe: Recipe, data: TrainingData, run_dir: Path, *, resume: bool, encoder_from: Path | None
+    recipe: Recipe,
+    data: TrainingData,
+    run_dir: Path,
+    *,
+    resume: bool,
+    encoder_from: Path | None,
+    device: torch.device,
+    world: World,
 ) -> Session:
     """Build or resume everything that the loop needs; arguments and errors as in `loop.train`."""
-    device = choose_device(recipe.devices.device)
     objective = build_objective(recipe.objective)
-    sources = {
-        split: BatchSource(data, split, objective, batch_size=recipe.data.batch_size, seed=recipe.seed)
-        for split in ("train", "tune")
-    }
+    here = set(DISTANCES) - set(ON_GPU if device.type == "cuda" else ())
+    train, tune = (
+        BatchSource(data, split, objective, recipe.data, seed=recipe.seed, world=among, distances=here)
+        for split, among in (("train", world), ("tune", World()))
+    )
     sha256 = str(data.info.for_run()["sha256"])
-    _claim_run_dir(recipe, data, run_dir, resume=resume)
-    model = build_model(recipe)
+    if world.first:
+        _claim_run_dir(recipe, data, run_dir, resume=resume)
+    barrier()
+    model = build_model(recipe, train_patients=train.n_patients)
     if encoder_from is not None:
         load_encoder(model, encoder_from)
+    if world.size > 1:
+        synchronise_batch_norms(model, device.type)
+    # Tensor cores and bfloat16 kernels want channels last; a float32 CPU run keeps the order that its bits came from.
+    fast = device.type == "cuda" or recipe.devices.precision == "bf16"
     model.to(device)
+    if fast:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     optimizer = build_optimizer(model, recipe.optimizer)
     progress = Progress(0, 0, 0, None, None, sha256)
     checkpoint = find_checkpoint(run_dir) if resume else None
     if checkpoint is not None:
         progress = load_checkpoint(checkpoint, model, optimizer)
-    started_from = None if encoder_from is None else encoder_from.name
-    facts = {**environment(device), "encoder_from": started_from}
-    write_text(run_dir / ENVIRONMENT_FILE, json.dumps(facts, indent=1) + "\n")
+    if world.first:
+        started_from = None if encoder_from is None else encoder_from.name
+        facts = {**environment(device), "processes": world.size, "encoder_from": started_from}
+        write_text(run_dir / ENVIRONMENT_FILE, json.dumps(facts, indent=1) + "\n")
     return Session(
         recipe,
         data,
         run_dir,
         model,
+        _over_processes(model, device, world),
         optimizer,
         objective,
-        sources["train"],
-        sources["tune"],
+        train,
+        tune,
         device,
+        world,
         progress,
+    )
+
+
+def _over_processes(model: EcgModel, device: torch.device, world: World) -> nn.Module:
+    if world.size == 1:
+        return model
+    return DistributedDataParallel(
+        model,
+        device_ids=[device] if device.type == "cuda" else None,
+        # The mask vector of a token encoder has no gradient in a step that hides nothing.
+        find_unused_parameters=isinstance(model.encoder, W2vEncoder),
     )
 
 
@@ -135,7 +181,7 @@ def _refuse_other_run(recipe: Recipe, facts: dict[str, Any], run_dir: Path) -> N
 
 
 def choose_device(wanted: str) -> torch.device:
-    """Return the device of a recipe; "auto" takes a GPU if there is one.
+    """Return the device of a recipe; "auto" takes a GPU if there is one, its own one under torchrun.
 
     Raises
     ------
@@ -145,7 +191,9 @@ def choose_device(wanted: str) -> torch.device:
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
         raise UsageError("devices.device is cuda, but torch sees no GPU; use --set devices.device=cpu")
-    return torch.device("cuda" if available and wanted != "cpu" else "cpu")
+    if not available or wanted == "cpu":
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 @contextmanager
@@ -155,8 +203,8 @@ def reproducible(threads: int) -> Iterator[None]:
     deterministic_before = torch.are_deterministic_algorithms_enabled()
     if threads > 0:
         torch.set_num_threads(threads)
-    # On a GPU, atomics in some backward kernels have no deterministic twin: there, warn_only lets them run.
-    torch.use_deterministic_algorithms(mode=True, warn_only=torch.cuda.is_available())
+    # On a GPU deterministic kernels are slower and some do not exist: bits are promised on CPUs only.
+    torch.use_deterministic_algorithms(mode=not torch.cuda.is_available())
     try:
         with torch.random.fork_rng(devices=[]):
             yield

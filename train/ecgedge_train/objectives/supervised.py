@@ -1,0 +1,109 @@
+"""Objectives with labels that a head predicts: catheter values, classes, who it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from ecgedge_train.losses import Hemodynamics, hemodynamics_loss, multilabel_bce
+from ecgedge_train.losses.hemodynamics import THRESHOLDS_MMHG, logit_name
+from ecgedge_train.objectives.base import OutputArrays, Outputs, Plain, Targets, auroc
+from ecgedge_train.recipe import ClassesObjective, ExtraTarget, HemodynamicsObjective
+
+
+class HemodynamicsTask(Plain):
+    """mPCWP above 15 and 18 mmHg, and the pressure; further catheter values beside it where they are known."""
+
+    def __init__(self, recipe: HemodynamicsObjective) -> None:
+        self.recipe = recipe
+        self.label_names = (recipe.label, *(extra.label for extra in recipe.extras))
+
+    def loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        """Sum of BCE and regression over all values."""
+        r = self.recipe
+        predicted = Hemodynamics(outputs["logit_gt_15"], outputs["logit_gt_18"], outputs["mpcwp_mmhg"])
+        loss = hemodynamics_loss(
+            predicted,
+            targets.labels[:, 0],
+            sd_mmhg=r.sd_mmhg,
+            regression=r.regression,
+            huber_delta=r.huber_delta,
+            bce_weight=r.bce_weight,
+            regression_weight=r.regression_weight,
+        )
+        for column, extra in enumerate(r.extras, start=1):
+            loss = loss + extra.weight * _extra_loss(outputs, extra, targets.labels[:, column])
+        return loss
+
+    def scores(self, outputs: OutputArrays, labels: NDArray[np.float32]) -> dict[str, float]:
+        """AUROC at both cut-offs and RMSE, with the RMSE of always saying the mean beside it."""
+        known = ~np.isnan(labels[:, 0])
+        y = labels[known, 0]
+        scores = {
+            f"auroc_gt_{cut:.0f}": auroc(outputs[f"logit_gt_{cut:.0f}"][known], y > cut)
+            for cut in THRESHOLDS_MMHG
+        }
+        scores["rmse_mmhg"] = _rmse(outputs["mpcwp_mmhg"][known], y)
+        scores["rmse_of_mean_mmhg"] = float(np.std(y))
+        for column, extra in enumerate(self.recipe.extras, start=1):
+            scores.update(_extra_scores(outputs, extra, labels[:, column]))
+        return scores
+
+
+def _extra_loss(outputs: Outputs, extra: ExtraTarget, y: Tensor) -> Tensor:
+    """Huber on the scaled value plus the mean BCE of its cuts, over the rows that have it; zero if none has."""
+    known = ~torch.isnan(y)
+    value = outputs[extra.label]
+    if not bool(known.any()):
+        return 0.0 * value.sum()
+    error = (value[known] - y[known]) / extra.sd
+    loss = functional.huber_loss(error, torch.zeros_like(error))
+    for cut in extra.cuts:
+        logit = outputs[logit_name(extra.label, cut)][known]
+        bce = functional.binary_cross_entropy_with_logits(logit, (y[known] > cut).to(logit.dtype))
+        loss = loss + bce / len(extra.cuts)
+    return loss
+
+
+def _extra_scores(
+    outputs: OutputArrays, extra: ExtraTarget, labels: NDArray[np.float32]
+) -> Iterator[tuple[str, float]]:
+    known = ~np.isnan(labels)
+    if not known.any():
+        return
+    y = labels[known]
+    yield f"rmse_{extra.label}", _rmse(outputs[extra.label][known], y)
+    yield f"rmse_of_mean_{extra.label}", float(np.std(y))
+    for cut in extra.cuts:
+        name = logit_name(extra.label, cut)
+        yield name.replace("logit", "auroc", 1), auroc(outputs[name][known], y > cut)
+
+
+def _rmse(predicted: NDArray[np.float32], y: NDArray[np.float32]) -> float:
+    return float(np.sqrt(np.mean((predicted - y) ** 2)))
+
+
+class ClassesTask(Plain):
+    """Multi-label classes."""
+
+    def __init__(self, recipe: ClassesObjective) -> None:
+        self.label_names = recipe.labels
+
+    def loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+        """Mean BCE."""
+        return multilabel_bce(outputs["class_logits"], targets.labels)
+
+    def scores(self, outputs: OutputArrays, labels: NDArray[np.float32]) -> dict[str, float]:
+        """AUROC of each class, and their mean over the classes that have both outcomes."""
+        scores: dict[str, float] = {}
+        for i, name in enumerate(self.label_names):
+            known = ~np.isnan(labels[:, i])
+            scores[f"auroc_{name}"] = auroc(outputs["class_logits"][known, i], labels[known, i] > 0.5)
+        values = [v for v in scores.values() if not np.isnan(v)]
+        scores["macro_auroc"] = float(np.mean(values)) if values else float("nan")
+        return scores
