@@ -5,7 +5,7 @@ DEMO_VENV ?= .venvs/demo
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow check lint types contracts packaging dev system-deps embedded-bundle bench clean
+.PHONY: demo test test-slow check lint types contracts packaging dev system-deps embedded-bundle bench gpu-check clean
 
 # --- for users ---------------------------------------------------------------------------------------------
 
@@ -59,8 +59,11 @@ packaging: dev  ## the wheel's contents, and a device install without torch in a
 embedded-bundle: dev  ## rebuild ecgedge/embedded.ecgb from its recipe (simulated patients; about half an hour)
 	$(BIN)/python export/build_embedded.py
 
-bench: dev  ## ratios side by side, one script a hot path (loader.py and alarm_seeds.py: see their heads)
-	for script in front_end bed train_step; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$script.py || exit 1; done
+bench: dev  ## ratios side by side, one script a hot path (the others want arguments: see their heads)
+	for script in front_end bed train_step triplet; do OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$$script.py || exit 1; done
+
+gpu-check: dev  ## training speed, DTW kernel, loader on this machine's GPU, into benchmarks/results/
+	$(BIN)/python benchmarks/gpu_check.py
 
 clean:
 	rm -rf $(VENV) .venvs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -33,10 +33,14 @@ class MemoryData:
     measured: np.ndarray
     label_columns: dict
 
+    lsb_mv = 1 / 4096
+
     def select(self, *, split=None):
         return np.flatnonzero(self.index["split"] == split)
 
     def gather(self, rows, dtype=np.float32):
+        if dtype == np.int16:
+            return np.round(self.windows[np.asarray(rows)] / self.lsb_mv).astype(dtype)
         return self.windows[np.asarray(rows)].astype(dtype)
 
     def presence(self, rows):

@@ -49,8 +49,8 @@ class TestBatches:
     def test_pairs_are_two_ecgs_of_one_patient_first_halves_before_second(self, data, recipe_factory):
         recipe = recipe_factory("pclr")
         batch = load(source(data, recipe), 0)
-        assert batch.ecg_mv.shape == (32, 12, 500)
-        rows = [int(np.flatnonzero((data.windows == w.numpy()).all(axis=(1, 2)))[0]) for w in batch.ecg_mv]
+        assert batch.ecg.shape == (32, 12, 500)
+        rows = [int(np.flatnonzero((data.windows == w.numpy()).all(axis=(1, 2)))[0]) for w in batch.ecg]
         patients = data.index["patient_id"]
         for a, b in zip(rows[:16], rows[16:], strict=True):
             assert a != b
@@ -61,7 +61,7 @@ class TestBatches:
         data = data_factory(patients=20, records_per_patient=1)
         recipe = recipe_factory("pclr")
         batch = load(source(data, recipe, batch_size=8), 0)
-        assert torch.equal(batch.ecg_mv[:8], batch.ecg_mv[8:])
+        assert torch.equal(batch.ecg[:8], batch.ecg[8:])
         x, presence = make_views(batch, recipe, generator=step_generator(1, 0, 0), device=torch.device("cpu"))
         assert all(not torch.equal(a, b) for a, b in zip(x[:8], x[8:], strict=True))
         assert not torch.equal(presence[:8], presence[8:])
@@ -76,8 +76,8 @@ class TestBatches:
     def test_batch_is_a_function_of_the_step(self, data, recipe_factory):
         recipe = recipe_factory()
         a, b = source(data, recipe), source(data, recipe)
-        straight = [batch.ecg_mv for _, (batch,) in prefetched(a, 0, 9)]
-        resumed = [batch.ecg_mv for _, (batch,) in prefetched(b, 5, 9)]
+        straight = [batch.ecg for _, (batch,) in prefetched(a, 0, 9)]
+        resumed = [batch.ecg for _, (batch,) in prefetched(b, 5, 9)]
         assert all(torch.equal(x, y) for x, y in zip(straight[5:], resumed, strict=True))
         assert not torch.equal(straight[0], straight[a.per_epoch])  # another epoch, another order
 
@@ -221,10 +221,10 @@ def test_a_combination_is_the_weighted_sum_of_its_parts(data, recipe_factory):
 class TestViews:
     def test_twice_is_the_same_ecg_and_halves_are_its_two_halves(self, data, recipe_factory):
         whole = load(source(data, recipe_factory(objective={"name": "simclr"})), 0)
-        assert torch.equal(whole.ecg_mv[:16], whole.ecg_mv[16:])
+        assert torch.equal(whole.ecg[:16], whole.ecg[16:])
         cut = load(source(data, recipe_factory(objective={"name": "cmsc"})), 0)
-        assert cut.ecg_mv.shape == (32, 12, 250)
-        assert torch.equal(torch.cat([cut.ecg_mv[:16], cut.ecg_mv[16:]], dim=2), whole.ecg_mv[:16])
+        assert cut.ecg.shape == (32, 12, 250)
+        assert torch.equal(torch.cat([cut.ecg[:16], cut.ecg[16:]], dim=2), whole.ecg[:16])
         assert torch.equal(cut.targets.patients[:16], cut.targets.patients[16:])
 
     def test_processes_share_a_batch_and_see_the_same_views(self, data, recipe_factory):
@@ -237,10 +237,27 @@ class TestViews:
             s = BatchSource(data, "train", build_objective(recipe.objective), plan, seed=5, world=world)
             part = load(s, 3)
             y, p = make_views(part, recipe, generator=step_generator(5, 0, 3), device=cpu)
-            assert torch.equal(part.ecg_mv, one.ecg_mv[part.rows])
+            assert torch.equal(part.ecg, one.ecg[part.rows])
             assert torch.equal(y, x[part.rows])
             assert torch.equal(p, presence[part.rows])
             assert torch.equal(part.targets.patients[:4], part.targets.patients[4:])  # pairs are whole
+
+    def test_counts_for_a_gpu_give_the_same_windows(self, data, recipe_factory):
+        recipe = recipe_factory({"name": "distance", "distance": "l2"})
+        task = build_objective(recipe.objective)
+        cpu = torch.device("cpu")
+        counted = BatchSource(data, "train", task, recipe.data, seed=5, counts=True, distances=())
+        batch, same = load(counted, 0), load(BatchSource(data, "train", task, recipe.data, seed=5), 0)
+        assert batch.ecg.dtype == torch.int16
+        assert torch.allclose(batch.windows(cpu), same.windows(cpu), atol=data.lsb_mv / 2 + 1e-6)
+        assert batch.targets.distance is None  # left to the GPU
+        assert same.targets.distance.shape == (16, 16)
+
+    def test_several_reading_threads_keep_the_order(self, data, recipe_factory):
+        s = source(data, recipe_factory("pclr"))
+        one, four = ([b.ecg for _, (b,) in prefetched(s, 1, 8, threads=n)] for n in (1, 4))
+        assert len(four) == 7
+        assert all(torch.equal(x, y) for x, y in zip(one, four, strict=True))
 
     def test_pieces_of_a_batch_are_the_batch(self, data, recipe_factory):
         recipe = recipe_factory("classes")
@@ -248,7 +265,7 @@ class TestViews:
         plan = replace(recipe.data, batch_size=16, accumulate=4)
         pieces = BatchSource(data, "train", task, plan, seed=5).load(1)
         whole = load(BatchSource(data, "train", task, replace(plan, accumulate=1), seed=5), 1)
-        assert torch.equal(torch.cat([p.ecg_mv for p in pieces]), whole.ecg_mv)
+        assert torch.equal(torch.cat([p.ecg for p in pieces]), whole.ecg)
 
     def test_a_batch_that_cannot_be_shared_is_refused(self, data, recipe_factory):
         task, plan = build_objective(recipe_factory("pclr").objective), recipe_factory("pclr").data

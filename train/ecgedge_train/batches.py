@@ -7,10 +7,13 @@ drawn by each process for itself.)
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,7 +23,7 @@ from torch import Tensor
 
 from ecgedge.errors import RecipeError
 from ecgedge_train.augment import add_noise, draw_shifts, shift_windows
-from ecgedge_train.dataset import batches, pair_batches
+from ecgedge_train.dataset import batches, group_by_patient, pair_batches, patient_codes
 from ecgedge_train.distances import DISTANCES
 from ecgedge_train.distributed import World
 from ecgedge_train.inference import TrainingData
@@ -47,8 +50,9 @@ class Batch:
 
     Attributes
     ----------
-    ecg_mv, measured
-        (V, 12, T) mV and (V, 12) measured leads; V is the number of items, or twice that (`Objective.views`).
+    ecg, unit_mv, measured
+        (V, 12, T) float32 or int16 and how many millivolts one of it is; (V, 12) measured leads. V is the number of
+        items, or twice that (`Objective.views`).
     targets
         What they are compared with.
     rows, n_views
@@ -57,12 +61,18 @@ class Batch:
         How many items of this process the views show.
     """
 
-    ecg_mv: Tensor
+    ecg: Tensor
+    unit_mv: float
     measured: Tensor
     targets: Targets
     rows: Tensor
     n_views: int
     n_items: int
+
+    def windows(self, device: torch.device) -> Tensor:
+        """Return (V, 12, T) float32 mV on the device."""
+        ecg = self.ecg.to(device, non_blocking=True)
+        return ecg if ecg.is_floating_point() else ecg * self.unit_mv
 
 
 def step_seed(seed: int, stream: int, step: int) -> int:
@@ -94,6 +104,8 @@ class BatchSource:
         This process among all.
     distances
         Names of those that are computed here; the rest is left to the GPU.
+    counts
+        Hand out int16 counts in pinned memory, half the bytes, for a GPU that scales them itself.
 
     Raises
     ------
@@ -111,17 +123,20 @@ class BatchSource:
         seed: int,
         world: World = World(),  # noqa: B008 - frozen
         distances: Container[str] = DISTANCES,
+        counts: bool = False,
     ) -> None:
         self.data = data
         self.objective = objective
         self.seed = seed
         self.world = world
         self.distances = distances
+        self.counts = counts
         limit = plan.train_labels if split == "train" else 0
         self.rows = _usable_rows(data, split, objective, limit=limit, seed=seed)
         self.patients = np.asarray(data.index["patient_id"])[self.rows]
-        self.codes = np.unique(self.patients, return_inverse=True)[1]
+        self.codes = patient_codes(self.patients)
         self.paired = objective.views == "pairs"
+        self.groups = group_by_patient(self.codes) if self.paired else None
         self.n_patients = int(self.codes.max()) + 1
         items = self.n_patients if self.paired else len(self.rows)
         if items < 2:
@@ -139,10 +154,12 @@ class BatchSource:
             )
         self.per_epoch = items // self.batch_size
         self._epoch = lru_cache(maxsize=2)(self._cut_epoch)
+        self._cutting = Lock()
 
     def load(self, step: int) -> tuple[Batch, ...]:
         """Return the pieces of the batch of a step, counted over all epochs, as far as they are this process's."""
-        positions = self._epoch(step // self.per_epoch)[step % self.per_epoch]
+        with self._cutting:
+            positions = self._epoch(step // self.per_epoch)[step % self.per_epoch]
         size = len(positions) // self.pieces
         return tuple(
             self._load(positions[i * size : (i + 1) * size][self.world.part(size)], size)
@@ -155,24 +172,27 @@ class BatchSource:
         # Two to an item: all first ones, then all second ones.
         wanted = positions.T.reshape(-1) if self.paired else np.tile(positions, 2 if views == "twice" else 1)
         rows = self.rows[wanted]
-        ecg_mv = torch.from_numpy(self.data.gather(rows))
+        ecg = torch.from_numpy(self.data.gather(rows, np.int16 if self.counts else np.float32))
         measured = torch.from_numpy(self.data.presence(rows) > 0)
         names = self.objective.label_names
         labels = self.data.labels(names, rows) if names else np.zeros((len(rows), 0), np.float32)
         targets = Targets(
             torch.from_numpy(labels),
             torch.from_numpy(self.codes[wanted]),
-            self._distance(ecg_mv, measured, len(positions)),
+            self._distance(ecg, measured, len(positions)),
         )
         if views == "halves":
-            half = ecg_mv.shape[2] // 2
-            ecg_mv = torch.cat([ecg_mv[..., :half], ecg_mv[..., half : 2 * half]])
+            half = ecg.shape[2] // 2
+            ecg = torch.cat([ecg[..., :half], ecg[..., half : 2 * half]])
             measured = measured.repeat(2, 1)
             targets = Targets(targets.labels.repeat(2, 1), targets.patients.repeat(2), targets.distance)
         items = torch.arange(n_items)[self.world.part(n_items)]
-        two = len(ecg_mv) == 2 * len(positions)
+        two = len(ecg) == 2 * len(positions)
+        if self.counts and torch.cuda.is_available():
+            ecg = ecg.pin_memory()
         return Batch(
-            ecg_mv,
+            ecg,
+            self.data.lsb_mv if self.counts else 1.0,
             measured,
             targets,
             rows=torch.cat([items, items + n_items]) if two else items,
@@ -180,17 +200,19 @@ class BatchSource:
             n_items=len(positions),
         )
 
-    def _distance(self, ecg_mv: Tensor, measured: Tensor, items: int) -> Tensor | None:
+    def _distance(self, ecg: Tensor, measured: Tensor, items: int) -> Tensor | None:
         """Return the distances between the first views, before any augmentation."""
         name = self.objective.distance
-        if name is None or name not in self.distances:
+        # Of halves, only the loader sees whole ECGs.
+        if name is None or (name not in self.distances and self.objective.views != "halves"):
             return None
-        windows, presence = ecg_mv[:items].numpy(), measured[:items].numpy().astype(np.float32)
-        return torch.from_numpy(DISTANCES[name](windows, presence))
+        ecg_mv = ecg[:items].float() * self.data.lsb_mv if self.counts else ecg[:items]
+        presence = measured[:items].numpy().astype(np.float32)
+        return torch.from_numpy(DISTANCES[name](ecg_mv.numpy(), presence))
 
     def _cut_epoch(self, epoch: int) -> list[NDArray[np.int64]]:
-        if self.paired:
-            return pair_batches(self.codes, self.batch_size, seed=self.seed, epoch=epoch, drop_last=True)
+        if self.groups is not None:
+            return pair_batches(self.groups, self.batch_size, seed=self.seed, epoch=epoch, drop_last=True)
         return batches(len(self.rows), self.batch_size, seed=self.seed, epoch=epoch, drop_last=True)
 
 
@@ -210,20 +232,22 @@ def _usable_rows(
 
 def some_records(patients: NDArray[Any], limit: int, *, seed: int) -> NDArray[np.int64]:
     """Return positions of about `limit` records, whole patients at a time; more records include the fewer ones."""
-    codes = np.unique(patients, return_inverse=True)[1]
+    codes = patient_codes(patients)
     place = np.random.default_rng([seed, len(patients)]).permutation(int(codes.max()) + 1)[codes]
     return np.sort(np.argsort(place, kind="stable")[:limit])
 
 
-def prefetched(source: BatchSource, start: int, stop: int) -> Iterator[tuple[int, tuple[Batch, ...]]]:
-    """Yield (step, pieces), reading one batch ahead on a thread of its own."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        upcoming = pool.submit(source.load, start)
+def prefetched(
+    source: BatchSource, start: int, stop: int, *, threads: int = 1
+) -> Iterator[tuple[int, tuple[Batch, ...]]]:
+    """Yield (step, pieces); each thread reads one batch ahead."""
+    with ThreadPoolExecutor(threads) as pool:
+        steps = iter(range(start, stop))
+        waiting = deque(pool.submit(source.load, step) for step in islice(steps, threads))
         for step in range(start, stop):
-            batch = upcoming.result()
-            if step + 1 < stop:
-                upcoming = pool.submit(source.load, step + 1)
-            yield step, batch
+            pieces = waiting.popleft().result()
+            waiting.extend(pool.submit(source.load, later) for later in islice(steps, 1))
+            yield step, pieces
 
 
 def make_views(
@@ -233,12 +257,14 @@ def make_views(
     generator: torch.Generator,
     device: torch.device,
     noise: torch.Generator | None = None,
+    windows: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Shift, add noise and mask leads, each row on its own; return model input and presence on `device`.
 
-    `generator` draws for the views of all processes; `noise`, if given, for those of this one.
+    `generator` draws for the views of all processes; `noise`, if given, for those of this one. `windows` are those
+    of the batch, if they are on the device already.
     """
-    x = batch.ecg_mv.to(device, non_blocking=True)
+    x = batch.windows(device) if windows is None else windows
     most = round(recipe.input.shift_s * RATE_HZ)
     if most:
         x = shift_windows(x, draw_shifts(batch.n_views, max_samples=most, generator=generator)[batch.rows])

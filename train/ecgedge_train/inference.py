@@ -30,6 +30,11 @@ class TrainingData(Protocol):
         ...
 
     @property
+    def lsb_mv(self) -> float:
+        """Millivolts of one count of `gather(rows, np.int16)`."""
+        ...
+
+    @property
     def index(self) -> Mapping[str, NDArray[Any]]:
         """Column name to one value a record."""
         ...

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,9 @@ from ecgedge_train.optimizer import lr_at, set_lr
 from ecgedge_train.recipe import Recipe
 from ecgedge_train.runlog import MetricsLog, Report, report_or_bar
 from ecgedge_train.session import Session, choose_device, open_session, reproducible
+
+LOADER_THREADS = 4
+"""For a GPU, which eats more than one thread reads. On a CPU one thread leaves the cores to the training."""
 
 
 @dataclass(frozen=True)
@@ -120,28 +123,51 @@ def _silent(done: int, total: int, loss: float) -> None:
 def _loop(session: Session, stop: int, report: Report) -> float:
     """Run from session.progress.step to `stop`; return windows per second of the training steps."""
     plan, start = session.recipe.evaluate, session.progress.step
-    spent_s, n_windows = 0.0, 0
+    n_windows, clock = 0, _Stopwatch()
+    threads = LOADER_THREADS if session.device.type == "cuda" else 1
     with _metrics_log(session, start) as log:
-        for step, pieces in prefetched(session.train, start, stop):
-            began = time.perf_counter()
+        for step, pieces in prefetched(session.train, start, stop, threads=threads):
             done, last = step + 1, step + 1 == stop
             logged = last or done % plan.log_every_steps == 0
-            figures = _train_step(session, step, pieces, look=logged)
-            spent_s += time.perf_counter() - began
+            saved = last or done % plan.checkpoint_every_steps == 0
+            tuned = done == session.recipe.schedule.steps or done % plan.every_steps == 0
+            # What is kept must have been looked at: a weight that is no number must not reach the disk.
+            figures = _train_step(session, step, pieces, look=logged or saved or tuned)
             n_windows += sum(piece.n_views for piece in pieces)
             session.progress = replace(
                 session.progress, step=done, epoch=done // session.train.per_epoch,
                 batch_of_epoch=done % session.train.per_epoch,
             )  # fmt: skip
             if logged:
-                log.write("train", done, {**figures, "ecg_per_s": n_windows / spent_s})
-            # Not at a --max-steps stop: a look that an uninterrupted run does not take could choose another best.
-            if done == session.recipe.schedule.steps or done % plan.every_steps == 0:
-                log.write("tune", done, _evaluate_and_keep_best(session))
-            if session.world.first and (last or done % plan.checkpoint_every_steps == 0):
-                save_checkpoint(session.run_dir, session.model, session.optimizer, session.progress)
+                log.write("train", done, {**figures, "ecg_per_s": n_windows / clock.seconds()})
+            with clock.stopped():
+                # Not at a --max-steps stop: a look that an uninterrupted run does not take could choose another best.
+                if tuned:
+                    log.write("tune", done, _evaluate_and_keep_best(session))
+                if session.world.first and saved:
+                    save_checkpoint(session.run_dir, session.model, session.optimizer, session.progress)
             report(done, stop, figures["loss"])
-    return n_windows / spent_s if spent_s else 0.0
+    return n_windows / clock.seconds()
+
+
+class _Stopwatch:
+    """Seconds of training, waiting for data included, without evaluation and saving."""
+
+    def __init__(self) -> None:
+        self._began, self._lost_s = time.perf_counter(), 0.0
+
+    def seconds(self) -> float:
+        """Return what has passed."""
+        return time.perf_counter() - self._began - self._lost_s
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Leave out what happens inside."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._lost_s += time.perf_counter() - began
 
 
 def _metrics_log(session: Session, start: int) -> MetricsLog:
@@ -204,7 +230,8 @@ def _forward(
     noise = None
     if device.type == "cuda" or session.world.size > 1:
         noise = step_generator(recipe.seed, rank_stream(NOISE_STREAM, rank), step, device)
-    x, presence = make_views(batch, recipe, generator=generator, device=device, noise=noise)
+    windows = batch.windows(device)
+    x, presence = make_views(batch, recipe, generator=generator, device=device, noise=noise, windows=windows)
     mask = None
     if isinstance(session.model.encoder, W2vEncoder):
         n_tokens = session.model.encoder.n_tokens(x.shape[-1])
@@ -217,17 +244,16 @@ def _forward(
     outputs = {name: v.float() if v.is_floating_point() else v for name, v in outputs.items()}
     targets = batch.targets
     labels, patients = targets.labels.to(device), targets.patients.to(device)
-    return outputs, Targets(labels, patients, _distance(session, batch))
+    return outputs, Targets(labels, patients, _distance(session, batch, windows))
 
 
-def _distance(session: Session, batch: Batch) -> Tensor | None:
+def _distance(session: Session, batch: Batch, windows: Tensor) -> Tensor | None:
     """Return the distances between the signals before augmentation: the loader's, or computed here on a GPU."""
     known, name = batch.targets.distance, session.objective.distance
     if known is not None or name is None:
         return None if known is None else known.to(session.device)
     items = batch.n_items
-    windows = batch.ecg_mv[:items].to(session.device)
-    return distance_on_gpu(name, windows, batch.measured[:items].to(windows))
+    return distance_on_gpu(name, windows[:items], batch.measured[:items].to(windows))
 
 
 def _evaluate_and_keep_best(session: Session) -> dict[str, float]:

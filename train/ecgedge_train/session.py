@@ -78,9 +78,12 @@ def open_session(
 ) -> Session:
     """Build or resume everything that the loop needs; arguments and errors as in `loop.train`."""
     objective = build_objective(recipe.objective)
-    here = set(DISTANCES) - set(ON_GPU if device.type == "cuda" else ())
+    on_gpu = device.type == "cuda"
+    here = set(DISTANCES) - set(ON_GPU if on_gpu else ())
     train, tune = (
-        BatchSource(data, split, objective, recipe.data, seed=recipe.seed, world=among, distances=here)
+        BatchSource(
+            data, split, objective, recipe.data, seed=recipe.seed, world=among, distances=here, counts=on_gpu
+        )
         for split, among in (("train", world), ("tune", World()))
     )
     sha256 = str(data.info.for_run()["sha256"])
@@ -205,9 +208,12 @@ def reproducible(threads: int) -> Iterator[None]:
         torch.set_num_threads(threads)
     # On a GPU deterministic kernels are slower and some do not exist: bits are promised on CPUs only.
     torch.use_deterministic_algorithms(mode=not torch.cuda.is_available())
+    benchmark_before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = torch.cuda.is_available()
     try:
         with torch.random.fork_rng(devices=[]):
             yield
     finally:
         torch.use_deterministic_algorithms(deterministic_before)
+        torch.backends.cudnn.benchmark = benchmark_before
         torch.set_num_threads(threads_before)

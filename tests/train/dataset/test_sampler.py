@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecgedge_train.dataset import batches, pair_batches
+from ecgedge_train.dataset.sampler import (
+    batches,
+    group_by_patient,
+    pair_batches,
+    patient_codes,
+)
+from ecgedge_train.distributed import World
 
 PATIENTS = st.lists(st.integers(0, 12), min_size=1, max_size=60)
 SEEDS = st.integers(0, 2**32)
@@ -59,3 +65,68 @@ def test_impossible_batches_are_refused():
         batches(0, 4, seed=0, epoch=0)
     with pytest.raises(ValueError, match="batches of 0"):
         pair_batches(np.array([1]), 0, seed=0, epoch=0)
+
+
+@given(patients=PATIENTS, seed=SEEDS, epoch=st.integers(0, 50))
+def test_ids_codes_and_groups_give_the_same_pairs(patients, seed, epoch):
+    ids = np.array([f"p{p}" for p in patients], dtype=object)
+    codes = np.unique(ids, return_inverse=True)[1]
+    made = pair_batches(ids, 4, seed=seed, epoch=epoch)
+    for other in (codes, group_by_patient(ids), group_by_patient(codes)):
+        again = pair_batches(other, 4, seed=seed, epoch=epoch)
+        assert all(np.array_equal(a, b) for a, b in zip(made, again, strict=True))
+
+
+@given(ids=st.lists(st.text(max_size=3), min_size=1, max_size=40))
+def test_patient_codes_are_those_of_a_sort(ids):
+    texts = np.array(ids, dtype=object)
+    assert np.array_equal(patient_codes(texts), np.unique(texts, return_inverse=True)[1])
+
+
+def test_patient_codes_of_numbers_are_those_of_a_sort():
+    assert patient_codes(np.array([30, -2, 30, 7])).tolist() == [2, 0, 2, 1]
+
+
+def rank_slice(batch, rank, world):
+    return batch[World(rank, world).part(len(batch))]
+
+
+@given(world=st.sampled_from([1, 2, 4]), each=st.integers(1, 6), epoch=st.integers(0, 9))
+def test_the_slices_of_all_ranks_are_the_global_batch_in_order(world, each, epoch):
+    for batch in batches(60, world * each, seed=3, epoch=epoch, drop_last=True):
+        parts = [rank_slice(batch, rank, world) for rank in range(world)]
+        assert {len(part) for part in parts} == {each}
+        assert np.array_equal(np.concatenate(parts), batch)
+
+
+@given(world=st.sampled_from([1, 2, 4]), patients=PATIENTS, epoch=st.integers(0, 9))
+def test_both_recordings_of_a_patient_stay_on_one_rank(world, patients, epoch):
+    ids = np.array(patients)
+    for batch in pair_batches(ids, 4, seed=1, epoch=epoch, drop_last=True):
+        parts = [rank_slice(batch, rank, world) for rank in range(world)]
+        assert all((ids[part[:, 0]] == ids[part[:, 1]]).all() for part in parts)
+        on_rank = [set(ids[part].ravel().tolist()) for part in parts]
+        assert sum(len(seen) for seen in on_rank) == len(set().union(*on_rank))
+
+
+def trained_on(*, start: int, stop: int, rank: int, world: int) -> list[list[list[int]]]:
+    """Give the pairs of steps start..stop-1 on a rank, made from nothing but (seed, step), over epochs of 5 steps."""
+    ids = np.arange(90) // 2
+    seen = []
+    for step in range(start, stop):
+        epoch = pair_batches(ids, 8, seed=11, epoch=step // 5, drop_last=True)
+        assert len(epoch) == 5
+        seen.append(rank_slice(epoch[step % 5], rank, world).tolist())
+    return seen
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("killed_at", [3, 5, 8])
+def test_a_run_killed_at_a_step_sees_the_same_batches_and_may_change_its_ranks(world, killed_at):
+    ranks = range(world)
+    whole = [trained_on(start=0, stop=12, rank=r, world=world) for r in ranks]
+    before = [trained_on(start=0, stop=killed_at, rank=r, world=world) for r in ranks]
+    after = [trained_on(start=killed_at, stop=12, rank=r, world=world) for r in ranks]
+    assert [b + a for b, a in zip(before, after, strict=True)] == whole
+    one = trained_on(start=0, stop=12, rank=0, world=1)
+    assert [[pair for part in whole for pair in part[step]] for step in range(12)] == one

@@ -151,6 +151,11 @@ class UnionDataset:
             raise RecordError(f"{'+'.join(self.info.names)}: no records in split {split!r}; it has: {has}")
         return rows
 
+    @property
+    def lsb_mv(self) -> float:
+        """Millivolts of one stored count; all parts have one front end."""
+        return self._parts[0].lsb_mv
+
     def gather(self, rows: ArrayLike, dtype: DTypeLike = np.float32) -> NDArray[Any]:
         """Return the (B, 12, window_samples) windows of `rows`, as `EcgDataset.gather` does."""
         wanted = np.asarray(rows, np.int64)
