@@ -343,7 +343,7 @@ def journal_verify(file: Annotated[Path, typer.Argument(help="A journal.")]) -> 
 
 @data_app.command("build")
 def data_build(
-    source: Annotated[str, typer.Argument(help="ptbxl or sim.")],
+    source: Annotated[str, typer.Argument(help="ptbxl, folder, sim, ...; see docs/data.md.")],
     out: Annotated[Path, typer.Option(help="Dataset directory to write; an unfinished one is continued.")],
     from_dir: Annotated[Path | None, typer.Option("--from", help="Folder of the source.")] = None,
     settings: SetOption = None,
@@ -412,6 +412,30 @@ def train(
         resume=resume,
         encoder_from=encoder_from,
     )
+
+
+@app.command("import")
+def import_weights(
+    kind: Annotated[Literal["pclr", "fairseq-signals"], typer.Argument(help="Who published the weights.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="Your download: a Keras .h5 or SavedModel folder (pclr), a .pt (fairseq-signals)."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Run directory to write.")],
+    variant: Annotated[
+        Literal["12", "I", "II", "C3PO"] | None,
+        typer.Option(help="Which PCLR network, if the file does not say."),
+    ] = None,
+) -> None:
+    """Make a run of published weights: to evaluate, to export, or to start a training from.
+
+    Example: `ecgedge import pclr PCLR.h5 --out runs/pclr-published`
+    """
+    with _needs("train", "import"):
+        from ecgedge_train.importers.run import import_run
+    typer.echo(import_run(kind, file, out=out, variant=variant))
 
 
 @app.command()

@@ -95,3 +95,11 @@ def test_calibrate_says_what_it_could_not_calibrate(data_factory, recipe_factory
     assert one.uncalibrated == ("platt_15", "platt_18")
     assert one.interval_halfwidth_mmhg is None
     assert one.n_patients == 4
+
+
+def test_platt_never_turns_the_order_round():
+    rng = np.random.default_rng(0)
+    above = rng.random(200) < 0.3
+    a, b = fit_platt((-2.0 * above + rng.normal(size=200)).astype(np.float32), above)
+    assert a == 0.0
+    assert expit(b) == pytest.approx(above.mean(), abs=0.02)

@@ -103,6 +103,16 @@ class TestBatchNorm:
         assert ours.num_batches_tracked == 2
         assert torch.allclose(ours.eval()(x), theirs.eval()(x), atol=1e-5)
 
+    def test_bfloat16_goes_in_and_comes_out(self):
+        torch.manual_seed(0)
+        x = torch.randn(9, 3, 20).to(torch.bfloat16)
+        ours = GatheredBatchNorm(nn.BatchNorm1d(3))
+        y = ours(x)
+        assert y.dtype == torch.bfloat16
+        expected = nn.BatchNorm1d(3)(x.float())
+        assert torch.allclose(y.float(), expected, atol=0.02)
+        assert ours.running_var.dtype == torch.float32
+
     def test_weights_keep_their_names(self):
         net = nn.Sequential(nn.Conv1d(2, 3, 1), nn.Sequential(nn.BatchNorm1d(3)))
         names = list(net.state_dict())

@@ -88,7 +88,11 @@ def _calibrate_outputs(
 
 
 def fit_platt(logits: NDArray[np.floating], above: NDArray[np.bool_]) -> tuple[float, float] | None:
-    """Fit p = sigmoid(a * logit + b) by maximum likelihood; None if only one outcome occurs."""
+    """Fit p = sigmoid(a * logit + b) by maximum likelihood with a >= 0; None if only one outcome occurs.
+
+    A negative slope would turn the order of patients round; where the data ask for one, the logit says nothing, and
+    the probability is the same for all (a = 0).
+    """
     n_above = int(above.sum())
     n_below = len(above) - n_above
     if n_above == 0 or n_below == 0:
@@ -103,6 +107,9 @@ def fit_platt(logits: NDArray[np.floating], above: NDArray[np.bool_]) -> tuple[f
         return value, np.array([np.mean(residual * x), np.mean(residual)])
 
     fit = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS")
+    if fit.x[0] < 0:
+        mean = float(target.mean())
+        return 0.0, math.log(mean / (1 - mean))
     return float(fit.x[0]), float(fit.x[1])
 
 

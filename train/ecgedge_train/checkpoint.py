@@ -70,6 +70,12 @@ def find_checkpoint(run_dir: Path) -> Path | None:
     return None
 
 
+def steps_done(run_dir: Path) -> int:
+    """Return how many steps the newest whole checkpoint stands for, 0 without one."""
+    folder = find_checkpoint(run_dir)
+    return 0 if folder is None else int(json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))["step"])
+
+
 def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
     """Fill model and optimiser from a checkpoint and return where it stands.
 

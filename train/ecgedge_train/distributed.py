@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from ecgedge_train.losses.gather import Gather
+
+WAIT_HOURS = 4
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,10 @@ def open_world(device_type: str) -> Iterator[World]:
         return
     if device_type == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    distributed.init_process_group("nccl" if device_type == "cuda" else "gloo")
+    # The others wait while the first process evaluates; ten minutes, the default, is a short look at a large split.
+    distributed.init_process_group(
+        "nccl" if device_type == "cuda" else "gloo", timeout=timedelta(hours=WAIT_HOURS)
+    )
     try:
         yield current_world()
     finally:
@@ -167,7 +173,10 @@ class GatheredBatchNorm(nn.Module):
             self.register_buffer(name, buffer)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, ...) to the same, over the rows of all processes in training."""
+        """(B, C, ...) to the same, over the rows of all processes in training; statistics are float32 at least."""
+        return self._normalise(x.float() if x.dtype == torch.bfloat16 else x).to(x.dtype)
+
+    def _normalise(self, x: Tensor) -> Tensor:
         if not self.training:
             return functional.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps

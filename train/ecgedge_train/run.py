@@ -19,6 +19,7 @@ from ecgedge_train.checkpoint import (
     MODEL_FILE,
     RECIPE_FILE,
     load_weights,
+    steps_done,
 )
 from ecgedge_train.dataset import UnionDataset, open_dataset
 from ecgedge_train.loop import TrainingResult, train
@@ -112,9 +113,19 @@ def train_run(
     first, main = resolved.stages()
     if first is not None:
         encoder_from = out / PRETRAIN_FOLDER
-        if not (encoder_from / MODEL_FILE).is_file():
+        wanted = min(first.schedule.steps, max_steps or first.schedule.steps)
+        if steps_done(encoder_from) < wanted or not (encoder_from / MODEL_FILE).is_file():
+            _refuse_second_stage(out)
             train(first, source, encoder_from, resume=resume, max_steps=max_steps)
     return train(main, source, out, resume=resume, max_steps=max_steps, encoder_from=encoder_from)
+
+
+def _refuse_second_stage(out: Path) -> None:
+    if (out / RECIPE_FILE).is_file():
+        raise UsageError(
+            f"{out} went on to its main stage from a first one that --max-steps had stopped; the rest of the first "
+            "stage would not reach it: choose another --out"
+        )
 
 
 def load_run(path: Path | str) -> Run:
