@@ -33,7 +33,7 @@ from ecgedge_train.recipe import DataRecipe, MaskingRecipe, Recipe
 
 RATE_HZ = 250.0
 
-TRAIN_STREAM, TUNE_STREAM, DROPOUT_STREAM, NOISE_STREAM = 0, 1, 2, 3
+TRAIN_STREAM, TUNE_STREAM, DROPOUT_STREAM, NOISE_STREAM, TUNE_NOISE_STREAM = 0, 1, 2, 3, 4
 """Each its own random numbers."""
 RANK_STREAMS = 16
 """From here on, each process has streams of its own."""
@@ -131,7 +131,7 @@ class BatchSource:
         self.world = world
         self.distances = distances
         self.counts = counts
-        limit = plan.train_labels if split == "train" else 0
+        limit = plan.train_labels if split == "train" and objective.label_names else 0
         self.rows = _usable_rows(data, split, objective, limit=limit, seed=seed)
         self.patients = np.asarray(data.index["patient_id"])[self.rows]
         self.codes = patient_codes(self.patients)
@@ -139,11 +139,10 @@ class BatchSource:
         self.groups = group_by_patient(self.codes) if self.paired else None
         self.n_patients = int(self.codes.max()) + 1
         items = self.n_patients if self.paired else len(self.rows)
-        if items < 2:
-            what = "patients" if self.paired else "records with a label"
-            raise RecipeError(
-                f"split {split!r} has {items} {what}, too few for a batch; build a larger dataset"
-            )
+        contrast = objective.views != "one"
+        if min(items, self.n_patients if contrast else items) < 2:
+            what = f"{self.n_patients} patients" if contrast else f"{items} records with a label"
+            raise RecipeError(f"split {split!r} has {what}, too few for a batch; build a larger dataset")
         self.pieces = plan.accumulate if split == "train" else 1
         shares = self.pieces * world.size
         self.batch_size = min(plan.batch_size, items) // shares * shares

@@ -70,12 +70,6 @@ def find_checkpoint(run_dir: Path) -> Path | None:
     return None
 
 
-def steps_done(run_dir: Path) -> int:
-    """Return how many steps the newest whole checkpoint stands for, 0 without one."""
-    folder = find_checkpoint(run_dir)
-    return 0 if folder is None else int(json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))["step"])
-
-
 def load_checkpoint(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
     """Fill model and optimiser from a checkpoint and return where it stands.
 
@@ -152,13 +146,19 @@ def _restore_optimizer(
     tensors: dict[str, Tensor], model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
     parameters = dict(model.named_parameters())
+    fused = any(group["fused"] for group in optimizer.param_groups)
     for full_name, value in tensors.items():
         key, _, name = full_name.partition("/")
         if name not in parameters:
             raise EcgedgeError(f"the checkpoint's optimiser knows {name!r}, which this model has not")
         parameter = parameters[name]
-        # AdamW keeps its step counter on the CPU, the moments beside the weights.
-        optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+        if key == "step":
+            # AdamW keeps its step counter on the CPU, but for the fused one, which has it beside the weights.
+            state = value.to(parameter.device) if fused else value
+        else:
+            # In the memory order of the weights (channels last, say): the fused step walks both side by side.
+            state = torch.empty_like(parameter, requires_grad=False).copy_(value)
+        optimizer.state[parameter][key] = state
 
 
 def _sync(path: Path) -> None:

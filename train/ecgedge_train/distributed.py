@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, distributed, nn
@@ -22,7 +22,8 @@ from torch.nn import functional
 
 from ecgedge_train.losses.gather import Gather
 
-WAIT_HOURS = 4
+_PATIENCE: Final = timedelta(hours=3)
+"""How long processes wait for one another: the first one evaluates and calibrates alone."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,7 @@ def open_world(device_type: str) -> Iterator[World]:
         return
     if device_type == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    # The others wait while the first process evaluates; ten minutes, the default, is a short look at a large split.
-    distributed.init_process_group(
-        "nccl" if device_type == "cuda" else "gloo", timeout=timedelta(hours=WAIT_HOURS)
-    )
+    distributed.init_process_group("nccl" if device_type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield current_world()
     finally:
@@ -106,8 +104,9 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.rows = len(x)
-        parts = [torch.empty_like(x) for _ in range(distributed.get_world_size())]
-        distributed.all_gather(parts, x.contiguous())
+        own = x.contiguous()
+        parts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, own)
         return torch.cat(parts)
 
     @staticmethod
@@ -155,6 +154,29 @@ def sum_over_world(x: Tensor) -> Tensor:
     return total
 
 
+def mean_over_world(mean: Tensor, count: int) -> Tensor:
+    """Weigh the mean of this process's `count` values so that the average over processes is the mean of all values.
+
+    Gradients are averaged over processes; where one knows fewer labels than another, plain means would give its
+    labels more weight. Every process must call this, with a count of 0 too.
+    """
+    world = current_world().size
+    if world == 1:
+        return mean
+    known = torch.tensor(float(count), device=mean.device)
+    return mean * (known * world / sum_over_world(known).clamp(min=1))
+
+
+def agree(value: int) -> bool:
+    """Return whether all processes have the same value."""
+    world = current_world().size
+    if world == 1:
+        return True
+    found: list[int | None] = [None] * world
+    distributed.all_gather_object(found, value)
+    return len(set(found)) == 1
+
+
 class GatheredBatchNorm(nn.Module):
     """Batch norm whose statistics are those of the batch of all processes; for CPUs, where SyncBatchNorm is not.
 
@@ -173,14 +195,14 @@ class GatheredBatchNorm(nn.Module):
             self.register_buffer(name, buffer)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, ...) to the same, over the rows of all processes in training; statistics are float32 at least."""
-        return self._normalise(x.float() if x.dtype == torch.bfloat16 else x).to(x.dtype)
-
-    def _normalise(self, x: Tensor) -> Tensor:
+        """(B, C, ...) to the same, over the rows of all processes in training."""
         if not self.training:
             return functional.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
             )
+        kind = x.dtype
+        # Under autocast x is bfloat16, whose sums would lose the mean's third digit.
+        x = x.to(torch.promote_types(kind, torch.float32))
         axes = [0, *range(2, x.dim())]
         shape = [1, -1] + [1] * (x.dim() - 2)
         n = x.numel() // x.shape[1] * current_world().size
@@ -192,7 +214,7 @@ class GatheredBatchNorm(nn.Module):
             self.running_var.lerp_(variance * n / (n - 1), self.momentum)
             self.num_batches_tracked += 1
         y = centred * torch.rsqrt(variance + self.eps).view(shape)
-        return y * self.weight.view(shape) + self.bias.view(shape)
+        return (y * self.weight.view(shape) + self.bias.view(shape)).to(kind)
 
 
 def synchronise_batch_norms(model: nn.Module, device_type: str) -> nn.Module:

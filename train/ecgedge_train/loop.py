@@ -25,6 +25,7 @@ from ecgedge_train.batches import (
     DROPOUT_STREAM,
     NOISE_STREAM,
     TRAIN_STREAM,
+    TUNE_NOISE_STREAM,
     TUNE_STREAM,
     Batch,
     make_views,
@@ -182,7 +183,11 @@ def _train_step(session: Session, step: int, pieces: Sequence[Batch], *, look: b
     lr = lr_at(recipe.optimizer.lr, recipe.schedule, step)
     set_lr(optimizer, lr)
     torch.manual_seed(step_seed(recipe.seed, rank_stream(DROPOUT_STREAM, session.world.rank), step))
-    generator = step_generator(recipe.seed, TRAIN_STREAM, step)
+    generator, noise = step_generator(recipe.seed, TRAIN_STREAM, step), None
+    if session.device.type == "cuda" or session.world.size > 1:
+        # One for all pieces: each takes up where the last one stopped.
+        stream = rank_stream(NOISE_STREAM, session.world.rank)
+        noise = step_generator(recipe.seed, stream, step, session.device)
     model.train()
     if session.frozen:
         model.encoder.eval()
@@ -191,7 +196,7 @@ def _train_step(session: Session, step: int, pieces: Sequence[Batch], *, look: b
     total = torch.zeros((), device=session.device)
     for i, piece in enumerate(pieces):
         with _gradients_kept_here(session.network, unless=i + 1 == len(pieces)):
-            outputs, targets = _forward(session, piece, generator, step)
+            outputs, targets = _forward(session, piece, generator, noise, session.network)
             loss = session.objective.loss(outputs, targets, generator) / len(pieces)
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         total += loss.detach()
@@ -200,7 +205,7 @@ def _train_step(session: Session, step: int, pieces: Sequence[Batch], *, look: b
     look = look or session.device.type == "cpu"
     if look:
         total = sum_over_world(total) / session.world.size
-        _refuse_infinite(total, step, recipe.optimizer.lr)
+        _refuse_infinite(total, grad_norm, step, recipe.optimizer.lr)
     optimizer.step()
     if not look:
         return {"loss": math.nan, "lr": lr, "grad_norm": math.nan}
@@ -214,22 +219,24 @@ def _gradients_kept_here(network: nn.Module, *, unless: bool) -> AbstractContext
     return network.no_sync()
 
 
-def _refuse_infinite(loss: Tensor, step: int, lr: float) -> None:
-    if not bool(torch.isfinite(loss)):
-        raise EcgedgeError(
-            f"the loss is {loss.item()} at step {step}; lower optimizer.lr ({lr:g}) or set "
-            "optimizer.clip_norm, then --resume from the last checkpoint is not possible: start again"
-        )
+def _refuse_infinite(loss: Tensor, grad_norm: Tensor, step: int, lr: float) -> None:
+    for what, value in (("loss", loss), ("gradient", grad_norm)):
+        if not bool(torch.isfinite(value)):
+            raise EcgedgeError(
+                f"the {what} is {value.item()} at step {step}; lower optimizer.lr ({lr:g}) or set "
+                "optimizer.clip_norm, and start again (--resume wants the same recipe)"
+            )
 
 
 def _forward(
-    session: Session, batch: Batch, generator: torch.Generator, step: int, network: nn.Module | None = None
+    session: Session,
+    batch: Batch,
+    generator: torch.Generator,
+    noise: torch.Generator | None,
+    network: nn.Module,
 ) -> tuple[dict[str, Tensor], Targets]:
     """Return the outputs of augmented, lead-masked views, and what to compare them with."""
-    device, recipe, rank = session.device, session.recipe, session.world.rank
-    noise = None
-    if device.type == "cuda" or session.world.size > 1:
-        noise = step_generator(recipe.seed, rank_stream(NOISE_STREAM, rank), step, device)
+    device, recipe = session.device, session.recipe
     windows = batch.windows(device)
     x, presence = make_views(batch, recipe, generator=generator, device=device, noise=noise, windows=windows)
     mask = None
@@ -238,7 +245,7 @@ def _forward(
         drawn = session.objective.token_mask(batch.n_views, n_tokens, generator)
         mask = None if drawn is None else drawn[batch.rows].to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.devices.precision == "bf16"):
-        features = (network or session.network)(x, presence, token_mask=mask, for_loss=True)
+        features = network(x, presence, token_mask=mask, for_loss=True)
     # Losses in float32: log-sum-exp over a batch and 8 mmHg in bfloat16 would cost digits for nothing.
     outputs = {"embedding": features.embedding, **features.outputs}
     outputs = {name: v.float() if v.is_floating_point() else v for name, v in outputs.items()}
@@ -284,9 +291,11 @@ def evaluate_tune(session: Session) -> dict[str, float]:
     session.model.eval()
     per_batch: list[dict[str, float]] = []
     for i in range(max(1, min(tune.per_epoch, recipe.evaluate.max_records // tune.batch_size))):
-        generator = step_generator(recipe.seed, TUNE_STREAM, i)
+        generator, noise = step_generator(recipe.seed, TUNE_STREAM, i), None
+        if session.device.type == "cuda":
+            noise = step_generator(recipe.seed, TUNE_NOISE_STREAM, i, session.device)
         (batch,) = tune.load(i)
-        outputs, targets = _forward(session, batch, generator, i, network=session.model)
+        outputs, targets = _forward(session, batch, generator, noise, session.model)
         loss = session.objective.tune_loss(outputs, targets, generator).item()
         per_batch.append({"loss": loss, **session.objective.batch_scores(outputs, targets)})
     means = {name: float(np.mean([figures[name] for figures in per_batch])) for name in per_batch[0]}

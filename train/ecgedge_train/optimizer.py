@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from ecgedge.errors import RecipeError
 from ecgedge_train.model import EcgModel
 from ecgedge_train.recipe import OptimizerRecipe, ScheduleRecipe
 
@@ -23,6 +24,11 @@ def build_optimizer(model: EcgModel, recipe: OptimizerRecipe) -> torch.optim.Ada
     """Return AdamW with weight decay on kernels; a decayed norm scale or bias only fights the data.
 
     Each group has an `lr_factor`: that of the recipe for the encoder, 1 for the heads. A factor of 0 freezes.
+
+    Raises
+    ------
+    RecipeError
+        If nothing is left to train.
     """
     groups = []
     for module, factor in ((model.encoder, recipe.encoder_lr_factor), (model.heads, 1.0)):
@@ -35,9 +41,15 @@ def build_optimizer(model: EcgModel, recipe: OptimizerRecipe) -> torch.optim.Ada
             {"params": kernels, "weight_decay": recipe.weight_decay, "lr_factor": factor},
             {"params": others, "weight_decay": 0.0, "lr_factor": factor},
         ]
+    groups = [group for group in groups if group["params"]]
+    if not groups:
+        raise RecipeError(
+            "optimizer.encoder_lr_factor = 0 freezes the encoder, and this objective has no head to train; set it "
+            "above 0 or choose an objective with a head"
+        )
     on_gpu = next(model.parameters()).is_cuda
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        groups,
         lr=recipe.lr,
         betas=(recipe.beta1, recipe.beta2),
         fused=True if on_gpu else None,

@@ -18,13 +18,16 @@ from ecgedge_train.checkpoint import (
     METRICS_FILE,
     MODEL_FILE,
     RECIPE_FILE,
+    STATE_FILE,
+    find_checkpoint,
     load_weights,
-    steps_done,
 )
 from ecgedge_train.dataset import UnionDataset, open_dataset
+from ecgedge_train.distributed import open_world
 from ecgedge_train.loop import TrainingResult, train
 from ecgedge_train.model import EcgModel, build_model
 from ecgedge_train.recipe import Recipe, load_recipe
+from ecgedge_train.session import choose_device
 
 __all__ = [
     "DATA_FILE",
@@ -111,20 +114,26 @@ def train_run(
     primary = open_dataset(data)
     source = UnionDataset(primary, [open_dataset(path) for path in also]) if also else primary
     first, main = resolved.stages()
-    if first is not None:
-        encoder_from = out / PRETRAIN_FOLDER
-        wanted = min(first.schedule.steps, max_steps or first.schedule.steps)
-        if steps_done(encoder_from) < wanted or not (encoder_from / MODEL_FILE).is_file():
-            _refuse_second_stage(out)
+    # One process group for both stages: processes that leave a group cannot meet again under the same address.
+    with open_world(choose_device(resolved.devices.device).type):
+        if first is not None:
+            encoder_from = out / PRETRAIN_FOLDER
+            _refuse_first_stage_cut_short(first, out, max_steps)
+            # Also where it is finished: that checks that it is of this recipe and dataset, and repeats nothing.
             train(first, source, encoder_from, resume=resume, max_steps=max_steps)
-    return train(main, source, out, resume=resume, max_steps=max_steps, encoder_from=encoder_from)
+        return train(main, source, out, resume=resume, max_steps=max_steps, encoder_from=encoder_from)
 
 
-def _refuse_second_stage(out: Path) -> None:
-    if (out / RECIPE_FILE).is_file():
+def _refuse_first_stage_cut_short(first: Recipe, out: Path, max_steps: int | None) -> None:
+    """Refuse to train a first stage further from which the second one has begun."""
+    checkpoint = find_checkpoint(out / PRETRAIN_FOLDER)
+    if checkpoint is None or find_checkpoint(out) is None:
+        return
+    done = int(_read_json(checkpoint / STATE_FILE)["step"])
+    if done < min(first.schedule.steps, max_steps or first.schedule.steps):
         raise UsageError(
-            f"{out} went on to its main stage from a first one that --max-steps had stopped; the rest of the first "
-            "stage would not reach it: choose another --out"
+            f"{out}: its first stage was stopped at step {done} of {first.schedule.steps} by --max-steps, and the "
+            "second has begun from it; choose another --out for the whole"
         )
 
 

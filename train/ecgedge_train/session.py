@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ecgedge.errors import EcgedgeError, UsageError
+from ecgedge.errors import EcgedgeError, RecipeError, UsageError
 from ecgedge.schema import to_plain
 from ecgedge_train.batches import BatchSource
 from ecgedge_train.checkpoint import (
@@ -30,7 +30,7 @@ from ecgedge_train.checkpoint import (
 )
 from ecgedge_train.distances import DISTANCES
 from ecgedge_train.distances.cuda import ON_GPU
-from ecgedge_train.distributed import World, barrier, synchronise_batch_norms
+from ecgedge_train.distributed import World, agree, barrier, synchronise_batch_norms
 from ecgedge_train.encoders import W2vEncoder
 from ecgedge_train.inference import TrainingData
 from ecgedge_train.model import EcgModel, build_model
@@ -86,9 +86,12 @@ def open_session(
         )
         for split, among in (("train", world), ("tune", World()))
     )
+    _check_window(recipe, data, train)
     sha256 = str(data.info.for_run()["sha256"])
+    started_from = None if encoder_from is None else encoder_from.name
     if world.first:
         _claim_run_dir(recipe, data, run_dir, resume=resume)
+        started_from = _start_of(run_dir, started_from)
     barrier()
     model = build_model(recipe, train_patients=train.n_patients)
     if encoder_from is not None:
@@ -105,8 +108,12 @@ def open_session(
     checkpoint = find_checkpoint(run_dir) if resume else None
     if checkpoint is not None:
         progress = load_checkpoint(checkpoint, model, optimizer)
+    if not agree(progress.step):
+        raise UsageError(
+            f"the processes found different checkpoints (this one step {progress.step} in {run_dir}); all machines "
+            "must share the run directory"
+        )
     if world.first:
-        started_from = None if encoder_from is None else encoder_from.name
         facts = {**environment(device), "processes": world.size, "encoder_from": started_from}
         write_text(run_dir / ENVIRONMENT_FILE, json.dumps(facts, indent=1) + "\n")
     return Session(
@@ -123,6 +130,33 @@ def open_session(
         world,
         progress,
     )
+
+
+def _check_window(recipe: Recipe, data: TrainingData, source: BatchSource) -> None:
+    samples = data.gather(source.rows[:1]).shape[2]
+    if samples != recipe.input.window_samples:
+        raise RecipeError(
+            f"the dataset's windows have {samples} samples, the recipe says input.window_samples = "
+            f"{recipe.input.window_samples}; set it to {samples}, or build the dataset anew"
+        )
+
+
+def _start_of(run_dir: Path, encoder_from: str | None) -> str | None:
+    """Return which run gave the encoder: what a resumed run says of itself, else `encoder_from`.
+
+    Raises
+    ------
+    UsageError
+        If a run that started from another's encoder has no checkpoint to resume, and no encoder is given.
+    """
+    file = run_dir / ENVIRONMENT_FILE
+    known = json.loads(file.read_text(encoding="utf-8"))["encoder_from"] if file.is_file() else None
+    begun = find_checkpoint(run_dir) is not None
+    if known is not None and not begun and encoder_from is None:
+        raise UsageError(
+            f"{run_dir} was begun from the encoder of {known} and has no checkpoint yet; give --encoder-from again"
+        )
+    return known if begun and file.is_file() else encoder_from
 
 
 def _over_processes(model: EcgModel, device: torch.device, world: World) -> nn.Module:

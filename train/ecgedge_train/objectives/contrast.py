@@ -94,6 +94,9 @@ def halves_contrast(z: Tensor, targets: Targets, *, temperature: float) -> Tenso
     first, second = z.chunk(2)
     patients = targets.patients.chunk(2)[0]
     everyone = Gathered(gather_rows(first), gather_rows(second), gather_rows(patients))
+    if bool((everyone.patients == everyone.patients[0]).all()):
+        # By chance all of the batch is one patient: nobody to contrast with, and by the formula nothing to pay.
+        return 0.0 * z.sum()
     return cmsc_loss(first, second, patients, temperature=temperature, gathered=everyone)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from ecgedge_train.distributed import mean_over_world
 from ecgedge_train.losses import Hemodynamics, hemodynamics_loss, multilabel_bce
 from ecgedge_train.losses.hemodynamics import THRESHOLDS_MMHG, logit_name
 from ecgedge_train.objectives.base import OutputArrays, Outputs, Plain, Targets, auroc
@@ -25,20 +26,26 @@ class HemodynamicsTask(Plain):
 
     def loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:  # noqa: ARG002
         """Sum of BCE and regression over all values."""
-        r = self.recipe
-        predicted = Hemodynamics(outputs["logit_gt_15"], outputs["logit_gt_18"], outputs["mpcwp_mmhg"])
+        loss = self._pressure_loss(outputs, targets.labels[:, 0])
+        for column, extra in enumerate(self.recipe.extras, start=1):
+            loss = loss + extra.weight * _extra_loss(outputs, extra, targets.labels[:, column])
+        return loss
+
+    def _pressure_loss(self, outputs: Outputs, y: Tensor) -> Tensor:
+        """Loss of the rows that have a pressure; zero, with a gradient, if none has."""
+        r, known = self.recipe, int((~torch.isnan(y)).sum())
+        if known == 0:
+            return mean_over_world(0.0 * outputs["mpcwp_mmhg"].sum(), 0)
         loss = hemodynamics_loss(
-            predicted,
-            targets.labels[:, 0],
+            Hemodynamics(outputs["logit_gt_15"], outputs["logit_gt_18"], outputs["mpcwp_mmhg"]),
+            y,
             sd_mmhg=r.sd_mmhg,
             regression=r.regression,
             huber_delta=r.huber_delta,
             bce_weight=r.bce_weight,
             regression_weight=r.regression_weight,
         )
-        for column, extra in enumerate(r.extras, start=1):
-            loss = loss + extra.weight * _extra_loss(outputs, extra, targets.labels[:, column])
-        return loss
+        return mean_over_world(loss, known)
 
     def scores(self, outputs: OutputArrays, labels: NDArray[np.float32]) -> dict[str, float]:
         """AUROC at both cut-offs and RMSE, with the RMSE of always saying the mean beside it."""
@@ -59,15 +66,16 @@ def _extra_loss(outputs: Outputs, extra: ExtraTarget, y: Tensor) -> Tensor:
     """Huber on the scaled value plus the mean BCE of its cuts, over the rows that have it; zero if none has."""
     known = ~torch.isnan(y)
     value = outputs[extra.label]
-    if not bool(known.any()):
-        return 0.0 * value.sum()
+    count = int(known.sum())
+    if count == 0:
+        return mean_over_world(0.0 * value.sum(), 0)
     error = (value[known] - y[known]) / extra.sd
     loss = functional.huber_loss(error, torch.zeros_like(error))
     for cut in extra.cuts:
         logit = outputs[logit_name(extra.label, cut)][known]
         bce = functional.binary_cross_entropy_with_logits(logit, (y[known] > cut).to(logit.dtype))
         loss = loss + bce / len(extra.cuts)
-    return loss
+    return mean_over_world(loss, count)
 
 
 def _extra_scores(
@@ -95,8 +103,10 @@ class ClassesTask(Plain):
         self.label_names = recipe.labels
 
     def loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:  # noqa: ARG002
-        """Mean BCE."""
-        return multilabel_bce(outputs["class_logits"], targets.labels)
+        """Mean BCE over the labels that are known; zero, with a gradient, where none is."""
+        logits, known = outputs["class_logits"], int((~torch.isnan(targets.labels)).sum())
+        loss = multilabel_bce(logits, targets.labels) if known else 0.0 * logits.sum()
+        return mean_over_world(loss, known)
 
     def scores(self, outputs: OutputArrays, labels: NDArray[np.float32]) -> dict[str, float]:
         """AUROC of each class, and their mean over the classes that have both outcomes."""

@@ -31,7 +31,10 @@ else:
 
 @dataclass(frozen=True)
 class PretrainRecipe:
-    """A first stage, whose encoder starts the main one; a section left out is that of the main stage."""
+    """A first stage, whose encoder starts the main one; a section left out is that of the main stage.
+
+    But for `optimizer.encoder_lr_factor`, which then is 1.
+    """
 
     objective: ObjectiveRecipe
     schedule: ScheduleRecipe
@@ -66,6 +69,9 @@ class Recipe:
         if first is None:
             return None, main
         sections = {f.name: getattr(first, f.name) for f in fields(first)}
+        if first.optimizer is None:
+            # A stage that freezes its encoder does so because the first one has trained it.
+            sections["optimizer"] = replace(self.optimizer, encoder_lr_factor=1.0)
         given = {name: section for name, section in sections.items() if section is not None}
         return replace(main, name=f"{self.name}_pretrain", **given), main
 
