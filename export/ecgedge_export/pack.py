@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from ecgedge.errors import BundleError, EngineError
 from ecgedge.leads import format_lead_set, parse_lead_set
 from ecgedge.policy import AlarmPolicy
 from ecgedge.runtime.selftest import SELF_TEST_FILE, SelfTest, write_self_test
+from ecgedge.schema import from_plain
 from ecgedge_export.card import write_card
 from ecgedge_export.compare import Int8Gate
 from ecgedge_export.engines.rtx import build_engine
@@ -34,10 +36,10 @@ from ecgedge_export.targets import TargetProfile, load_target, target_toml
 from ecgedge_export.variants import BuiltVariant, Source, Windows, build_variants
 from ecgedge_train.calibrate import LeadSetCalibration
 from ecgedge_train.dataset import EcgDataset, open_dataset
-from ecgedge_train.evaluate import PROBE_FOLDER, headline_rows, load_probes, read_rows
+from ecgedge_train.evaluate import PROBE_FOLDER, headline_rows, load_probes, read_dataset_sha256, read_rows
 from ecgedge_train.evaluate.probe import LinearProbe
 from ecgedge_train.model import HemodynamicsHead
-from ecgedge_train.recipe import to_toml
+from ecgedge_train.recipe import ImportedObjective, to_toml
 from ecgedge_train.run import ENVIRONMENT_FILE, DataInfo, Run, load_run
 
 DEFAULT_LEAD_SETS = ("12", "I,II,V1", "I,II", "I", "II")
@@ -75,8 +77,8 @@ def export_run(
     run_dir
         From training.
     data
-        The data set that the run was trained on: INT8 is calibrated on its training split, and everything is held
-        against the network on its tune split.
+        The data set that the run was trained on; for imported weights, the one that the report's probes were fitted
+        on. INT8 is calibrated on its training split, and everything is held against the network on its tune split.
     target
         One of `ecgedge_export.targets.target_names()`.
     out
@@ -107,7 +109,7 @@ def export_run(
     if out.exists():
         raise BundleError(f"{out} exists already; remove it or choose another name")
     profile, run, dataset = load_target(target), load_run(run_dir), open_dataset(data)
-    _check_same_data(run, dataset)
+    fitted_on = _fitted_on(run, dataset, report)
     windows = _windows(dataset, calibration_samples=calibration_samples, gate_samples=gate_samples)
     probes = _probes(report)
     chosen = _chosen(lead_sets, report, probes)
@@ -134,9 +136,9 @@ def export_run(
         outputs=_outputs(output_names(run.model, probes.get(chosen[0])), run.model.encoder.embedding_size),
         variants=tuple(variant.spec for variant in built),
         alarm_policy=alarm_policy or AlarmPolicy(),
-        envelope=run.data.envelope,
+        envelope=fitted_on.envelope,
         results=() if report is None else _results(report, chosen),
-        provenance=_provenance(run),
+        provenance=_provenance(run, fitted_on),
         intended_use=intended_use,
         files={},
     )
@@ -174,12 +176,23 @@ def _results(report: Path, lead_sets: Sequence[tuple[str, ...]]) -> tuple[Result
     return tuple(row for row in headline_rows(read_rows(report)) if row.lead_set in names)
 
 
-def _check_same_data(run: Run, dataset: EcgDataset) -> None:
+def _fitted_on(run: Run, dataset: EcgDataset, report: Path | None) -> DataInfo:
+    """Return what the outputs were fitted on: the data of the training; of imported weights, those of the probes."""
+    if isinstance(run.recipe.objective, ImportedObjective):
+        probed = from_plain(DataInfo, dataset.info.for_run())
+        if report is not None and read_dataset_sha256(report) != probed.sha256:
+            raise EngineError(
+                f"{report} was made on another data set than {dataset.directory} ({probed.name}, "
+                f"{probed.sha256[:12]}); give the one that the imported run was evaluated on"
+            )
+        seen = f"Only the linear probes, if any, were fitted on these. {probed.attribution} {run.data.attribution}"
+        return replace(probed, attribution=seen)
     if not run.data.holds(dataset.info.sha256):
         raise EngineError(
             f"{run.path} was trained on {run.data.name} ({run.data.sha256[:12]}), but {dataset.directory} is "
             f"{dataset.info.name} ({dataset.info.sha256[:12]}); give the data set of the training"
         )
+    return run.data
 
 
 def _calibration(run: Run, leads: tuple[str, ...]) -> LeadSetCalibration | None:
@@ -238,16 +251,16 @@ def _trained_on(data: DataInfo) -> str:
     return f"{text}. {data.attribution}" if data.attribution else text
 
 
-def _provenance(run: Run) -> Provenance:
+def _provenance(run: Run, data: DataInfo) -> Provenance:
     environment: Mapping[str, object] = {}
     if (run.path / ENVIRONMENT_FILE).is_file():
         environment = json.loads((run.path / ENVIRONMENT_FILE).read_text("utf-8"))
     commit = environment.get("git_commit")
     return Provenance(
-        trained_on=_trained_on(run.data),
-        simulated=run.data.simulated,
+        trained_on=_trained_on(data),
+        simulated=data.simulated,
         recipe_toml=to_toml(run.recipe),
-        dataset_sha256=run.data.sha256,
+        dataset_sha256=data.sha256,
         versions={package: metadata.version(package) for package in _VERSIONS},
         git_commit=commit if isinstance(commit, str) else None,
     )

@@ -11,6 +11,7 @@ COMMANDS = [
     "stream",
     "predict",
     "train",
+    "import",
     "evaluate",
     "export",
     "data build",

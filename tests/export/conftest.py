@@ -82,5 +82,5 @@ def shake_norms(model: EcgModel) -> EcgModel:
 
 @pytest.fixture(scope="session")
 def resnet_model() -> EcgModel:
-    recipe = load_recipe("jeong_resnet18_sim")
+    recipe = load_recipe("jeong2023")
     return shake_norms(build_model(recipe))

@@ -218,6 +218,23 @@ def test_a_combination_is_the_weighted_sum_of_its_parts(data, recipe_factory):
     assert loss(EVERY_OBJECTIVE["metric_task"]) == pytest.approx(3 * parts[0] + parts[1], rel=1e-6)
 
 
+def test_records_without_labels_stay_for_the_parts_that_want_none(data_factory, recipe_factory):
+    data = data_factory(patients=20, unlabelled=("train",))
+    both = {"name": "combined", "parts": [{"name": "pclr"}, {"name": "classes", "labels": ["WIDE"]}]}
+    recipe = recipe_factory(objective=both)
+    s = source(data, recipe, batch_size=8)
+    assert len(s.rows) == 24
+    batch = load(s, 0)
+    assert torch.isnan(batch.targets.labels).all()
+    model = build_model(recipe, train_patients=2)
+    x, presence = make_views(batch, recipe, generator=step_generator(5, 0, 0), device=torch.device("cpu"))
+    features = model(x, presence, for_loss=True)
+    outputs = {"embedding": features.embedding, **features.outputs}
+    loss = build_objective(recipe.objective).loss(outputs, batch.targets, torch.Generator())
+    alone = build_objective(recipe_factory("pclr").objective).loss(outputs, batch.targets, torch.Generator())
+    assert loss.item() == pytest.approx(alone.item())
+
+
 class TestViews:
     def test_twice_is_the_same_ecg_and_halves_are_its_two_halves(self, data, recipe_factory):
         whole = load(source(data, recipe_factory(objective={"name": "simclr"})), 0)

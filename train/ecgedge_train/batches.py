@@ -131,7 +131,7 @@ class BatchSource:
         self.world = world
         self.distances = distances
         self.counts = counts
-        limit = plan.train_labels if split == "train" and objective.label_names else 0
+        limit = plan.train_labels if split == "train" and objective.needs_labels else 0
         self.rows = _usable_rows(data, split, objective, limit=limit, seed=seed)
         self.patients = np.asarray(data.index["patient_id"])[self.rows]
         self.codes = patient_codes(self.patients)
@@ -219,7 +219,7 @@ def _usable_rows(
     data: TrainingData, split: str, objective: Objective, *, limit: int, seed: int
 ) -> NDArray[np.int64]:
     rows = data.select(split=split)
-    if len(rows) and objective.label_names:
+    if len(rows) and objective.needs_labels:
         rows = rows[~np.isnan(data.labels(objective.label_names, rows)).all(axis=1)]
     if len(rows) == 0:
         wanted = f" with a label {', '.join(objective.label_names)}" if objective.label_names else ""

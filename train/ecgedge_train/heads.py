@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ecgedge_train.encoders.rhcnet import HEAD_OUTPUTS, RhcHead
 from ecgedge_train.encoders.w2v import Tokens, W2vEncoder
 from ecgedge_train.losses.hemodynamics import logit_name
 from ecgedge_train.losses.tfc import perturbed_spectrum, spectrum
@@ -72,6 +73,26 @@ class HemodynamicsHead(nn.Module):
             for column, cut in enumerate(target.cuts, start=1):
                 outputs[logit_name(target.label, cut)] = z[:, column]
         return outputs
+
+
+RHCNET_TARGETS = (("mpap_mmhg", 20.0), ("mpcwp_mmhg", 15.0), ("pvr_wu", 3.0), ("co_l_min", 4.0))
+"""Label and cut of each of `HEAD_OUTPUTS`, in their order."""
+
+
+class RhcNetHead(nn.Module):
+    """The published head of RHCnet, its four logits named by label and cut (`logit_name`)."""
+
+    def __init__(self, embedding_size: int, *, dropout: float) -> None:
+        super().__init__()
+        self.published = RhcHead(embedding_size, dropout=dropout)
+
+    def forward(self, embedding: Tensor) -> dict[str, Tensor]:
+        """Return logit_mpap_mmhg_gt_20, logit_mpcwp_mmhg_gt_15, logit_pvr_wu_gt_3, logit_co_l_min_gt_4, each (B,)."""
+        found = self.published(embedding)
+        return {
+            logit_name(label, cut): found[name]
+            for name, (label, cut) in zip(HEAD_OUTPUTS, RHCNET_TARGETS, strict=True)
+        }
 
 
 class ClassesHead(nn.Module):

@@ -18,6 +18,7 @@ from ecgedge_train.heads import (
     IdentityHead,
     MarginHead,
     ProjectionHead,
+    RhcNetHead,
     TokenHead,
     TrainingHead,
 )
@@ -35,13 +36,13 @@ from ecgedge_train.recipe import (
     PclrResNetRecipe,
     Recipe,
     ResNet18Recipe,
+    RhcNetObjective,
     RhcNetRecipe,
     SimClrObjective,
     TfcObjective,
     W2vObjective,
     W2vRecipe,
 )
-from ecgedge_train.recipe.objectives import PartRecipe
 
 __all__ = [
     "ClassesHead",
@@ -167,7 +168,7 @@ def build_encoder(recipe: EncoderRecipe) -> Encoder:
     return EdgeNet(recipe.embedding_size, dropout=recipe.dropout, size=recipe.size, causal=recipe.causal)
 
 
-def _parts(objective: ObjectiveRecipe) -> tuple[PartRecipe, ...]:
+def _parts(objective: ObjectiveRecipe) -> tuple[ObjectiveRecipe, ...]:
     return objective.parts if isinstance(objective, CombinedObjective) else (objective,)
 
 
@@ -181,6 +182,8 @@ def _build_heads(objective: ObjectiveRecipe, embedding_size: int) -> dict[str, n
             heads["hemodynamics"] = HemodynamicsHead(
                 embedding_size, mean_mmhg=part.mean_mmhg, sd_mmhg=part.sd_mmhg, extras=part.extras
             )
+        elif isinstance(part, RhcNetObjective):
+            heads["rhcnet"] = RhcNetHead(embedding_size, dropout=part.dropout)
         elif isinstance(part, ClassesObjective):
             heads["classes"] = ClassesHead(embedding_size, labels=part.labels)
     return heads

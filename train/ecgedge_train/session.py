@@ -36,7 +36,7 @@ from ecgedge_train.inference import TrainingData
 from ecgedge_train.model import EcgModel, build_model
 from ecgedge_train.objectives import Objective, build_objective
 from ecgedge_train.optimizer import build_optimizer
-from ecgedge_train.recipe import Recipe, load_recipe, to_toml
+from ecgedge_train.recipe import EncoderRecipe, Recipe, load_recipe, to_toml
 from ecgedge_train.runlog import environment
 
 
@@ -89,13 +89,14 @@ def open_session(
     _check_window(recipe, data, train)
     sha256 = str(data.info.for_run()["sha256"])
     started_from = None if encoder_from is None else encoder_from.name
+    model = build_model(recipe, train_patients=train.n_patients)
+    if encoder_from is not None:
+        load_encoder(model, recipe.encoder, encoder_from)
+    # Behind all that a recipe can be refused for: a refused one leaves no directory.
     if world.first:
         _claim_run_dir(recipe, data, run_dir, resume=resume)
         started_from = _start_of(run_dir, started_from)
     barrier()
-    model = build_model(recipe, train_patients=train.n_patients)
-    if encoder_from is not None:
-        load_encoder(model, encoder_from)
     if world.size > 1:
         synchronise_batch_norms(model, device.type)
     # Tensor cores and bfloat16 kernels want channels last; a float32 CPU run keeps the order that its bits came from.
@@ -170,8 +171,12 @@ def _over_processes(model: EcgModel, device: torch.device, world: World) -> nn.M
     )
 
 
-def load_encoder(model: EcgModel, run_dir: Path) -> None:
-    """Start the encoder of `model` from the weights of a finished run with the same encoder.
+_FOR_TRAINING = ("dropout", "init", "feature_gradient", "checkpointing")
+"""What a recipe says of an encoder that a trained one does not depend on."""
+
+
+def load_encoder(model: EcgModel, recipe: EncoderRecipe, run_dir: Path) -> None:
+    """Start the encoder of `model`, built by `recipe`, from the weights of a finished run with the same encoder.
 
     Raises
     ------
@@ -180,6 +185,12 @@ def load_encoder(model: EcgModel, run_dir: Path) -> None:
     """
     prefix = "encoder."
     tensors = read_tensors(run_dir / MODEL_FILE)
+    # Some differences show in no weight, such as the length that windows are resampled to.
+    theirs, ours = (to_plain(r) for r in (load_recipe(run_dir / RECIPE_FILE).encoder, recipe))
+    changed = [key for key in ours if key not in _FOR_TRAINING and ours[key] != theirs.get(key)]
+    if changed:
+        told = ", ".join(f"encoder.{key} = {theirs.get(key)!r} there, {ours[key]!r} here" for key in changed)
+        raise EcgedgeError(f"{run_dir}: its encoder is not the one of this recipe: {told}")
     weights = {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
     try:
         model.encoder.load_state_dict(weights)

@@ -8,7 +8,7 @@ from ecgedge_train.evaluate.compare import delong, paired_bootstrap
 from ecgedge_train.evaluate.lowlabel import low_label_curve
 from ecgedge_train.evaluate.pressure import evaluate_pressure
 from ecgedge_train.evaluate.probe import LinearProbe, fit_linear_probe
-from ecgedge_train.evaluate.report import Report, headline_rows, read_rows, write_report
+from ecgedge_train.evaluate.report import Report, headline_rows, read_dataset_sha256, read_rows, write_report
 from ecgedge_train.evaluate.run import PROBE_FOLDER, evaluate_run, load_probes
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "low_label_curve",
     "paired_bootstrap",
     "patient_bootstrap",
+    "read_dataset_sha256",
     "read_rows",
     "write_report",
 ]

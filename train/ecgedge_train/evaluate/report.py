@@ -6,9 +6,10 @@ import base64
 import html
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from matplotlib.figure import Figure
 
@@ -119,10 +120,28 @@ def read_rows(folder: Path) -> tuple[ResultRow, ...]:
     RecordError
         If there is no readable report.
     """
+    with _readable(folder) as plain:
+        return tuple(from_plain(ResultRow, row) for row in plain["rows"])
+
+
+def read_dataset_sha256(folder: Path) -> str:
+    """Return the SHA-256 of the dataset that a report directory is of.
+
+    Raises
+    ------
+    RecordError
+        If there is no readable report.
+    """
+    with _readable(folder) as plain:
+        return str(plain["dataset_sha256"])
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[dict[str, Any]]:
+    """Give what a report directory says; what is wrong with it is our error."""
     path = folder / REPORT_JSON
     try:
-        rows = json.loads(path.read_text("utf-8"))["rows"]
-        return tuple(from_plain(ResultRow, row) for row in rows)
+        yield json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecordError(f"{path} cannot be read ({error}); run ecgedge evaluate again") from error
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ecgedge.errors import RecipeError
 from ecgedge_train.objectives.base import Objective, Targets, auroc
 from ecgedge_train.objectives.combined import Combined
 from ecgedge_train.objectives.contrast import Cmsc, Identity, Pclr, SimClr, Tfc
 from ecgedge_train.objectives.metric import DistanceMining, MetricTask
+from ecgedge_train.objectives.rhcnet import RhcNetTask
 from ecgedge_train.objectives.supervised import ClassesTask, HemodynamicsTask
 from ecgedge_train.objectives.tokens import W2v
-from ecgedge_train.recipe import CombinedObjective, ObjectiveRecipe
+from ecgedge_train.recipe import CombinedObjective, ImportedObjective, ObjectiveRecipe
 
 __all__ = [
     "ClassesTask",
@@ -27,6 +29,7 @@ __all__ = [
     "MetricTask",
     "Objective",
     "Pclr",
+    "RhcNetTask",
     "SimClr",
     "Targets",
     "Tfc",
@@ -45,13 +48,25 @@ _BUILD: Mapping[str, Callable[[Any], Objective]] = {
     "distance": DistanceMining,
     "metric": MetricTask,
     "hemodynamics": HemodynamicsTask,
+    "rhcnet": RhcNetTask,
     "classes": ClassesTask,
     "identity": Identity,
 }
 
 
 def build_objective(recipe: ObjectiveRecipe) -> Objective:
-    """Return the objective of a recipe."""
+    """Return the objective of a recipe.
+
+    Raises
+    ------
+    RecipeError
+        If the recipe is that of imported weights, which has none.
+    """
+    if isinstance(recipe, ImportedObjective):
+        raise RecipeError(
+            'a recipe with the objective "imported" only holds published weights; choose another objective and '
+            "start from the imported run with --encoder-from RUN"
+        )
     if isinstance(recipe, CombinedObjective):
         return Combined([(part.name, part.weight, _BUILD[part.name](part)) for part in recipe.parts])
     return _BUILD[recipe.name](recipe)

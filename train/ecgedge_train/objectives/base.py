@@ -58,6 +58,11 @@ class Objective(Protocol):
         ...
 
     @property
+    def needs_labels(self) -> bool:
+        """Whether a record without any of the labels teaches nothing."""
+        ...
+
+    @property
     def distance(self) -> str | None:
         """Which distance between signals the loader computes, if any."""
         ...
@@ -89,6 +94,11 @@ class Plain:
     views: ViewKind = "one"
     label_names: tuple[str, ...] = ()
     distance: str | None = None
+
+    @property
+    def needs_labels(self) -> bool:
+        """Return whether there are labels to learn."""
+        return bool(self.label_names)
 
     def token_mask(self, views: int, n_tokens: int, generator: torch.Generator) -> Tensor | None:  # noqa: ARG002
         """Return None: nothing is masked."""

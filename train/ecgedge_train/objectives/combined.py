@@ -32,6 +32,8 @@ class Combined:
         objectives = [objective for _, _, objective in parts]
         self.views: ViewKind = next((o.views for o in objectives if o.views != "one"), "one")
         self.label_names = tuple(name for o in objectives for name in o.label_names)
+        # A record without labels still teaches the parts that want none.
+        self.needs_labels = all(o.needs_labels for o in objectives)
         distances = {o.distance for o in objectives} - {None}
         if len(distances) > 1:
             raise ValueError(f"one batch has one distance, the parts want {sorted(map(str, distances))}")

@@ -143,6 +143,22 @@ class HemodynamicsObjective:
 
 
 @dataclass(frozen=True)
+class RhcNetObjective:
+    """The four yes-or-no targets of RHCnet, see objectives/rhcnet.py; `dropout` is that of their head's hidden layers.
+
+    It says no pressure in mmHg: beside "hemodynamics" in a combination, a run has both.
+    """
+
+    name: Literal["rhcnet"]
+    dropout: float = 0.5
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse a dropout that leaves nothing."""
+        require(0 <= self.dropout < 1, f"dropout {self.dropout:g} is not from 0 up to 1")
+
+
+@dataclass(frozen=True)
 class ClassesObjective:
     """Supervised multi-label classes, see losses/classes.py; outputs are called p_<label>."""
 
@@ -176,6 +192,7 @@ PartRecipe: TypeAlias = (
     | DistanceObjective
     | MetricObjective
     | HemodynamicsObjective
+    | RhcNetObjective
     | ClassesObjective
     | IdentityObjective
 )
@@ -202,7 +219,14 @@ class CombinedObjective:
         )
 
 
-ObjectiveRecipe: TypeAlias = PartRecipe | CombinedObjective
+@dataclass(frozen=True)
+class ImportedObjective:
+    """None at all: the encoder came from published weights, see importers/run.py. Nothing can be trained with it."""
+
+    name: Literal["imported"]
+
+
+ObjectiveRecipe: TypeAlias = PartRecipe | CombinedObjective | ImportedObjective
 
 ViewKind: TypeAlias = Literal["one", "pairs", "twice", "halves"]
 """A batch as windows: one each; two ECGs of each patient; each ECG twice; the two halves of each ECG."""
@@ -216,8 +240,9 @@ VIEWS: Mapping[str, ViewKind] = {
     "distance": "one",
     "metric": "one",
     "hemodynamics": "one",
+    "rhcnet": "one",
     "classes": "one",
-    "identity": "one",
+    "identity": "pairs",
 }
 """What an objective wants to see; "one" is content with any."""
 
@@ -230,8 +255,10 @@ OBJECTIVES: Mapping[str, type[Any]] = {
     "distance": DistanceObjective,
     "metric": MetricObjective,
     "hemodynamics": HemodynamicsObjective,
+    "rhcnet": RhcNetObjective,
     "classes": ClassesObjective,
     "identity": IdentityObjective,
     "combined": CombinedObjective,
+    "imported": ImportedObjective,
 }
 """The class of an objective section by its `name`."""
