@@ -114,7 +114,7 @@ def supervised(seed: int, encoder: dict[str, Any], classes: tuple[str, ...], *, 
 
 def run_case(case: str, seed: int, data: EcgDataset, pool: UnionDataset | EcgDataset, work: Path) -> None:
     """Pretrain, probe, fine-tune; leave predictions of the tune and test rows in one .npz."""
-    done = work / f"{case.replace(' ', '_').replace(',', '')}-{seed}.npz"
+    done = work / f"{file_stem(case)}-{seed}.npz"
     if done.is_file():
         return
     torch.set_num_threads(1)
@@ -187,40 +187,50 @@ def mean_over_seeds(truth: NDArray[Any], prediction: NDArray[Any], weights: Floa
 
 def table(data: EcgDataset, work: Path) -> Iterator[dict[str, Any]]:
     """Yield one row a case, with intervals over test patients of the mean over seeds."""
+    for case in ("scratch", "untrained", *CASES):
+        seeds = [np.load(file) for file in sorted(work.glob(f"{file_stem(case)}-[0-9].npz"))]
+        if seeds:
+            yield {"case": case, "seeds": len(seeds), **scores(seeds, data), **other_figures(seeds)}
+
+
+def scores(seeds: list[Any], data: EcgDataset) -> dict[str, Any]:
+    """Return macro AUROC by way and lead set."""
     rows = data.select(split="test")
     truth, patients = data.labels(data.info.classes, rows), data.index["patient_id"][rows]
     known = ~np.isnan(truth).any(axis=1)
-    for case in ("scratch", "untrained", *CASES):
-        files = sorted(work.glob(f"{case.replace(' ', '_').replace(',', '')}-[0-9].npz"))
-        if not files:
+    one = np.ones((1, int(known.sum())))
+    found = {}
+    for name in (f"{way}|{lead_set}" for way in ("probe", "fine-tuning") for lead_set in LEAD_SETS):
+        if name not in seeds[0]:
             continue
-        seeds = [np.load(file) for file in files]
-        row: dict[str, Any] = {"case": case, "seeds": len(seeds)}
-        for way in ("probe", "fine-tuning"):
-            for lead_set in LEAD_SETS:
-                name = f"{way}|{lead_set}"
-                if name not in seeds[0]:
-                    continue
-                said = np.stack([seed[name] for seed in seeds], axis=1)
-                e = patient_bootstrap(mean_over_seeds, truth[known], said[known], patients[known])
-                each = [
-                    float(macro_auroc(truth[known], said[known, s], np.ones((1, int(known.sum()))))[0])
-                    for s in range(len(seeds))
-                ]
-                row[name] = {
-                    "macro_auroc": e.value,
-                    "low": e.low,
-                    "high": e.high,
-                    "sd_of_seeds": float(np.std(each)),
-                }
-        for name in ("retrieval", "retrieval_held_out"):
-            if name in seeds[0]:
-                row[name] = float(np.mean([np.nanmean(seed[name]) for seed in seeds]))
-        for lead_set in ("12", "I"):
-            if f"low_labels|{lead_set}" in seeds[0]:
-                curves = np.mean([seed[f"low_labels|{lead_set}"] for seed in seeds], axis=0)
-                row[f"low_labels|{lead_set}"] = {str(int(n)): float(v) for n, v in curves}
-        yield row
+        said = np.stack([seed[name] for seed in seeds], axis=1)[known]
+        e = patient_bootstrap(mean_over_seeds, truth[known], said, patients[known])
+        each = [float(macro_auroc(truth[known], said[:, s], one)[0]) for s in range(len(seeds))]
+        found[name] = {
+            "macro_auroc": e.value,
+            "low": e.low,
+            "high": e.high,
+            "sd_of_seeds": float(np.std(each)),
+        }
+    return found
+
+
+def other_figures(seeds: list[Any]) -> dict[str, Any]:
+    """Return retrieval and the low-label curves, means over seeds."""
+    found: dict[str, Any] = {}
+    for name in ("retrieval", "retrieval_held_out"):
+        if name in seeds[0]:
+            found[name] = float(np.mean([np.nanmean(seed[name]) for seed in seeds]))
+    for name in ("low_labels|12", "low_labels|I"):
+        if name in seeds[0]:
+            curves = np.mean([seed[name] for seed in seeds], axis=0)
+            found[name] = {str(int(n)): float(v) for n, v in curves}
+    return found
+
+
+def file_stem(case: str) -> str:
+    """Return a case's name without what file names should not have."""
+    return case.replace(" ", "_").replace(",", "")
 
 
 def main(

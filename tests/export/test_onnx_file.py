@@ -137,7 +137,7 @@ def test_rank_3_is_refused():
         def forward(self, x):
             return (self.conv(x.squeeze(2)),)
 
-    with pytest.raises(EngineError, match=r"weight of shape \[3, 2, 5\]; convert the encoder"):
+    with pytest.raises(EngineError, match=r"weight of shape \[3, 2, 5\]; write the encoder"):
         export_onnx(Flat(), n_leads=2, window_samples=50, output_names=["y"], metadata={})
 
 
