@@ -72,3 +72,19 @@ def test_the_ptbxl_table_is_the_measured_one():
         shown = _cells(row["lead_set"].replace(",", ", "))
         assert shown[0] == f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
         assert shown[1] == f"{row['baseline']:.3f}"
+
+
+def test_the_table_of_objectives_is_the_measured_one():
+    measured = json.loads((RESULTS / "ptbxl_table.json").read_text())
+    names = {"scratch": "none (from scratch)", "untrained": "none (random encoder)"}
+    for row in measured["rows"]:
+        for way in ("probe", "fine-tuning"):
+            if f"{way}|12" not in row:
+                continue
+            used = "all labels, whole network" if row["case"] == "scratch" else way
+            shown = _cells(f"{names.get(row['case'], row['case'])} | {used}")[1:]
+            figures = [row[f"{way}|{leads}"] for leads in ("12", "I,II,V1,V5", "I,II", "I", "II")]
+            assert shown == [
+                str(row["seeds"]),
+                *(f"{f['macro_auroc']:.3f} ({f['low']:.3f} to {f['high']:.3f})" for f in figures),
+            ]
