@@ -41,7 +41,7 @@ class DataRecipe:
 
 @dataclass(frozen=True)
 class InputRecipe:
-    """Shape of the model input, and the augmentation of training windows (never of evaluation).
+    """Shape of the model input, and the augmentation of training windows; of evaluation, only the tune loss has it.
 
     `shift_s`: uniform time shift up to this either way, edge filled with zeros. `noise_mv`: SD of added white noise.
     """
