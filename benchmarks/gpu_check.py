@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ecgedge_train.encoders import EdgeNet, PclrResNet, ResNet18, RhcNet, W2vEncoder
+from ecgedge_train.encoders.channels_last import to_channels_last
 
 SAMPLES = 2500
 EPOCH_ECGS = 5_400_000
@@ -115,7 +116,8 @@ def training_step(
     encoder: nn.Module, device: torch.device, *, compiled: bool = False
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Return a step: forward in bf16, loss in fp32, backward, fused AdamW; the loss stays on the device."""
-    encoder.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+    encoder.to(device)
+    to_channels_last(encoder)
     encoder.train()
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-4, fused=True)
     # A rehearsal traces; generating code for a CPU would take minutes.
@@ -257,7 +259,7 @@ def measure_mining(bench: Bench) -> dict[str, Any]:
         with torch.autocast(bench.device.type, torch.bfloat16):
             embedding = encoder(ecg_mv, presence)
         optimizer.zero_grad(set_to_none=True)
-        triplet_loss(embedding.float(), triplets).backward()  # type: ignore[no-untyped-call]
+        triplet_loss(embedding.float(), triplets).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
 
     found = {}
@@ -397,7 +399,7 @@ def card(device: torch.device) -> dict[str, Any]:
         "name": properties.name,
         "driver": driver,
         "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]  # torch leaves it untyped
         "compute_capability": f"{properties.major}.{properties.minor}",
         "multiprocessors": properties.multi_processor_count,
         "memory_gib": properties.total_memory / 2**30,

@@ -27,8 +27,8 @@ def feed(
     depth = min(depth, len(order))
     shape = (len(order[0]), 12, data.info.window_samples)
     buffers = [torch.empty(shape, dtype=torch.int16, pin_memory=cuda) for _ in range(depth)]
-    copied = [torch.cuda.Event() if cuda else None for _ in range(depth)]  # type: ignore[no-untyped-call]
-    stream = torch.cuda.Stream(device) if cuda else None  # type: ignore[no-untyped-call]
+    copied = [torch.cuda.Event() if cuda else None for _ in range(depth)]  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    stream = torch.cuda.Stream(device) if cuda else None  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
     def load(i: int) -> Tensor:
         slot = i % depth

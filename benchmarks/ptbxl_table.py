@@ -248,6 +248,7 @@ def main(
             "what": "macro AUROC over 5 superclasses of PTB-XL, fold 9; mean over seeds, 95 % interval over patients",
             "dataset_sha256": primary.info.sha256,
             "steps": STEPS,
+            "pretrained_on": json.loads(next(work.glob("pclr-*/pretrain/data.json")).read_text("utf-8")),
             "rows": list(table(primary, work)),
         }
         out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")

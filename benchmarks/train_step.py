@@ -27,6 +27,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from ecgedge_train.encoders import EdgeNet, ResNet18
+from ecgedge_train.encoders.channels_last import to_channels_last
 
 SAMPLES = 2500
 GEMM = 2048
@@ -35,7 +36,7 @@ CONV_BATCH, CONV_CHANNELS, CONV_SAMPLES, CONV_TAPS = 16, 256, 628, 7
 
 def training_step(encoder: nn.Module, batch: int, *, bf16: bool) -> Callable[[], None]:
     """Return one optimiser step of an encoder on one batch."""
-    encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+    to_channels_last(encoder)
     encoder.train()
     g = torch.Generator().manual_seed(0)
     ecg_mv, presence = torch.randn(batch, 12, SAMPLES, generator=g), torch.ones(batch, 12)

@@ -34,8 +34,7 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
 
 
 def test_every_part_runs_in_the_rehearsal_and_is_marked_as_one(without_cuda, tmp_path):
-    pytest.importorskip("triton")
-    pytest.importorskip("numba")
+    pytest.importorskip("triton", reason="triton has wheels for Linux and Python 3.11 on")
     done = run(without_cuda, "--device", "cpu", "--tiny", "--compile", "--out", str(tmp_path / "out.json"))
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "out.json").read_text())

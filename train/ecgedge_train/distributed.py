@@ -127,7 +127,7 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:  # noqa: ARG004
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:  # noqa: ARG004 - the signature is torch's
         total = grads[0].contiguous().clone()
         distributed.all_reduce(total)
         return total
@@ -150,7 +150,7 @@ def sum_over_world(x: Tensor) -> Tensor:
     """Return the sum over all processes, with gradients."""
     if current_world().size == 1:
         return x
-    total: Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]
+    total: Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]  # torch too
     return total
 
 
@@ -223,7 +223,7 @@ def synchronise_batch_norms(model: nn.Module, device_type: str) -> nn.Module:
     With statistics of its own, each process could tell its views from those of the others: the contrast leaks.
     """
     if device_type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]  # torch too
         return converted
     for name, child in list(model.named_children()):
         if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d)):

@@ -30,10 +30,6 @@ class Encoded(NamedTuple):
 class TrainingHead(nn.Module):
     """A head that reads more than the embedding, or whose output is a parameter; left out of every export."""
 
-    def forward(self, encoded: Encoded) -> dict[str, Tensor]:
-        """Return outputs by name."""
-        raise NotImplementedError
-
     def begin_step(self, step: int) -> None:
         """Prepare for an optimiser step, for what is on a schedule."""
 

@@ -32,6 +32,7 @@ from ecgedge_train.distances import DISTANCES
 from ecgedge_train.distances.cuda import ON_GPU
 from ecgedge_train.distributed import World, agree, barrier, synchronise_batch_norms
 from ecgedge_train.encoders import W2vEncoder
+from ecgedge_train.encoders.channels_last import to_channels_last
 from ecgedge_train.inference import TrainingData
 from ecgedge_train.model import EcgModel, build_model
 from ecgedge_train.objectives import Objective, build_objective
@@ -103,7 +104,7 @@ def open_session(
     fast = device.type == "cuda" or recipe.devices.precision == "bf16"
     model.to(device)
     if fast:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+        to_channels_last(model)
     optimizer = build_optimizer(model, recipe.optimizer)
     progress = Progress(0, 0, 0, None, None, sha256)
     checkpoint = find_checkpoint(run_dir) if resume else None

@@ -85,7 +85,7 @@ def test_age_sex_and_rhythm_of_known_records(ecg_data):
 
 
 def test_real_windows_are_what_the_front_end_makes_of_wfdb(ecg_data, tmp_path, monkeypatch):
-    wfdb = pytest.importorskip("wfdb")
+    wfdb = pytest.importorskip("wfdb", reason="WFDB records need the extra 'records'")
     monkeypatch.setattr(cohorts, "COHORTS", {"ludb": open_ludb})
     info = build_dataset("ludb", out=tmp_path / "d", from_dir=ecg_data / "ludb", options={"jobs": "1"})
     data = open_dataset(tmp_path / "d", verify=True)

@@ -161,7 +161,7 @@ def test_threads_may_gather_at_once(built, data):
 
 
 def test_opening_raises_the_limit_of_open_files_as_far_as_it_may(built, monkeypatch):
-    resource = pytest.importorskip("resource")
+    resource = pytest.importorskip("resource", reason="POSIX only")
     made = []
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: made.append(limits))
     monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 4096))

@@ -62,7 +62,7 @@ def write_row(row: Mapping[str, Any]) -> dict[str, int]:
 def _import_ray() -> Any:
     try:
         import ray  # noqa: PLC0415 - an extra, and slow to import
-        import ray.data  # noqa: PLC0415
+        import ray.data  # noqa: PLC0415 - the same
     except ImportError as error:
         raise missing_extra(
             extra="ray", package="ray[data]", purpose="Building on several machines"

@@ -17,7 +17,7 @@ def distance_on_gpu(name: str, windows: Tensor, presence: Tensor) -> Tensor:
     if name == "l2":
         return l2_matrix_torch(windows, presence)
     # Comes with PyTorch's CUDA builds only.
-    from ecgedge_train.distances.dtw_triton import dtw_matrix_cuda  # noqa: PLC0415
+    from ecgedge_train.distances.dtw_triton import dtw_matrix_cuda  # noqa: PLC0415 - needs triton
 
     if name == "dtw":
         return dtw_matrix_cuda(windows, presence)

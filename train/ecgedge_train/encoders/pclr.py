@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ecgedge.leads import STANDARD_LEADS
+from ecgedge_train.encoders.channels_last import to_channels_last
 from ecgedge_train.encoders.resample import LinearResample
 
 Variant = Literal["12", "I", "II", "C3PO"]
@@ -170,7 +171,7 @@ class PclrResNet(nn.Module):
             self.units.append(Unit(n_in, width, stride=stride))
             n_in = width
         _init_convolutions(self)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+        to_channels_last(self)
 
     def forward(self, ecg_mv: Tensor, presence: Tensor | None = None) -> Tensor:  # noqa: ARG002 - one signature
         """(B, 12, T) or (B, 12, 1, T) millivolts to (B, 320); `presence` (B, 12) is not used."""

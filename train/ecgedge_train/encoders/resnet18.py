@@ -24,6 +24,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ecgedge_train.encoders.channels_last import to_channels_last
+
 Init = Literal["he", "published"]
 
 WIDTHS = (64, 128, 256, 512)
@@ -94,7 +96,7 @@ class ResNet18(nn.Module):
         self.fc = nn.Linear(n_in, embedding_size)
         _init_convolutions(self, init)
         # Half of the gain: with weights in another order they would be rearranged at every call.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+        to_channels_last(self)
 
     def forward(self, ecg_mv: Tensor, presence: Tensor | None = None) -> Tensor:  # noqa: ARG002 - one signature
         """(B, 12, T) or (B, 12, 1, T) millivolts to (B, E); `presence` (B, 12) is not used."""

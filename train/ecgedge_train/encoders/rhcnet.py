@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ecgedge_train.encoders.channels_last import to_channels_last
 from ecgedge_train.encoders.resample import LinearResample
 
 Probability = TypeVar("Probability", Tensor, NDArray[np.floating], float)
@@ -106,7 +107,7 @@ class RhcNet(nn.Module):
         self.fc = nn.Linear(4 * n_in, EMBEDDING_SIZE)
         self.dropout = nn.Dropout(dropout)
         _init_glorot(self)
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+        to_channels_last(self)
 
     def forward(self, ecg_mv: Tensor, presence: Tensor | None = None) -> Tensor:
         """Encode.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -88,7 +89,7 @@ class Objective(Protocol):
         ...
 
 
-class Plain:
+class Plain(ABC):
     """What most objectives have in common: no masked tokens, no distance, no scores, one loss for both splits."""
 
     views: ViewKind = "one"
@@ -100,23 +101,23 @@ class Plain:
         """Return whether there are labels to learn."""
         return bool(self.label_names)
 
-    def token_mask(self, views: int, n_tokens: int, generator: torch.Generator) -> Tensor | None:  # noqa: ARG002
+    def token_mask(self, views: int, n_tokens: int, generator: torch.Generator) -> Tensor | None:
         """Return None: nothing is masked."""
         return None
 
+    @abstractmethod
     def loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:
         """Return the scalar to minimise."""
-        raise NotImplementedError
 
     def tune_loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:
         """Return the same on the tune split."""
         return self.loss(outputs, targets, generator)
 
-    def batch_scores(self, outputs: Outputs, targets: Targets) -> dict[str, float]:  # noqa: ARG002
+    def batch_scores(self, outputs: Outputs, targets: Targets) -> dict[str, float]:
         """Return nothing."""
         return {}
 
-    def scores(self, outputs: OutputArrays, labels: NDArray[np.float32]) -> dict[str, float]:  # noqa: ARG002
+    def scores(self, outputs: OutputArrays, labels: NDArray[np.float32]) -> dict[str, float]:
         """Return nothing."""
         return {}
 

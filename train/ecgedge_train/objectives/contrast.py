@@ -35,7 +35,7 @@ class Pclr(Plain):
     def __init__(self, recipe: PclrObjective) -> None:
         self.recipe = recipe
 
-    def loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:
         """Contrastive loss of outputs["projection"], (2B, P)."""
         first, second = outputs["projection"].chunk(2)
         return nt_xent(
@@ -63,7 +63,7 @@ class SimClr(Plain):
     def __init__(self, recipe: SimClrObjective) -> None:
         self.recipe = recipe
 
-    def loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:
         """Contrastive loss of outputs["projection"], (2B, P)."""
         first, second = outputs["projection"].chunk(2)
         patients = targets.patients.chunk(2)[0]
@@ -80,7 +80,7 @@ class Cmsc(Plain):
     def __init__(self, recipe: CmscObjective) -> None:
         self.recipe = recipe
 
-    def loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:
         """Contrastive loss of outputs["projection"], (2B, P)."""
         z, temperature = outputs["projection"], self.recipe.temperature
         if self.recipe.form == "clocs":
@@ -108,7 +108,7 @@ class Tfc(Plain):
     def __init__(self, recipe: TfcObjective) -> None:
         self.recipe = recipe
 
-    def loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:
         """Sum of time contrast, frequency contrast and consistency."""
         names = ("embedding", "frequency_embedding", "time_projection", "frequency_projection")
         first, second = zip(*(outputs[name].chunk(2) for name in names), strict=True)
@@ -131,14 +131,14 @@ class Identity(Plain):
     def __init__(self, recipe: IdentityObjective) -> None:
         self.recipe = recipe
 
-    def loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:
         """Cross-entropy over the patients with an angular margin."""
         logits = arcface_logits(
             outputs["identity_cosine"], targets.patients, scale=self.recipe.scale, margin=self.recipe.margin
         )
         return functional.cross_entropy(logits, targets.patients)
 
-    def tune_loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def tune_loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:
         """NT-Xent of the two ECGs of each patient: how well they find each other."""
         first, second = outputs["embedding"].chunk(2)
         return nt_xent(first, second, patients=targets.patients.chunk(2)[0])

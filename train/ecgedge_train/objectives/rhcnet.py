@@ -32,7 +32,7 @@ class RhcNetTask(Plain):
     def __init__(self, recipe: RhcNetObjective) -> None:
         self.recipe = recipe
 
-    def loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:
         """Return the mean BCE over the targets with a label; zero, with a gradient, where there is none."""
         terms = []
         for name, y, cut in _targets(targets.labels):

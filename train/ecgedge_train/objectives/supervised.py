@@ -24,7 +24,7 @@ class HemodynamicsTask(Plain):
         self.recipe = recipe
         self.label_names = (recipe.label, *(extra.label for extra in recipe.extras))
 
-    def loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:
         """Sum of BCE and regression over all values."""
         loss = self._pressure_loss(outputs, targets.labels[:, 0])
         for column, extra in enumerate(self.recipe.extras, start=1):
@@ -102,7 +102,7 @@ class ClassesTask(Plain):
     def __init__(self, recipe: ClassesObjective) -> None:
         self.label_names = recipe.labels
 
-    def loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def loss(self, outputs: Outputs, targets: Targets, generator: torch.Generator) -> Tensor:
         """Mean BCE over the labels that are known; zero, with a gradient, where none is."""
         logits, known = outputs["class_logits"], int((~torch.isnan(targets.labels)).sum())
         loss = multilabel_bce(logits, targets.labels) if known else 0.0 * logits.sum()
