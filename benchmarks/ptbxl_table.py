@@ -1,25 +1,32 @@
 """Objectives x lead sets x {linear probe, fine-tuning} on real ECG, five seeds; against training from scratch.
 
 Pretraining sees the training folds of PTB-XL and every further dataset given, without labels; the tune fold chooses
-the probe's strength and the step of a fine-tuning run; the test fold is looked at once, by `--table`.
+the settings of fine-tuning (`--tune`, once, on PCLR and CMSC), the probe's strength and the step of a fine-tuning run;
+the test fold is looked at once, by `--table`. Encoders train under bfloat16 autocast, with losses in float32.
 
     ecgedge data build ptbxl --from ... --out out/ptbxl          (and ludb, code15, cinc2021, brugada)
-    python benchmarks/ptbxl_table.py --data out/ptbxl --also out/ludb --work out/table --seeds 0 1 2 3 4
+    python benchmarks/ptbxl_table.py --data out/ptbxl --also out/ludb --work out/table --tune
+    python benchmarks/ptbxl_table.py --data out/ptbxl --also out/ludb --work out/table --seed 0 --seed 1 --seed 2
     python benchmarks/ptbxl_table.py --data out/ptbxl --work out/table --table benchmarks/results/ptbxl_table.json
 
 Two processes with different seeds share the work; what is done is not done again.
+
+Few labels: whole networks trained on 100, 300 and 1,000 labelled ECGs, from scratch and from PCLR. They keep their last
+step, since a fold that chose a better one would be labels too. (The probes' curve pays for its choices itself.)
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import numpy as np
 import torch
 import typer
+from common import machine, write_json
 from numpy.typing import NDArray
 
 from ecgedge_train.dataset import EcgDataset, UnionDataset, open_dataset
@@ -43,6 +50,32 @@ DTW: Final = {"name": "distance", "distance": "dtw"}
 NO_RLM: Final = {"full_probability": 1.0, "device_probability": 0.0}
 RLM: Final = {"full_probability": 0.2, "device_probability": 0.4}
 
+W2V_SHORTER: Final = 3
+"""A transformer's step costs four of a convolution's here: W2V has a third of the steps, in both stages."""
+FEW: Final = "few labels"
+FEW_STEPS: Final = 300
+TUNING: Final = "fine_tuning.json"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a pretrained encoder is fine-tuned."""
+
+    steps: int
+    lr: float
+    encoder_lr_factor: float
+
+
+SETTINGS: Final = (
+    Tuning(300, 1e-3, 0.3),
+    Tuning(600, 1e-3, 0.3),
+    Tuning(600, 3e-3, 0.3),
+    Tuning(600, 3e-3, 1.0),
+    Tuning(2 * STEPS, 3e-3, 1.0),
+)
+"""The first is what was used before any was compared; the last is that of training from scratch."""
+SCRATCH: Final = SETTINGS[-1]
+
 CASES: Final[dict[str, dict[str, Any]]] = {
     "pclr": {"objective": PCLR},
     "pclr, no lead masking": {"objective": PCLR, "masking": NO_RLM},
@@ -51,12 +84,11 @@ CASES: Final[dict[str, dict[str, Any]]] = {
     "tfc": {"objective": {"name": "tfc"}},
     "distance (dtw)": {"objective": DTW},
     "pclr + distance (dtw)": {"objective": {"name": "combined", "parts": [PCLR, {**DTW, "weight": 0.5}]}},
-    "pclr, long": {"objective": PCLR, "schedule": {"steps": 4 * STEPS}},
     "w2v": {
         "objective": {"name": "w2v", "codes": 64, "negatives": 50},
         "encoder": {"name": "w2v", "size": "tiny"},
         "optimizer": {"lr": 5e-4},
-        "schedule": {"steps": STEPS // 3},
+        "schedule": {"steps": STEPS // W2V_SHORTER},
     },
 }
 """What each case has beside `base`: lead masking everywhere but where its absence is the case."""
@@ -73,7 +105,7 @@ def base(name: str, seed: int) -> dict[str, Any]:
         "masking": RLM,
         "optimizer": {"lr": 2e-3},
         "schedule": {"steps": STEPS, "warmup_steps": 50},
-        "devices": {"threads": 1},
+        "devices": {"threads": 1, "precision": "bf16"},
         "evaluate": {"every_steps": 10_000, "checkpoint_every_steps": 10_000, "keep": "last"},
     }
 
@@ -87,24 +119,30 @@ def pretraining(case: str, seed: int) -> Recipe:
     return recipe_from_plain(plain)
 
 
-def supervised(seed: int, encoder: dict[str, Any], classes: tuple[str, ...], *, tuned: bool) -> Recipe:
-    """Return fine-tuning of a pretrained encoder, or training from scratch with a higher rate and more steps."""
-    plain = base("table_fine_tuning" if tuned else "table_scratch", seed)
+def supervised(
+    seed: int, encoder: dict[str, Any], classes: tuple[str, ...], tuning: Tuning, *, labels: int = 0
+) -> Recipe:
+    """Return training on labels: all of them and the best step on tune, or `labels` of them and the last step."""
+    plain = base("table_supervised", seed)
     encoder = {**encoder, "dropout": 0.2}
     if encoder["name"] == "w2v":
         encoder |= {"dropout": 0.1, "feature_gradient": 1.0}
-    steps = 300 if tuned else 2 * STEPS
+    plain["data"] |= {"train_labels": labels}
     plain |= {
         "encoder": encoder,
         "objective": {"name": "classes", "labels": list(classes)},
         "masking": {"full_probability": 0.4, "device_probability": 0.4},
         "optimizer": {
-            "lr": 1e-3 if tuned else 3e-3,
+            "lr": tuning.lr,
             "weight_decay": 0.05,
-            "encoder_lr_factor": 0.3 if tuned else 1.0,
+            "encoder_lr_factor": tuning.encoder_lr_factor,
         },
-        "schedule": {"steps": steps, "warmup_steps": 30},
-        "evaluate": {"every_steps": steps // 12, "checkpoint_every_steps": 10_000, "keep": "best"},
+        "schedule": {"steps": tuning.steps, "warmup_steps": 30},
+        "evaluate": {
+            "every_steps": tuning.steps // 12,
+            "checkpoint_every_steps": 10_000,
+            "keep": "last" if labels else "best",
+        },
     }
     return recipe_from_plain(plain)
 
@@ -112,28 +150,101 @@ def supervised(seed: int, encoder: dict[str, Any], classes: tuple[str, ...], *, 
 # --- one case, one seed ------------------------------------------------------------------------------------
 
 
-def run_case(case: str, seed: int, data: EcgDataset, pool: UnionDataset | EcgDataset, work: Path) -> None:
-    """Pretrain, probe, fine-tune; leave predictions of the tune and test rows in one .npz."""
-    done = work / f"{file_stem(case)}-{seed}.npz"
+@dataclass(frozen=True)
+class Line:
+    """What every case works on: PTB-XL, what pretraining sees, and where the runs go."""
+
+    data: EcgDataset
+    pool: UnionDataset | EcgDataset
+    work: Path
+
+    def pretrained(self, case: str, seed: int) -> Path:
+        """Return the run of a case's pretraining, done here if it is not yet."""
+        run = self.work / f"{file_stem(case)}-{seed}" / "pretrain"
+        if not (run / "model.safetensors").is_file():
+            train(pretraining(case, seed), self.pool, run, resume=run.exists())
+        return run
+
+    def supervised(
+        self, run: Path, case: str, seed: int, tuning: Tuning, *, labels: int = 0
+    ) -> dict[str, NDArray[Any]]:
+        """Train on labels, from a case's encoder or from scratch, and return tune and test logits by lead set."""
+        encoder = CASES.get(case, {}).get("encoder", EDGENET)
+        recipe = supervised(seed, encoder, self.data.info.classes, tuning, labels=labels)
+        start = None if case == "scratch" else self.pretrained(case, seed)
+        train(recipe, self.data, run, resume=run.exists(), encoder_from=start)
+        model = load_run(run).model
+        return {
+            f"{split}|{lead_set}": predict_rows(
+                model, self.data, self.data.select(split=split), lead_set=lead_set
+            )["class_logits"]
+            for split in ("tune", "test")
+            for lead_set in LEAD_SETS
+        }
+
+    def chosen(self) -> Tuning:
+        """Return the settings of fine-tuning that the tune fold chose."""
+        return Tuning(**json.loads((self.work / TUNING).read_text("utf-8"))["chosen"])
+
+
+def tune(line: Line, cases: tuple[str, ...] = ("pclr", "cmsc")) -> None:
+    """Choose the settings of fine-tuning on the tune fold: macro AUROC, mean over lead sets, cases and seed 0."""
+    rows = line.data.select(split="tune")
+    truth = line.data.labels(line.data.info.classes, rows)
+    known = ~np.isnan(truth).any(axis=1)
+    one = np.ones((1, int(known.sum())))
+    said = []
+    for k, tuning in enumerate(SETTINGS):
+        each = [
+            float(macro_auroc(truth[known], logits[known], one)[0])
+            for case in cases
+            for name, logits in line.supervised(
+                line.work / "tuning" / f"{file_stem(case)}-{k}", case, 0, tuning
+            ).items()
+            if name.startswith("tune|")
+        ]
+        said.append({**asdict(tuning), "macro_auroc_tune": float(np.mean(each))})
+        typer.echo(said[-1])
+    best = int(np.argmax([found["macro_auroc_tune"] for found in said]))
+    text = json.dumps({"cases": cases, "settings": said, "chosen": asdict(SETTINGS[best])}, indent=1)
+    (line.work / TUNING).write_text(text + "\n", "utf-8")
+
+
+def run_case(case: str, seed: int, line: Line) -> None:
+    """Pretrain, probe, fine-tune; leave predictions of the test rows in one .npz."""
+    done = line.work / f"{file_stem(case)}-{seed}.npz"
     if done.is_file():
         return
     torch.set_num_threads(1)
-    run = done.with_suffix("")
-    found: dict[str, NDArray[Any]] = {}
-    if case != "scratch":
-        if not (run / "pretrain" / "model.safetensors").is_file():
-            train(pretraining(case, seed), pool, run / "pretrain", resume=(run / "pretrain").exists())
-        found |= probes(load_run(run / "pretrain").model, data)
-    encoder = CASES.get(case, {}).get("encoder", EDGENET)
-    recipe = supervised(seed, encoder, data.info.classes, tuned=case != "scratch")
-    start = None if case == "scratch" else run / "pretrain"
-    train(recipe, data, run / "tuned", resume=(run / "tuned").exists(), encoder_from=start)
-    tuned = load_run(run / "tuned").model
-    for lead_set in LEAD_SETS:
-        logits = predict_rows(tuned, data, data.select(split="test"), lead_set=lead_set)["class_logits"]
-        found[f"fine-tuning|{lead_set}"] = logits
+    if case == "untrained":
+        found = probes(build_model(pretraining("pclr", seed)).eval(), line.data)
+    elif case == FEW:
+        found = few_labels(seed, line)
+    else:
+        found = {}
+        if case != "scratch":
+            found |= probes(load_run(line.pretrained(case, seed)).model, line.data)
+        tuning = SCRATCH if case == "scratch" else line.chosen()
+        if case == "w2v":
+            tuning = replace(tuning, steps=tuning.steps // W2V_SHORTER)
+        logits = line.supervised(done.with_suffix("") / "tuned", case, seed, tuning)
+        found |= {name.replace("test|", "fine-tuning|"): x for name, x in logits.items() if "test|" in name}
     np.savez_compressed(done, **found)
     typer.echo(f"done: {done.name}")
+
+
+def few_labels(seed: int, line: Line) -> dict[str, NDArray[Any]]:
+    """Return test logits of whole networks trained on few labels, from scratch and from PCLR, as far as they learn."""
+    found = {}
+    for case, tuning in (("scratch", SCRATCH), ("pclr", line.chosen())):
+        for labels in SIZES:
+            run = line.work / f"{file_stem(FEW)}-{seed}" / f"{case}-{labels}"
+            short = Tuning(FEW_STEPS, tuning.lr, tuning.encoder_lr_factor)
+            for name, logits in line.supervised(run, case, seed, short, labels=labels).items():
+                split, _, lead_set = name.partition("|")
+                if split == "test":
+                    found[f"{case}|{labels}|{lead_set}"] = logits
+    return found
 
 
 def probes(model: EcgModel, data: EcgDataset) -> dict[str, NDArray[Any]]:
@@ -187,20 +298,31 @@ def mean_over_seeds(truth: NDArray[Any], prediction: NDArray[Any], weights: Floa
 
 def table(data: EcgDataset, work: Path) -> Iterator[dict[str, Any]]:
     """Yield one row a case, with intervals over test patients of the mean over seeds."""
+    names = [f"{way}|{lead_set}" for way in ("probe", "fine-tuning") for lead_set in LEAD_SETS]
     for case in ("scratch", "untrained", *CASES):
-        seeds = [np.load(file) for file in sorted(work.glob(f"{file_stem(case)}-[0-9].npz"))]
-        if seeds:
-            yield {"case": case, "seeds": len(seeds), **scores(seeds, data), **other_figures(seeds)}
+        if seeds := done_seeds(case, work):
+            yield {"case": case, "seeds": len(seeds), **scores(names, seeds, data), **other_figures(seeds)}
 
 
-def scores(seeds: list[Any], data: EcgDataset) -> dict[str, Any]:
-    """Return macro AUROC by way and lead set."""
+def few_label_table(data: EcgDataset, work: Path) -> dict[str, Any]:
+    """Return macro AUROC of whole networks by start, number of labels and lead set."""
+    seeds = done_seeds(FEW, work)
+    return {"seeds": len(seeds), **(scores(sorted(seeds[0].files), seeds, data) if seeds else {})}
+
+
+def done_seeds(case: str, work: Path) -> list[Any]:
+    """Return the predictions of a case, a file a seed."""
+    return [np.load(file) for file in sorted(work.glob(f"{file_stem(case)}-[0-9].npz"))]
+
+
+def scores(names: list[str], seeds: list[Any], data: EcgDataset) -> dict[str, Any]:
+    """Return macro AUROC on test of each named prediction that is there."""
     rows = data.select(split="test")
     truth, patients = data.labels(data.info.classes, rows), data.index["patient_id"][rows]
     known = ~np.isnan(truth).any(axis=1)
     one = np.ones((1, int(known.sum())))
     found = {}
-    for name in (f"{way}|{lead_set}" for way in ("probe", "fine-tuning") for lead_set in LEAD_SETS):
+    for name in names:
         if name not in seeds[0]:
             continue
         said = np.stack([seed[name] for seed in seeds], axis=1)[known]
@@ -239,34 +361,34 @@ def main(
     also: Annotated[list[Path] | None, typer.Option(help="Further datasets for pretraining.")] = None,
     seeds: Annotated[list[int] | None, typer.Option("--seed", help="Seeds of this process.")] = None,
     cases: Annotated[list[str] | None, typer.Option("--case", help="Cases, by default all.")] = None,
+    settings: Annotated[bool, typer.Option("--tune", help="Choose the settings of fine-tuning.")] = False,  # noqa: FBT002
     out: Annotated[Path | None, typer.Option("--table", help="Score what is done and write it.")] = None,
 ) -> None:
-    """Run cases, or make the table of what has been run."""
+    """Choose the settings, run cases, or make the table of what has been run."""
     primary = open_dataset(data)
+    pool = UnionDataset(primary, [open_dataset(path) for path in also]) if also else primary
+    work.mkdir(parents=True, exist_ok=True)
+    line = Line(primary, pool, work)
     if out is not None:
         found = {
             "what": "macro AUROC over 5 superclasses of PTB-XL, fold 9; mean over seeds, 95 % interval over patients",
+            **machine("torch", "numpy"),
+            "precision": "bf16 autocast in training, float32 in prediction",
             "dataset_sha256": primary.info.sha256,
             "steps": STEPS,
+            "fine_tuning": json.loads((work / TUNING).read_text("utf-8")),
             "pretrained_on": json.loads(next(work.glob("pclr-*/pretrain/data.json")).read_text("utf-8")),
             "rows": list(table(primary, work)),
+            "few_labels": {"steps": FEW_STEPS, **few_label_table(primary, work)},
         }
-        out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-        return
-    pool = UnionDataset(primary, [open_dataset(path) for path in also]) if also else primary
-    work.mkdir(parents=True, exist_ok=True)
-    for seed in seeds or range(5):
-        for case in cases or ("scratch", "untrained", *CASES):
-            if case == "untrained":
-                _untrained(seed, primary, work)
-            else:
-                run_case(case, seed, primary, pool, work)
-
-
-def _untrained(seed: int, data: EcgDataset, work: Path) -> None:
-    done = work / f"untrained-{seed}.npz"
-    if not done.is_file():
-        np.savez_compressed(done, **probes(build_model(pretraining("pclr", seed)).eval(), data))
+        write_json(out, found)
+    elif settings:
+        torch.set_num_threads(1)
+        tune(line)
+    else:
+        for seed in seeds or range(5):
+            for case in cases or ("scratch", "untrained", *CASES, FEW):
+                run_case(case, seed, line)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from ecgedge.schema import SchemaError, from_plain, to_plain
 
 SCHEMA_VERSION = 1
 EMBEDDED = "embedded"
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "fp16", "int8"]
 RESEARCH_USE_ONLY = "Research use only. Not a medical device; no clinical validity is claimed."
 
 

@@ -1,0 +1,111 @@
+"""What every command shares: the groups, errors as exit codes, options that many take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ecgedge import __version__
+from ecgedge.errors import BundleError, EcgedgeError, FeedError, UsageError, missing_extra
+
+if TYPE_CHECKING:
+    from ecgedge.bundle import Bundle
+
+EXIT_CODES: tuple[tuple[type[EcgedgeError], int], ...] = (
+    (BundleError, 4),
+    (FeedError, 3),
+    (UsageError, 2),
+    (EcgedgeError, 1),
+)
+
+
+class Group(TyperGroup):
+    """Turns our errors into one line on standard error and an exit code; other errors are bugs and show."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except EcgedgeError as error:
+            typer.echo(f"ecgedge: {error}", err=True)
+            ctx.exit(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
+        except BrokenPipeError:
+            # The reader (head, a closed pager) has seen enough.
+            ctx.exit(0)
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            typer.echo(f"ecgedge: {place}{error.strerror or error}", err=True)
+            ctx.exit(1)
+
+
+GROUP_OPTIONS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": "markdown"}
+app = typer.Typer(cls=Group, pretty_exceptions_enable=False, **GROUP_OPTIONS)
+data_app = typer.Typer(help="Build and inspect datasets.", **GROUP_OPTIONS)
+records_app = typer.Typer(help="Look at recordings.", **GROUP_OPTIONS)
+bundle_app = typer.Typer(help="Look at bundles and check them.", **GROUP_OPTIONS)
+journal_app = typer.Typer(help="Check journals.", **GROUP_OPTIONS)
+app.add_typer(data_app, name="data")
+app.add_typer(records_app, name="records")
+app.add_typer(bundle_app, name="bundle")
+app.add_typer(journal_app, name="journal")
+
+BundleArgument = Annotated[str, typer.Argument(help="Bundle directory, .ecgb.zip, or 'embedded'.")]
+BundleOption = Annotated[str, typer.Option("--bundle", help="Bundle directory, .ecgb.zip, or 'embedded'.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value; repeat for more.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    """ECG encoders from unlabelled recordings to the bedside: **research use only**."""
+    if version:
+        typer.echo(f"ecgedge {__version__}")
+        raise typer.Exit
+
+
+@contextmanager
+def needs(extra: str, command: str) -> Iterator[None]:
+    """Name the extra if a package of an upper room is absent."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package == "ecgedge":
+            raise
+        raise missing_extra(extra=extra, package=package, purpose=f"ecgedge {command}") from error
+
+
+def announce(bundle: Bundle, mode: str) -> None:
+    """Say on standard error what this is, and that it is for research only."""
+    from ecgedge.bundle import RESEARCH_USE_ONLY
+
+    note = " Trained on SIMULATED data: every estimate is a demonstration." if bundle.simulated else ""
+    typer.echo(f"ecgedge {__version__}: {RESEARCH_USE_ONLY} Mode {mode}.{note}", err=True)
+
+
+def parse_options(settings: Sequence[str] | None) -> dict[str, str]:
+    """Return the values of --set by key."""
+    options: dict[str, str] = {}
+    for item in settings or ():
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {item!r}: expected key=value, for example --set patients=64")
+        options[key] = value
+    return options
+
+
+def parse_lead_sets(text: str | None) -> tuple[tuple[str, ...], ...] | None:
+    """Return the lead sets of "12;I,II;I", or None without any."""
+    from ecgedge.leads import parse_lead_set
+
+    if text is None:
+        return None
+    try:
+        return tuple(parse_lead_set(part) for part in text.split(";") if part.strip())
+    except ValueError as error:
+        raise UsageError(f"--lead-sets {text!r}: {error}") from error

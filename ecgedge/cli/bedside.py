@@ -1,0 +1,198 @@
+"""Commands of the bedside: demo, stream, predict."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ecgedge import __version__
+from ecgedge.cli.app import BundleArgument, BundleOption, announce, app
+from ecgedge.errors import UsageError
+
+if TYPE_CHECKING:
+    from ecgedge.bundle import Bundle
+    from ecgedge.feeds import Feed
+    from ecgedge.journal import Journal
+    from ecgedge.sinks import Sink
+    from ecgedge.stream import Bed
+
+
+@app.command()
+def demo(
+    speed: Annotated[float, typer.Option(help="How many times faster than real time.")] = 720.0,
+    seed: Annotated[int | None, typer.Option(help="Which simulated patients.")] = None,
+) -> None:
+    """Show the whole bedside story on the embedded bundle: two simulated beds, then one real ECG.
+
+    Example: `ecgedge demo`
+    """
+    from ecgedge.demo import run_demo
+    from ecgedge.sim import DEFAULT_SEED
+
+    run_demo(speed=speed, seed=DEFAULT_SEED if seed is None else seed)
+
+
+@app.command()
+def stream(
+    feed: Annotated[str, typer.Option(help="Feed URI, for example sim:stable or file:record.hea.")],
+    bundle: BundleOption = "embedded",
+    sink: Annotated[list[str] | None, typer.Option(help="jsonl:PATH or bridge; repeat for more.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Alarm policy (TOML).")] = None,
+    speed: Annotated[str, typer.Option(help="max, or a factor of real time.")] = "1",
+    duration: Annotated[float, typer.Option(help="Stop after this many seconds of stream time.")] = math.inf,
+    format: Annotated[str, typer.Option(help="text or jsonl, on standard output.")] = "text",
+    journal: Annotated[Path | None, typer.Option(help="Journal file; continued if it exists.")] = None,
+) -> None:
+    """Serve one bed: feed in, estimates and alarms out.
+
+    Example: `ecgedge stream --bundle embedded --feed sim:decompensating --speed max --duration 9000`
+    """
+    asyncio.run(
+        _stream(
+            bundle=bundle,
+            feed_uri=feed,
+            sinks=sink or [],
+            policy=policy,
+            speed=_speed(speed),
+            duration_s=duration,
+            output=format,
+            journal_path=journal,
+        )
+    )
+
+
+async def _stream(
+    *,
+    bundle: str,
+    feed_uri: str,
+    sinks: Sequence[str],
+    policy: Path | None,
+    speed: float,
+    duration_s: float,
+    output: str,
+    journal_path: Path | None,
+) -> None:
+    from ecgedge.alarms import load_policy
+    from ecgedge.bundle import load_bundle
+    from ecgedge.feeds import open_feed
+    from ecgedge.service import run_stream
+    from ecgedge.stream import Bed, Variants
+
+    if not duration_s > 0.0:
+        raise UsageError(f"--duration is {duration_s:g}; it must be above 0 seconds")
+    loaded = load_bundle(bundle)
+    chosen = load_policy(policy, hop_s=loaded.manifest.hop_s) if policy else None
+    screen = _screen(output)
+    source = await open_feed(feed_uri, speed=speed)
+    info = source.info
+    variants = Variants(loaded)
+    for reason in variants.refused:
+        typer.echo(f"ecgedge: the other precision serves: {reason}", err=True)
+    bed = Bed(
+        loaded, leads=info.leads, rate_hz=info.rate_hz, variants=variants, policy=chosen, mode=info.mode
+    )
+    announce(loaded, bed.mode)
+    async with AsyncExitStack() as opened:
+        opened.callback(variants.close)
+        outputs = [screen]
+        for uri in sinks:
+            outputs.append(_sink(uri, source, loaded))
+            opened.push_async_callback(outputs[-1].close)
+        record = _open_journal(journal_path, bed, info.uri)
+        if record is not None:
+            opened.callback(record.close)
+        result = await run_stream(
+            bed,
+            source,
+            sinks=outputs,
+            journal=record,
+            duration_s=duration_s,
+            speed=speed,
+            stop=_stop_on_signals(),
+        )
+    if result.lost is not None:
+        raise result.lost
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """Let Ctrl-C and a service manager's SIGTERM end the stream in good order, with its summary."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+def _speed(text: str) -> float:
+    if text == "max":
+        return math.inf
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value > 0.0:
+        raise UsageError(f"--speed is {text!r}; expected max or a factor above 0, for example 1 or 60")
+    return value
+
+
+def _screen(output: str) -> Sink:
+    from ecgedge.sinks import JsonlSink, TextSink
+
+    if output == "jsonl":
+        return JsonlSink(sys.stdout)
+    if output == "text":
+        return TextSink(sys.stdout)
+    raise UsageError(f"--format is {output!r}; expected text or jsonl")
+
+
+def _sink(uri: str, feed: Feed, bundle: Bundle) -> Sink:
+    from ecgedge.sinks import BridgeSink, JsonlSink
+
+    scheme, _, rest = uri.partition(":")
+    if scheme == "jsonl" and rest:
+        return JsonlSink(Path(rest))
+    if uri == "bridge":
+        return BridgeSink(feed, bundle)
+    raise UsageError(f"cannot open sink {uri!r}; expected jsonl:PATH, or bridge (answers on a tcp:// feed)")
+
+
+def _open_journal(path: Path | None, bed: Bed, feed_uri: str) -> Journal | None:
+    from ecgedge.bundle import sha256
+    from ecgedge.journal import Journal
+    from ecgedge.schema import to_plain
+
+    if path is None:
+        return None
+    policy = json.dumps(to_plain(bed.policy), sort_keys=True).encode()
+    facts = {"ecgedge": __version__, "bundle": bed.bundle.id, "policy_sha256": sha256(policy)}
+    return Journal(path, facts={**facts, "feed": feed_uri, "mode": bed.mode})
+
+
+@app.command()
+def predict(
+    bundle: BundleArgument,
+    files: Annotated[list[Path], typer.Argument(help="Recordings.")],
+    out: Annotated[Path, typer.Option(help="CSV to write.")],
+) -> None:
+    """Run a bundle over whole recordings: one row a window.
+
+    Example: `ecgedge predict embedded record.hea --out estimates.csv`
+    """
+    from ecgedge.bundle import load_bundle
+    from ecgedge.prediction import predict as predict_recordings
+    from ecgedge.prediction import write_csv
+    from ecgedge.records import read
+
+    loaded = load_bundle(bundle)
+    rows = predict_recordings(loaded, [read(path) for path in files])
+    write_csv(out, rows)
+    announce(loaded, "demo" if loaded.simulated else "real")
+    typer.echo(f"{out}: {len(rows)} windows of {len(files)} recordings")
