@@ -19,7 +19,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ecgedge_train.miners.rows import anchor_rows, draw_true, other_rows, stack_triplets
+from ecgedge_train.miners.rows import anchor_rows, draw_true, no_row_itself, stack_triplets
 
 
 def classes_from_cuts(labels: Tensor, cuts: Sequence[float]) -> Tensor:
@@ -150,7 +150,7 @@ def _same_and_other(classes: Tensor, anchors: Tensor | None) -> tuple[Tensor, Te
     codes = classes.long()
     known = (codes[rows, None] >= 0) & (codes >= 0)
     equal = codes[rows, None] == codes
-    return rows, known & equal & other_rows(rows, len(codes)), known & ~equal
+    return rows, no_row_itself(known & equal, rows, anchors), known & ~equal
 
 
 def _check(distances: Tensor, same: Tensor) -> None:

@@ -17,8 +17,8 @@ from ecgedge_train.miners.rows import (
     anchor_rows,
     draw_below,
     draw_true,
+    no_row_itself,
     no_triplets,
-    other_rows,
     stack_triplets,
 )
 
@@ -70,14 +70,14 @@ def distance_triplets(
         raise ValueError(f"n_farthest is {n_farthest}, at least 1 is needed")
     if batch < 3:
         return no_triplets(distance.device)
-    known = other_rows(rows, batch) & (distance < torch.inf)  # NaN is not below anything
-    near, positive = distance.masked_fill(~known, torch.inf).min(dim=1)
+    known = no_row_itself(distance < torch.inf, rows, anchors)  # NaN is not below anything
+    near, positive = torch.where(known, distance, torch.inf).min(dim=1)
     candidate = known & (distance > near[:, None])
     if same_patient is not None:
         candidate &= same_patient[rows, None] != same_patient
     if random_negative:
         return stack_triplets(rows, positive, draw_true(candidate, generator))
-    farthest = distance.masked_fill(~candidate, -torch.inf).topk(min(n_farthest, batch), dim=1).indices
+    farthest = torch.where(candidate, distance, -torch.inf).topk(min(n_farthest, batch), dim=1).indices
     rank = draw_below(candidate.sum(dim=1).clamp(max=n_farthest), generator)
     negative = farthest.gather(1, rank.clamp(min=0)[:, None])[:, 0]
     return stack_triplets(rows, positive, torch.where(rank >= 0, negative, -1))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ecgedge_train.miners.rows import anchor_rows, no_triplets, other_rows, stack_triplets
+from ecgedge_train.miners.rows import anchor_rows, no_row_itself, no_triplets, stack_triplets
 
 
 def label_distance_triplets(labels: Tensor, *, anchors: Tensor | None = None) -> Tensor:
@@ -40,7 +40,7 @@ def label_distance_triplets(labels: Tensor, *, anchors: Tensor | None = None) ->
         return no_triplets(labels.device)
     y = labels.detach().to(torch.float64)  # differences of unsigned or bool labels would wrap or be refused
     gap = ((y if anchors is None else y[rows])[:, None] - y).abs()
-    excluded = ~(other_rows(rows, len(y)) & (gap < torch.inf))  # NaN is not below anything
-    near, positive = gap.masked_fill(excluded, torch.inf).min(dim=1)
-    far, negative = gap.masked_fill(excluded, -torch.inf).max(dim=1)
+    known = no_row_itself(gap < torch.inf, rows, anchors)  # NaN is not below anything
+    near, positive = torch.where(known, gap, torch.inf).min(dim=1)
+    far, negative = torch.where(known, gap, -torch.inf).max(dim=1)
     return stack_triplets(rows, positive, torch.where(far > near, negative, -1))

@@ -11,9 +11,12 @@ def anchor_rows(batch: int, anchors: Tensor | None, device: torch.device) -> Ten
     return torch.arange(batch, device=device) if anchors is None else anchors.to(device)
 
 
-def other_rows(rows: Tensor, batch: int) -> Tensor:
-    """Return (A, B) bool: True everywhere but at the anchor itself."""
-    return rows[:, None] != torch.arange(batch, device=rows.device)
+def no_row_itself(pairs: Tensor, rows: Tensor, anchors: Tensor | None) -> Tensor:
+    """Set, in place, (A, B) bool `pairs` to False where an anchor meets itself; `rows` are those of the anchors."""
+    if anchors is None:
+        return pairs.fill_diagonal_(0)
+    pairs[torch.arange(len(rows), device=rows.device), rows] = False
+    return pairs
 
 
 def draw_below(counts: Tensor, generator: torch.Generator) -> Tensor:
