@@ -12,7 +12,8 @@ The recipes ask for a GPU and for many more steps; `REDUCED` is what was taken a
 ten minutes: cuts for time, not tuned. jeong2023 keeps its last step rather than its best: decided on the tune split,
 after a first run, with the recipe's own rule, had been evaluated (test: AUROC > 18 mmHg 0.733, RMSE 7.36 mmHg), so the
 test split was looked at twice there; elsewhere once a run. What is done is not
-done again, so two processes with different --case share the work, and a last call without any makes the table.
+done again, so two processes with different --case share the work; the table is made of what is done, and a case that
+is not done in --work keeps its row in --out, with the date and machine that it was measured with.
 """
 
 from __future__ import annotations
@@ -114,6 +115,7 @@ def outcome(name: str, data: EcgDataset, work: Path) -> dict[str, Any]:
     other = [row for row in rows if row.lead_set == lead_sets[0] and _is_other(row.metric)]
     return {
         "recipe": name,
+        **machine("torch", "numpy"),
         "data": "SIMULATED",
         "dataset_sha256": data.info.sha256,
         "train_patients": data.info.splits["train"].patients,
@@ -188,6 +190,13 @@ def _rounded(values: dict[str, float | None]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in values.items() if value is not None}
 
 
+def merged(outcomes: Sequence[dict[str, Any]], out: Path) -> list[dict[str, Any]]:
+    """Return the cases in the order of `REDUCED`: those done here, else as they stand in the file."""
+    known = json.loads(out.read_text("utf-8"))["cases"] if out.is_file() else []
+    by_name = {case["recipe"]: case for case in (*known, *outcomes)}
+    return [by_name[name] for name in REDUCED if name in by_name]
+
+
 def lines(outcomes: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Yield a table for people."""
     yield f"{SIMULATED}; AUROC > 18 mmHg and RMSE on the test split, one seed, 95 % intervals over patients"
@@ -225,7 +234,7 @@ def main(
         typer.echo(line)
     if out is not None:
         what = "SIMULATED mPCWP, test split; one seed; 95 % bootstrap intervals over patients; not about patients"
-        write_json(out, {"what": what, **machine("torch", "numpy"), "cases": outcomes})
+        write_json(out, {"what": what, "cases": merged(outcomes, out)})
 
 
 if __name__ == "__main__":
