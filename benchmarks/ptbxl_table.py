@@ -310,6 +310,42 @@ def few_label_table(data: EcgDataset, work: Path) -> dict[str, Any]:
     return {"seeds": len(seeds), **(scores(sorted(seeds[0].files), seeds, data) if seeds else {})}
 
 
+NAMES: Final = {"scratch": "none (from scratch)", "untrained": "none (random encoder)"}
+
+
+def lines(found: dict[str, Any]) -> Iterator[str]:
+    """Yield the rows of the three tables in docs/results.md: objectives, few labels, retrieval."""
+    for row in found["rows"]:
+        for way in (w for w in ("probe", "fine-tuning") if f"{w}|12" in row):
+            used = "all labels, whole network" if row["case"] == "scratch" else way
+            figures = [cell(row[f"{way}|{lead_set}"]) for lead_set in LEAD_SETS]
+            yield table_line(name_of(row), used, row["seeds"], *figures)
+    few = found["few_labels"]
+    for start, lead_set in ((s, k) for s in ("scratch", "pclr") for k in ("12", "I")):
+        figures = [cell(few[f"{start}|{n}|{lead_set}"]) for n in SIZES if f"{start}|{n}|{lead_set}" in few]
+        yield table_line(f"{start}, whole network", lead_set, *figures)
+    for row, lead_set in ((r, k) for r in found["rows"] for k in ("12", "I") if f"low_labels|{k}" in r):
+        curve = row[f"low_labels|{lead_set}"]
+        yield table_line(f"{name_of(row)}, probe", lead_set, *(f"{curve[str(n)]:.3f}" for n in SIZES))
+    for row in (r for r in found["rows"] if "retrieval" in r):
+        yield table_line(name_of(row), f"{row['retrieval']:.3f}")
+
+
+def name_of(row: dict[str, Any]) -> str:
+    """Return a case as the tables call it."""
+    return NAMES.get(row["case"], row["case"])
+
+
+def table_line(*cells: object) -> str:
+    """Return a line of a Markdown table."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def cell(figure: dict[str, float]) -> str:
+    """Return a figure with its interval."""
+    return f"{figure['macro_auroc']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+
+
 def done_seeds(case: str, work: Path) -> list[Any]:
     """Return the predictions of a case, a file a seed."""
     return [np.load(file) for file in sorted(work.glob(f"{file_stem(case)}-[0-9].npz"))]
@@ -382,6 +418,8 @@ def main(
             "few_labels": {"steps": FEW_STEPS, **few_label_table(primary, work)},
         }
         write_json(out, found)
+        for line_ in lines(found):
+            typer.echo(line_)
     elif settings:
         torch.set_num_threads(1)
         tune(line)
