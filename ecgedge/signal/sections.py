@@ -120,7 +120,8 @@ def _agrees(loop: Callable[[Array, Array, Array], Any]) -> bool:
         s0, s1 = b1 * x - a1 * y + s1, b2 * x - a2 * y
         expected.append(y)
     loop(np.array([[b0, b1, b2, 1.0, a1, a2]]), samples, state)
-    return samples[0].tolist() == expected and state[0, 0].tolist() == [s0, s1]  # exact in binary
+    exact: bool = samples[0].tolist() == expected and state[0, 0].tolist() == [s0, s1]  # in binary
+    return exact
 
 
 def _through_the_public_door(sections: Array, samples: Array, state: Array) -> None:
