@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ecgedge.bundle import Bundle, VariantSpec
 from ecgedge.errors import EngineError, UsageError, missing_extra
 from ecgedge.runtime.base import INPUT_NAME, EngineRunner, ModelInput, runner_name
+from ecgedge.runtime.memory import release_free_memory
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
 _LOG_ERRORS_ONLY = 3
@@ -116,6 +117,11 @@ def _session(model: bytes, *, threads: int, name: str, provider: Provider, int8:
             f"{name}: ONNX Runtime {ort.__version__} refuses the model: {error}. "
             "Verify the bundle; if it is whole, update onnxruntime"
         ) from error
+    # Should a provider fail in the middle of a run, the self-test was not passed by the one that would follow.
+    session.disable_fallback()
+    # The file's bytes were only kept for that. Beside the optimised weights they are a second copy of the model.
+    session._model_bytes = None  # noqa: SLF001
+    release_free_memory()
     # ONNX Runtime logs that a provider's libraries are missing, and goes on with the next one.
     if session.get_providers()[0] != providers[0]:
         raise EngineError(

@@ -1,6 +1,7 @@
 """The ONNX Runtime runner and the self-test, on hand-made models whose answers are known."""
 
 import builtins
+import sys
 
 import numpy as np
 import onnxruntime
@@ -133,6 +134,14 @@ def test_a_provider_that_does_not_start(monkeypatch):
         ),
     ):
         OrtRunner(mean_model(), leads=("I", "II"), precision="fp32", provider="cuda")
+
+
+def test_the_bytes_of_the_file_are_let_go():
+    """A session keeps them, for a fall back that we do not want: a second copy of every model."""
+    file = mean_model()
+    before = sys.getrefcount(file)
+    with OrtRunner(file, leads=("I", "II"), precision="fp32"):
+        assert sys.getrefcount(file) == before
 
 
 def test_self_test_passes(tmp_path):
