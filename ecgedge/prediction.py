@@ -11,6 +11,7 @@ from ecgedge.bundle import Bundle
 from ecgedge.ecg import Recording
 from ecgedge.errors import RecordError
 from ecgedge.events import Estimate
+from ecgedge.runtime import AUTO
 from ecgedge.stream import Bed, Variants
 
 
@@ -22,16 +23,25 @@ class Prediction:
     estimate: Estimate
 
 
-def predict(bundle: Bundle, recordings: Iterable[Recording]) -> list[Prediction]:
+def predict(bundle: Bundle, recordings: Iterable[Recording], *, runtime: str = AUTO) -> list[Prediction]:
     """Return one row a window for each recording.
+
+    Parameters
+    ----------
+    bundle, recordings
+        What to run, and over what.
+    runtime
+        One of `ecgedge.runtime.RUNTIMES`.
 
     Raises
     ------
     RecordError
         If a recording is shorter than one window.
+    UsageError
+        If the runtime is unknown or not installed.
     """
     rows: list[Prediction] = []
-    with Variants(bundle) as variants:
+    with Variants(bundle, runtime=runtime) as variants:
         for recording in recordings:
             bed = Bed(
                 bundle,

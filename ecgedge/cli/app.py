@@ -55,6 +55,10 @@ app.add_typer(journal_app, name="journal")
 
 BundleArgument = Annotated[str, typer.Argument(help="Bundle directory, .ecgb.zip, or 'embedded'.")]
 BundleOption = Annotated[str, typer.Option("--bundle", help="Bundle directory, .ecgb.zip, or 'embedded'.")]
+RuntimeOption = Annotated[
+    str,
+    typer.Option("--runtime", help="auto, ort, ort-cuda, ort-tensorrt or openvino: the engine that serves."),
+]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value; repeat for more.")]
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ecgedge import __version__
-from ecgedge.cli.app import BundleArgument, BundleOption, announce, app
+from ecgedge.cli.app import BundleArgument, BundleOption, RuntimeOption, announce, app
 from ecgedge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def stream(
     duration: Annotated[float, typer.Option(help="Stop after this many seconds of stream time.")] = math.inf,
     format: Annotated[str, typer.Option(help="text or jsonl, on standard output.")] = "text",
     journal: Annotated[Path | None, typer.Option(help="Journal file; continued if it exists.")] = None,
+    runtime: RuntimeOption = "auto",
 ) -> None:
     """Serve one bed: feed in, estimates and alarms out.
 
@@ -66,6 +67,7 @@ def stream(
             duration_s=duration,
             output=format,
             journal_path=journal,
+            runtime=runtime,
         )
     )
 
@@ -80,6 +82,7 @@ async def _stream(
     duration_s: float,
     output: str,
     journal_path: Path | None,
+    runtime: str,
 ) -> None:
     from ecgedge.alarms import load_policy
     from ecgedge.bundle import load_bundle
@@ -94,9 +97,9 @@ async def _stream(
     screen = _screen(output)
     source = await open_feed(feed_uri, speed=speed)
     info = source.info
-    variants = Variants(loaded)
+    variants = Variants(loaded, runtime=runtime)
     for reason in variants.refused:
-        typer.echo(f"ecgedge: the other precision serves: {reason}", err=True)
+        typer.echo(f"ecgedge: another precision or engine serves: {reason}", err=True)
     bed = Bed(
         loaded, leads=info.leads, rate_hz=info.rate_hz, variants=variants, policy=chosen, mode=info.mode
     )
@@ -181,6 +184,7 @@ def predict(
     bundle: BundleArgument,
     files: Annotated[list[Path], typer.Argument(help="Recordings.")],
     out: Annotated[Path, typer.Option(help="CSV to write.")],
+    runtime: RuntimeOption = "auto",
 ) -> None:
     """Run a bundle over whole recordings: one row a window.
 
@@ -192,7 +196,7 @@ def predict(
     from ecgedge.records import read
 
     loaded = load_bundle(bundle)
-    rows = predict_recordings(loaded, [read(path) for path in files])
+    rows = predict_recordings(loaded, [read(path) for path in files], runtime=runtime)
     write_csv(out, rows)
     announce(loaded, "demo" if loaded.simulated else "real")
     typer.echo(f"{out}: {len(rows)} windows of {len(files)} recordings")

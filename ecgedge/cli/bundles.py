@@ -14,8 +14,12 @@ def bundle_show(bundle: BundleArgument) -> None:
     Example: `ecgedge bundle show embedded`
     """
     from ecgedge.bundle import describe_bundle, load_bundle
+    from ecgedge.gains import describe_gains
 
-    typer.echo(describe_bundle(load_bundle(bundle)))
+    loaded = load_bundle(bundle)
+    typer.echo(describe_bundle(loaded))
+    if gains := describe_gains(loaded):
+        typer.echo(gains)
 
 
 @bundle_app.command("verify")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
@@ -10,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgedge.errors import EngineError
+from ecgedge.leads import format_lead_set
+
+INPUT_NAME = "ecg_mv"
 
 
 class Runner(Protocol):
@@ -28,6 +33,11 @@ class Runner(Protocol):
     @property
     def precision(self) -> str:
         """Either "fp32" or "int8"."""
+        ...
+
+    @property
+    def window_samples(self) -> int:
+        """Samples of one window."""
         ...
 
     def run(self, ecg_mv: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
@@ -53,6 +63,129 @@ class Runner(Protocol):
     ) -> None:
         """Release the engine."""
         ...
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """One input of a model as an engine sees it; a size that may vary is None."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+class EngineRunner(ABC):
+    """What the runners of ONNX files have in common: checks before and after, and the end of the engine.
+
+    A child opens its engine, calls this constructor, and then `warm_up`.
+
+    Parameters
+    ----------
+    leads
+        Measured leads, in the order of the input's rows.
+    precision
+        "fp32" or "int8".
+    inputs
+        What the engine says that the model takes.
+    outputs
+        Names of the outputs, in the file's order.
+
+    Raises
+    ------
+    EngineError
+        If the model's input is not (batch, leads, 1, samples).
+    """
+
+    def __init__(
+        self, *, leads: tuple[str, ...], precision: str, inputs: Sequence[ModelInput], outputs: Sequence[str]
+    ) -> None:
+        self._leads = leads
+        self._precision = precision
+        self._name = runner_name(leads, precision)
+        self._window_samples = _window_samples(inputs, name=self._name, n_leads=len(leads))
+        self._output_names = tuple(outputs)
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        """Variant name as events carry it, for example "I,II/int8"."""
+        return self._name
+
+    @property
+    def leads(self) -> tuple[str, ...]:
+        """The measured leads, in the order of the input's rows."""
+        return self._leads
+
+    @property
+    def precision(self) -> str:
+        """Either "fp32" or "int8"."""
+        return self._precision
+
+    @property
+    def window_samples(self) -> int:
+        """Samples of one window."""
+        return self._window_samples
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs, in the file's order."""
+        return self._output_names
+
+    def run(self, ecg_mv: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Return outputs by name for (B, K, T) or (B, K, 1, T) float32 millivolts; the arrays are the caller's.
+
+        Raises
+        ------
+        EngineError
+            On input of a wrong shape or type, a closed runner, or an output that is not finite.
+        """
+        if self._closed:
+            raise EngineError(f"{self._name}: the runner is closed; open the variant again")
+        ecg = as_rank4(ecg_mv, name=self._name, n_leads=len(self._leads), window_samples=self._window_samples)
+        outputs = dict(zip(self._output_names, self._infer(ecg), strict=True))
+        require_finite(outputs, name=self._name)
+        return outputs
+
+    def warm_up(self) -> None:
+        """Run once: the first run allocates."""
+        self.run(np.zeros((1, len(self._leads), self._window_samples), np.float32))
+
+    def close(self) -> None:
+        """Release the engine; safe to call twice."""
+        self._closed = True
+        self._release()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the engine."""
+        self.close()
+
+    @abstractmethod
+    def _infer(self, ecg: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
+        """Return the outputs of a contiguous (B, K, 1, T) batch, in the file's order, as arrays of their own."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Let go of the engine."""
+
+
+def runner_name(leads: tuple[str, ...], precision: str) -> str:
+    """Return the variant's name as events carry it, for example "I,II/int8"."""
+    return f"{format_lead_set(leads)}/{precision}"
+
+
+def _window_samples(inputs: Sequence[ModelInput], *, name: str, n_leads: int) -> int:
+    """Return the window length in samples, once the input is what a variant must have."""
+    shape = inputs[0].shape if len(inputs) == 1 else ()
+    samples = shape[3] if len(shape) == 4 and shape[1:3] == (n_leads, 1) else None
+    if samples is None or (inputs[0].name, inputs[0].dtype) != (INPUT_NAME, "float32"):
+        seen = ", ".join(f"{i.name} {i.dtype} {list(i.shape)}" for i in inputs)
+        raise EngineError(
+            f"{name}: the model takes {seen}; expected one input '{INPUT_NAME}', float32, "
+            f"(batch, {n_leads}, 1, samples). Export the bundle again"
+        )
+    return samples
 
 
 def as_rank4(

@@ -1,27 +1,38 @@
-"""ONNX Runtime on the CPU, one thread: the engine that every device has.
+"""ONNX Runtime, one thread: on the CPU the engine that every device has; on a GPU where its build has one.
 
 One thread a bed is the faster choice for a ward: whole windows gain nothing from batching on a CPU, so many
 beds fill the cores better than one bed spread over all of them.
+
+On a GPU nothing may change silently: no engine from a cache that another version or another model has left, no
+fp16 and no TF32 (the self-test's tolerance is that of fp32), and no quiet fall back to the CPU because a CUDA
+library was not found. The CPU takes only the operators that the GPU's provider does not have.
 """
 
 from __future__ import annotations
 
-from types import ModuleType, TracebackType
-from typing import Any
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecgedge.bundle import Bundle, VariantSpec
-from ecgedge.errors import EngineError, missing_extra
-from ecgedge.runtime.base import as_rank4, require_finite
-from ecgedge.runtime.selftest import self_test
+from ecgedge.errors import EngineError, UsageError, missing_extra
+from ecgedge.runtime.base import INPUT_NAME, EngineRunner, ModelInput, runner_name
+from ecgedge.runtime.memory import release_free_memory
 
-INPUT_NAME = "ecg_mv"
+Provider = Literal["cpu", "cuda", "tensorrt"]
 _LOG_ERRORS_ONLY = 3
+_CPU = "CPUExecutionProvider"
+_PROVIDERS: dict[Provider, tuple[str, ...]] = {
+    "cpu": (_CPU,),
+    "cuda": ("CUDAExecutionProvider", _CPU),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", _CPU),
+}
 
 
-class OrtRunner:
+class OrtRunner(EngineRunner):
     """A bundle variant in ONNX Runtime; warmed up, but not yet tested (see `open_runner`).
 
     Parameters
@@ -34,131 +45,115 @@ class OrtRunner:
         "fp32" or "int8".
     threads
         Threads inside one operator.
+    provider
+        Where to run: "cpu", or "cuda" or "tensorrt" of an ONNX Runtime that was built with it.
 
     Raises
     ------
     EngineError
-        If ONNX Runtime refuses the file, or its input is not (batch, leads, 1, samples).
+        If ONNX Runtime refuses the file, its input is not (batch, leads, 1, samples), or the provider does not
+        start.
     UsageError
-        If ONNX Runtime is not installed.
+        If ONNX Runtime is not installed, or was built without the provider.
     """
 
-    def __init__(self, model: bytes, *, leads: tuple[str, ...], precision: str, threads: int = 1) -> None:
-        self._leads = leads
-        self._precision = precision
-        self._name = f"{'12' if len(leads) == 12 else ','.join(leads)}/{precision}"
-        self._session: Any = _session(model, threads=threads, name=self._name)
-        self._window_samples = self._check_input()
-        self._output_names: list[str] = [output.name for output in self._session.get_outputs()]
-        self.run(np.zeros((1, len(leads), self._window_samples), np.float32))  # the first run allocates
+    def __init__(
+        self,
+        model: bytes,
+        *,
+        leads: tuple[str, ...],
+        precision: str,
+        threads: int = 1,
+        provider: Provider = "cpu",
+    ) -> None:
+        name = runner_name(leads, precision)
+        self._session: Any = _session(
+            model, threads=threads, name=name, provider=provider, int8=precision == "int8"
+        )
+        super().__init__(
+            leads=leads,
+            precision=precision,
+            inputs=[_input(i.name, i.type, i.shape) for i in self._session.get_inputs()],
+            outputs=[output.name for output in self._session.get_outputs()],
+        )
+        self.warm_up()
 
     @classmethod
-    def from_variant(cls, bundle: Bundle, variant: VariantSpec) -> OrtRunner:
+    def from_variant(cls, bundle: Bundle, variant: VariantSpec, *, provider: Provider = "cpu") -> OrtRunner:
         """Open one variant of a bundle."""
-        return cls(bundle.read_bytes(variant.file), leads=variant.leads, precision=variant.precision)
-
-    @property
-    def name(self) -> str:
-        """Variant name as events carry it, for example "I,II/int8"."""
-        return self._name
-
-    @property
-    def leads(self) -> tuple[str, ...]:
-        """The measured leads, in the order of the input's rows."""
-        return self._leads
-
-    @property
-    def precision(self) -> str:
-        """Either "fp32" or "int8"."""
-        return self._precision
-
-    @property
-    def window_samples(self) -> int:
-        """Samples of one window."""
-        return self._window_samples
-
-    @property
-    def output_names(self) -> tuple[str, ...]:
-        """Names of the outputs, in the file's order."""
-        return tuple(self._output_names)
-
-    def run(self, ecg_mv: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """Return outputs by name for (B, K, T) or (B, K, 1, T) float32 millivolts.
-
-        Raises
-        ------
-        EngineError
-            On input of a wrong shape or type, a closed runner, or an output that is not finite.
-        """
-        if self._session is None:
-            raise EngineError(f"{self._name}: the runner is closed; open the variant again")
-        ecg = as_rank4(ecg_mv, name=self._name, n_leads=len(self._leads), window_samples=self._window_samples)
-        values = self._session.run(self._output_names, {INPUT_NAME: ecg})
-        outputs = dict(zip(self._output_names, values, strict=True))
-        require_finite(outputs, name=self._name)
-        return outputs
-
-    def close(self) -> None:
-        """Release the session; safe to call twice."""
-        self._session = None
+        model = bundle.read_bytes(variant.file)
+        return cls(model, leads=variant.leads, precision=variant.precision, provider=provider)
 
     def __enter__(self) -> OrtRunner:
         """Return the runner itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Release the session."""
-        self.close()
+    def _infer(self, ecg: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
+        values: list[NDArray[np.float32]] = self._session.run(list(self.output_names), {INPUT_NAME: ecg})
+        return values
 
-    def _check_input(self) -> int:
-        """Return the window length in samples, once the input is what a variant must have."""
-        inputs = self._session.get_inputs()
-        shape = list(inputs[0].shape) if len(inputs) == 1 else []
-        fits = len(shape) == 4 and shape[1:3] == [len(self._leads), 1] and isinstance(shape[3], int)
-        if not fits or inputs[0].name != INPUT_NAME or inputs[0].type != "tensor(float)":
-            seen = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
-            raise EngineError(
-                f"{self._name}: the model takes {seen}; expected one input '{INPUT_NAME}', float32, "
-                f"(batch, {len(self._leads)}, 1, samples). Export the bundle again"
-            )
-        return int(shape[3])
+    def _release(self) -> None:
+        self._session = None
 
 
-def open_runner(bundle: Bundle, variant: VariantSpec) -> OrtRunner:
-    """Open one variant and let it serve only if it passes the bundle's self-test.
-
-    Raises
-    ------
-    EngineError
-        If the file is refused or an output is outside the tolerance.
-    UsageError
-        If ONNX Runtime is not installed.
-    """
-    runner = OrtRunner.from_variant(bundle, variant)
-    try:
-        self_test(runner, bundle)
-    except EngineError:
-        runner.close()
-        raise
-    return runner
+def _input(name: str, kind: str, shape: Sequence[int | str | None]) -> ModelInput:
+    dtype = "float32" if kind == "tensor(float)" else kind
+    return ModelInput(name, dtype, tuple(size if isinstance(size, int) else None for size in shape))
 
 
-def _session(model: bytes, *, threads: int, name: str) -> Any:
+def _session(model: bytes, *, threads: int, name: str, provider: Provider, int8: bool) -> Any:
     ort = _onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = _LOG_ERRORS_ONLY
+    providers = _available(ort, provider, name=name)
+    settings = [_provider_options(p, int8=int8) for p in providers]
     try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(model, options, providers=providers, provider_options=settings)
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         raise EngineError(
             f"{name}: ONNX Runtime {ort.__version__} refuses the model: {error}. "
             "Verify the bundle; if it is whole, update onnxruntime"
         ) from error
+    # Should a provider fail in the middle of a run, the self-test was not passed by the one that would follow.
+    session.disable_fallback()
+    # The file's bytes were only kept for that. Beside the optimised weights they are a second copy of the model.
+    session._model_bytes = None  # noqa: SLF001
+    release_free_memory()
+    # ONNX Runtime logs that a provider's libraries are missing, and goes on with the next one.
+    if session.get_providers()[0] != providers[0]:
+        raise EngineError(
+            f"{name}: {providers[0]} did not start, {session.get_providers()[0]} would serve instead; install the "
+            f"CUDA, cuDNN and TensorRT libraries that onnxruntime {ort.__version__} was built for, or choose the CPU"
+        )
+    return session
+
+
+def _available(ort: ModuleType, provider: Provider, *, name: str) -> list[str]:
+    wanted, has = _PROVIDERS[provider], ort.get_available_providers()
+    if wanted[0] not in has:
+        raise UsageError(
+            f"{name}: the installed onnxruntime {ort.__version__} has no {wanted[0]} (it has {', '.join(has)}). "
+            "Install onnxruntime-gpu in place of onnxruntime (on a Jetson, the wheel of its JetPack), or choose "
+            "the runtime 'ort', which needs no GPU"
+        )
+    return [p for p in wanted if p in has]
+
+
+def _provider_options(provider: str, *, int8: bool) -> dict[str, str]:
+    if provider == "CUDAExecutionProvider":
+        return {"use_tf32": "0"}
+    if provider == "TensorrtExecutionProvider":
+        # INT8 is in the graph (explicit QDQ); the flag only lets TensorRT follow it.
+        return {
+            "trt_fp16_enable": "0",
+            "trt_int8_enable": "1" if int8 else "0",
+            "trt_engine_cache_enable": "0",
+            "trt_timing_cache_enable": "0",
+        }
+    return {}
 
 
 def _onnxruntime() -> ModuleType:
@@ -166,7 +161,7 @@ def _onnxruntime() -> ModuleType:
         import onnxruntime
     except ImportError as error:
         raise missing_extra(
-            extra="ort", package="onnxruntime", purpose="running a model on the CPU"
+            extra="ort", package="onnxruntime", purpose="running a model on ONNX Runtime"
         ) from error
     module: ModuleType = onnxruntime
     return module

@@ -21,9 +21,6 @@ makes no step. What remains of the start is marked SETTLING. Gaps: see `ecgedge.
 
 Bits are the same for any chunking on one machine. Between machines, compilers may contract a multiplication
 and an addition into one rounding, so a count may differ by one where the value lies on the edge.
-
-`scipy.signal` takes about half a second to import, more on a small device; scipy loads all of it even for
-`sosfilt` alone.
 """
 
 from __future__ import annotations
@@ -33,13 +30,13 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import butter, iirnotch, sosfilt, sosfilt_zi, tf2sos
 
 from ecgedge.bundle import FrontEndSpec
 from ecgedge.ecg import Recording, check_rate
 from ecgedge.errors import RecordError
 from ecgedge.signal.gaps import GapHolder
 from ecgedge.signal.resample import Resampler
+from ecgedge.signal.sections import design, filter_in_place
 
 _BLOCK = 8192
 """Input samples worked on at once: an hour stays in the cache, and in bounded memory."""
@@ -90,11 +87,7 @@ def filter_cascade(spec: FrontEndSpec) -> tuple[NDArray[np.float64], NDArray[np.
         (n_sections, 2) state after an endless input of 1.
     """
     check_spec(spec)
-    parts = [butter(2, spec.highpass_hz, "highpass", fs=spec.rate_hz, output="sos")]
-    parts += [tf2sos(*iirnotch(hz, spec.notch_q, fs=spec.rate_hz)) for hz in spec.notch_hz]
-    parts.append(butter(4, spec.lowpass_hz, "lowpass", fs=spec.rate_hz, output="sos"))
-    sections = np.ascontiguousarray(np.concatenate(parts), dtype=np.float64)
-    return sections, np.asarray(sosfilt_zi(sections), np.float64)
+    return design(spec)
 
 
 def counts_to_mv(counts: NDArray[np.int16], spec: FrontEndSpec) -> NDArray[np.float32]:
@@ -160,7 +153,7 @@ class FrontEnd:
         self._resampler = Resampler(
             n_leads=n_leads, rate_in_hz=rate_hz, rate_out_hz=spec.rate_hz, pass_hz=spec.lowpass_hz
         )
-        self._state = np.zeros((len(self._sections), n_leads, 2))
+        self._state = np.zeros((n_leads, len(self._sections), 2))
 
     @property
     def delay_s(self) -> float:
@@ -219,13 +212,14 @@ class FrontEnd:
 
     def _restart(self, leads: NDArray[np.bool_], values_mv: NDArray[np.float64]) -> None:
         self._resampler.restart(leads, values_mv)
-        self._state[:, leads] = self._steady[:, None, :] * values_mv[None, :, None]
+        self._state[leads] = self._steady * values_mv[:, None, None]
 
     def _filter(self, samples_mv: NDArray[np.float64], status: NDArray[np.uint8]) -> Conditioned:
         resampled, newest = self._resampler.push(samples_mv)
         if newest.size == 0:
             return Conditioned(np.empty(resampled.shape, np.int16), np.empty(resampled.shape, np.uint8))
-        filtered, self._state = sosfilt(self._sections, resampled, axis=-1, zi=self._state)
+        filtered = np.ascontiguousarray(resampled)
+        filter_in_place(self._sections, filtered, self._state)
         return Conditioned(self._to_counts(filtered), np.take(status, newest, axis=1))
 
     def _to_counts(self, filtered_mv: NDArray[np.float64]) -> NDArray[np.int16]:

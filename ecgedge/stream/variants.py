@@ -6,8 +6,8 @@ from collections.abc import Collection
 from types import TracebackType
 
 from ecgedge.bundle import Bundle, Precision, VariantSpec
-from ecgedge.errors import EngineError
-from ecgedge.runtime import Runner, open_runner
+from ecgedge.errors import EngineError, UsageError
+from ecgedge.runtime import AUTO, Opened, Runner, open_on
 
 
 class Variants:
@@ -20,38 +20,48 @@ class Variants:
     precision
         Preferred where a lead set has it. By default INT8 in a bundle for CPUs, else fp32: the symmetric
         INT8 of the engine targets is slower than fp32 on a CPU.
+    runtime
+        One of `ecgedge.runtime.RUNTIMES`; "auto" takes, for each variant, the first that is installed and passes.
 
     Attributes
     ----------
     refused
-        What was said of variants that failed their self-test here and whose other precision serves instead.
+        What was said of variants that failed their self-test here, and where another precision or another
+        runtime serves instead.
 
     Raises
     ------
     EngineError
         If a lead set has no variant that agrees with the self-test.
+    UsageError
+        If the runtime is unknown or not installed.
     """
 
-    def __init__(self, bundle: Bundle, *, precision: Precision | None = None) -> None:
+    def __init__(self, bundle: Bundle, *, precision: Precision | None = None, runtime: str = AUTO) -> None:
         preferred = precision or ("int8" if bundle.manifest.target == "cpu" else "fp32")
         self.refused: list[str] = []
-        self._by_leads: dict[tuple[str, ...], tuple[VariantSpec, Runner]] = {}
+        self._by_leads: dict[tuple[str, ...], tuple[VariantSpec, Opened]] = {}
         for leads in dict.fromkeys(v.leads for v in bundle.manifest.variants):
             specs = [v for v in bundle.manifest.variants if v.leads == leads]
             specs.sort(key=lambda v: v.precision != preferred)
-            self._by_leads[leads] = self._open_first(bundle, specs)
+            self._by_leads[leads] = self._open_first(bundle, specs, runtime)
         self._order = sorted(self._by_leads, key=len, reverse=True)
 
-    def _open_first(self, bundle: Bundle, specs: list[VariantSpec]) -> tuple[VariantSpec, Runner]:
+    def _open_first(
+        self, bundle: Bundle, specs: list[VariantSpec], runtime: str
+    ) -> tuple[VariantSpec, Opened]:
         reasons: list[str] = []
         for spec in specs:
             try:
-                runner = open_runner(bundle, spec)
+                opened = open_on(bundle, spec, runtime=runtime)
             except EngineError as error:
                 reasons.append(str(error))
+            except UsageError:
+                self.close()
+                raise
             else:
-                self.refused += reasons
-                return spec, runner
+                self.refused += [*reasons, *opened.refused]
+                return spec, opened
         self.close()
         raise EngineError("; ".join(reasons))
 
@@ -59,7 +69,8 @@ class Variants:
         """Return the variant with the most leads among those that need only `usable` ones."""
         for leads in self._order:
             if set(leads) <= set(usable):
-                return self._by_leads[leads]
+                spec, opened = self._by_leads[leads]
+                return spec, opened.runner
         return None
 
     @property
@@ -67,10 +78,15 @@ class Variants:
         """Lead sets that can be served, the largest first."""
         return tuple(self._order)
 
+    @property
+    def runtimes(self) -> dict[str, str]:
+        """Which runtime serves, by variant name."""
+        return {spec.name: opened.runtime for spec, opened in self._by_leads.values()}
+
     def close(self) -> None:
         """Release the runners."""
-        for _, runner in self._by_leads.values():
-            runner.close()
+        for _, opened in self._by_leads.values():
+            opened.runner.close()
 
     def __enter__(self) -> Variants:
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ecgedge.bundle import RESEARCH_USE_ONLY, Manifest, OutputSpec, ResultRow, VariantSpec
+from ecgedge.gains import Gain, accuracy_text, difference_text, lead_set_gains, title_text
 from ecgedge.leads import format_lead_set
 
 LIMITS = (
@@ -37,6 +38,7 @@ def write_card(manifest: Manifest) -> bytes:
         _results(manifest.results, simulated=provenance.simulated),
         "## Variants",
         _variants(manifest.variants),
+        *_gains(lead_set_gains(manifest), simulated=provenance.simulated),
         "## Limits",
         "\n".join(f"- {limit}" for limit in LIMITS),
         "## Made with",
@@ -103,6 +105,17 @@ def _variants(variants: Sequence[VariantSpec]) -> str:
         "against the network",
     )
     return _table(head, body)
+
+
+def _gains(gains: Sequence[Gain], *, simulated: bool) -> list[str]:
+    """Return the section on what more leads gain; nothing if there is nothing to compare."""
+    if not gains:
+        return []
+    body = [
+        (g.variant.name, accuracy_text(g.result), difference_text(g), f"x{g.macs_ratio:.2f}") for g in gains
+    ]
+    head = ("variant", f"{gains[0].result.metric} (95 % CI)", f"against {gains[0].reference}", "MACs")
+    return ["## Leads", f"{title_text(gains[0], simulated=simulated)}.", _table(head, body)]
 
 
 def _half_width(variant: VariantSpec) -> str:

@@ -10,6 +10,7 @@ COMMANDS = [
     "demo",
     "stream",
     "predict",
+    "bench",
     "train",
     "import",
     "evaluate",

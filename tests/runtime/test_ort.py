@@ -1,88 +1,19 @@
 """The ONNX Runtime runner and the self-test, on hand-made models whose answers are known."""
 
 import builtins
+import sys
 
 import numpy as np
-import onnx
+import onnxruntime
 import pytest
-from onnx import TensorProto, helper
 
-from ecgedge.bundle import (
-    SCHEMA_VERSION,
-    Envelope,
-    FrontEndSpec,
-    Manifest,
-    OutputSpec,
-    Provenance,
-    VariantSpec,
-    load_bundle,
-    write_bundle,
-)
 from ecgedge.errors import EngineError, UsageError
-from ecgedge.policy import AlarmPolicy
 from ecgedge.runtime import OrtRunner, open_runner, self_test
 from ecgedge.runtime.selftest import Expected, SelfTest, read_self_test, write_self_test
 
-T = 40
+from .models import COUNTS, T, make_bundle, mean_model, reference
+
 RNG = np.random.default_rng(0)
-COUNTS = RNG.integers(-4096, 4096, (3, 12, T)).astype(np.int16)
-LSB_MV = FrontEndSpec().lsb_mv
-
-
-def mean_model(n_leads=2, *, name="ecg_mv", rank=4, scale=1.0):
-    """p = scale * mean over leads and time (B,), embedding = mean over time (B, n_leads)."""
-    shape = {4: ["batch", n_leads, 1, T], 3: ["batch", n_leads, T]}[rank]
-    axes = helper.make_tensor("axes", TensorProto.INT64, [rank - 2], list(range(2, rank)))
-    all_axes = helper.make_tensor("all", TensorProto.INT64, [rank - 1], list(range(1, rank)))
-    factor = helper.make_tensor("factor", TensorProto.FLOAT, [], [scale])
-    nodes = [
-        helper.make_node("ReduceMean", [name, "axes"], ["embedding"], keepdims=0),
-        helper.make_node("ReduceMean", [name, "all"], ["mean"], keepdims=0),
-        helper.make_node("Mul", ["mean", "factor"], ["p_gt_18"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)],
-        [
-            helper.make_tensor_value_info("p_gt_18", TensorProto.FLOAT, ["batch"]),
-            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", n_leads]),
-        ],
-        [axes, all_axes, factor],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.checker.check_model(model)
-    return model.SerializeToString()
-
-
-def reference(rows):
-    ecg = COUNTS[:, rows].astype(np.float32) * np.float32(LSB_MV)
-    return {"p_gt_18": ecg.mean(axis=(1, 2)), "embedding": ecg.mean(axis=2)}
-
-
-def make_bundle(path, *, scale=1.0, tolerance=1e-5, drop=(), variant_name="I,II/fp32"):
-    variant = VariantSpec(("I", "II"), "fp32", "variants/I_II/fp32/model.onnx", 0, 0, tolerance)
-    expected = {k: v for k, v in reference([0, 1]).items() if k not in drop}
-    test = SelfTest(COUNTS, {variant_name: Expected(expected, dict.fromkeys(expected, tolerance))})
-    manifest = Manifest(
-        schema_version=SCHEMA_VERSION,
-        name="mean",
-        target="cpu",
-        window_s=T / 250,
-        hop_s=5.0,
-        front_end=FrontEndSpec(),
-        outputs=(OutputSpec("p_gt_18", "probability", 1, "mean"),),
-        variants=(variant,),
-        alarm_policy=AlarmPolicy(),
-        envelope=Envelope(),
-        results=(),
-        provenance=Provenance("nothing", simulated=True, recipe_toml="", dataset_sha256="", versions={}),
-        intended_use="test",
-        files={},
-    )
-    files = {variant.file: mean_model(scale=scale), "selftest.npz": write_self_test(test)}
-    write_bundle(path, manifest=manifest, files=files)
-    return load_bundle(path), variant
 
 
 def test_run():
@@ -156,7 +87,7 @@ def test_closed():
     [
         (b"no model", "ONNX Runtime .* refuses the model"),
         (mean_model(3), r"expected one input 'ecg_mv', float32, \(batch, 2, 1, samples\)"),
-        (mean_model(2, name="x"), "takes x tensor"),
+        (mean_model(2, name="x"), "takes x float32"),
         (mean_model(2, rank=3), "expected one input"),
     ],
     ids=["bytes", "leads", "name", "rank"],
@@ -177,6 +108,40 @@ def test_missing_package(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(UsageError, match=r"pip install 'ecgedge\[ort\]'"):
         OrtRunner(mean_model(), leads=("I", "II"), precision="fp32")
+
+
+@pytest.mark.parametrize(
+    ("provider", "missing"), [("cuda", "CUDAExecutionProvider"), ("tensorrt", "TensorrtExecutionProvider")]
+)
+def test_a_provider_that_is_not_built_in(provider, missing):
+    if missing in onnxruntime.get_available_providers():
+        pytest.skip(f"this onnxruntime has {missing}: nothing to refuse")
+    with pytest.raises(
+        UsageError, match=rf"has no {missing} \(it has .*CPUExecutionProvider.*onnxruntime-gpu"
+    ):
+        OrtRunner(mean_model(), leads=("I", "II"), precision="fp32", provider=provider)
+
+
+def test_a_provider_that_does_not_start(monkeypatch):
+    """A GPU build without its libraries: ONNX Runtime itself goes on with the CPU and only logs it."""
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    with (
+        pytest.warns(UserWarning, match="CUDAExecutionProvider"),
+        pytest.raises(
+            EngineError, match="CUDAExecutionProvider did not start, CPUExecutionProvider would serve"
+        ),
+    ):
+        OrtRunner(mean_model(), leads=("I", "II"), precision="fp32", provider="cuda")
+
+
+def test_the_bytes_of_the_file_are_let_go():
+    """A session keeps them, for a fall back that we do not want: a second copy of every model."""
+    file = mean_model()
+    before = sys.getrefcount(file)
+    with OrtRunner(file, leads=("I", "II"), precision="fp32"):
+        assert sys.getrefcount(file) == before
 
 
 def test_self_test_passes(tmp_path):
