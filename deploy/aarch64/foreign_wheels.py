@@ -101,13 +101,15 @@ def _requirement(wheel: Path, extras: Iterable[str]) -> str:
 
 def _pip(target: Target, command: str, *arguments: str) -> None:
     platforms = [word for tag in _TAGS for word in ("--platform", f"{tag}_{target.machine}")]
-    options = ["--quiet", "--only-binary=:all:", "--implementation", "cp", "--python-version", target.python]
+    options = ["--only-binary=:all:", "--implementation", "cp", "--python-version", target.python]
     launcher = [sys.executable, str(Path(__file__).with_name("pip_for.py")), target.python, target.machine]
     done = subprocess.run(
         [*launcher, command, *options, *platforms, *arguments], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        raise RuntimeError(f"pip {command} for Python {target.python} on {target.machine}:\n{done.stderr}")
+        raise RuntimeError(
+            f"pip {command} for Python {target.python} on {target.machine}:\n{done.stdout}{done.stderr}"
+        )
 
 
 def _read_report(report: dict[str, Any]) -> Resolution:
