@@ -63,6 +63,7 @@ lint: dev
 
 types: dev
 	$(BIN)/mypy
+	MYPYPATH=deploy/aarch64 $(BIN)/mypy --strict deploy/healthcheck.py $(addprefix deploy/aarch64/,pip_for.py arm64_probe.py arm64_check.py)
 
 contracts: dev
 	$(BIN)/lint-imports

@@ -17,6 +17,12 @@ def test_aarch64_says_what_this_machine_says(capsys):
         sys.stdout.write(f"\n{printed}")
     assert code == 0, printed
     assert "machine aarch64" in printed
+    # What was compared is not nothing: every kind of transition, and three variants.
+    for transition in ("MPCWP_ELEVATED low on", "MPCWP_ELEVATED medium on", "MPCWP_ELEVATED medium off"):
+        assert transition in printed
+    assert "LEAD_OFF low on" in printed
+    assert "LEAD_OFF low off" in printed
+    assert "served by 12/fp32, I,II,V1/fp32, I,II/fp32" in printed
     assert "aarch64-check: all agree" in printed
 
 
