@@ -5,7 +5,8 @@ DEMO_VENV ?= .venvs/demo
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow check lint types contracts packaging dev system-deps embedded-bundle bench gpu-check clean
+.PHONY: demo test test-slow check lint types contracts packaging aarch64-check dev system-deps system-deps-slow embedded-bundle \
+	bench gpu-check clean
 
 # --- for users ---------------------------------------------------------------------------------------------
 
@@ -20,7 +21,7 @@ $(DEMO_VENV)/.installed: pyproject.toml constraints.txt
 test: dev system-deps  ## the whole suite, as CI runs it
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-test-slow: dev system-deps  ## what takes minutes
+test-slow: dev system-deps system-deps-slow  ## what takes minutes
 	$(BIN)/python -m pytest -m slow
 
 # --- for developers ----------------------------------------------------------------------------------------
@@ -33,13 +34,26 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python $(PIP_INSTALL) --editable '.[all]' --group dev
 	touch $@
 
-# Debian packages that tests need; elsewhere, and without root, those tests skip and say so.
-SYSTEM_PACKAGES = gcc libc6-dev make
+# Debian packages that tests need; elsewhere, and without root, those tests skip and say so. An emulated arm64
+# (proot, qemu) is only for what takes minutes.
+SYSTEM_PACKAGES = gcc libc6-dev make systemd
+SYSTEM_PROGRAMS = gcc make systemd-analyze
+SYSTEM_PACKAGES_SLOW = qemu-user-static proot
+SYSTEM_PROGRAMS_SLOW = qemu-aarch64-static proot
+
+# $(call install-debian, packages, programs that come with them)
+define install-debian
+@if (for program in $(2); do command -v $$program >/dev/null || exit 1; done); then :; \
+elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends $(1); \
+else echo "install these to run every test: $(1)"; fi
+endef
+
 system-deps:
-	@if command -v gcc >/dev/null && command -v make >/dev/null; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get update -qq && apt-get install -y -qq --no-install-recommends $(SYSTEM_PACKAGES); \
-	else echo "install these to run every test: $(SYSTEM_PACKAGES)"; fi
+	$(call install-debian,$(SYSTEM_PACKAGES),$(SYSTEM_PROGRAMS))
+
+system-deps-slow:
+	$(call install-debian,$(SYSTEM_PACKAGES_SLOW),$(SYSTEM_PROGRAMS_SLOW))
 
 check: lint types contracts packaging
 
@@ -49,12 +63,16 @@ lint: dev
 
 types: dev
 	$(BIN)/mypy
+	MYPYPATH=deploy/aarch64 $(BIN)/mypy --strict deploy/healthcheck.py $(addprefix deploy/aarch64/,pip_for.py arm64_probe.py arm64_check.py)
 
 contracts: dev
 	$(BIN)/lint-imports
 
 packaging: dev  ## the wheel's contents, and a device install without torch in an environment of its own
 	$(BIN)/python -m pytest tests/packaging -m "slow or not slow" -q
+
+aarch64-check: dev system-deps-slow  ## the wheel in an emulated arm64 root says what it says here
+	$(BIN)/python deploy/aarch64/arm64_check.py
 
 embedded-bundle: dev  ## rebuild ecgedge/embedded.ecgb from its recipe (simulated patients; about half an hour)
 	$(BIN)/python export/build_embedded.py
@@ -66,4 +84,4 @@ gpu-check: dev  ## training speed, DTW kernel, loader on this machine's GPU, int
 	$(BIN)/python benchmarks/gpu_check.py
 
 clean:
-	rm -rf $(VENV) .venvs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venvs .aarch64 build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

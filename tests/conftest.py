@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from foreign_wheels import build_wheel
 from hypothesis import HealthCheck, settings
 
 # A busy machine is slow, not wrong: no test here is judged by the clock.
@@ -23,6 +24,12 @@ def pytest_runtest_makereport(item, call):
         if not any(text in reason for text in _MAY_SKIP_IN_CI):
             report.outcome, report.longrepr = "failed", f"skipped in CI: {reason}"
     return report
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory) -> Path:
+    """This checkout's wheel."""
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="session")

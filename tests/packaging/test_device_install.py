@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import venv
 from pathlib import Path
 
@@ -13,16 +12,9 @@ REPO = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def device(tmp_path_factory):
+def device(wheel, tmp_path_factory):
     """Path of the `bin` folder of an environment that has what a device has."""
     folder = tmp_path_factory.mktemp("device")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
-        cwd=REPO,
-        check=True,
-        capture_output=True,
-    )
-    (wheel,) = folder.glob("*.whl")
     venv.create(folder / "env", with_pip=True)
     python = folder / "env" / "bin" / "python"
     install = [python, "-m", "pip", "install", "-q", "-c", REPO / "constraints.txt", f"{wheel}[ort]"]
