@@ -168,9 +168,7 @@ def loss_of_one_batch(recipe, data):
 
     # The map to a teacher of another width is not trained yet: its term is left out of the judgement.
     part, head = recipe.objective.parts
-    objective = build_objective(
-        replace(recipe.objective, parts=(replace(part, embedding_weight=0.0), head))
-    )
+    objective = build_objective(replace(recipe.objective, parts=(replace(part, embedding_weight=0.0), head)))
     (batch,) = BatchSource(data, "train", objective, recipe.data, seed=recipe.seed).load(0)
     generator = step_generator(recipe.seed, TRAIN_STREAM, 0)
     x, presence = make_views(batch, recipe, generator=generator, device=torch.device("cpu"))
@@ -190,7 +188,7 @@ def test_a_silent_channel_has_no_importance(taught):
     kept = silence(model.encoder)
     for score, stays in zip(importance(model, recipe, data, batches=2), kept, strict=True):
         silent = np.setdiff1d(np.arange(len(score)), stays.numpy())
-        assert float(score[silent].abs().max()) == 0.0
+        assert float(score[silent].abs().sum()) == 0.0
         assert float(score[stays].max()) > 0.0
 
 
