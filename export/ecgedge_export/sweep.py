@@ -191,15 +191,15 @@ class _Question:
 
 def _question(teacher: Run, data: EcgDataset) -> _Question:
     heads = dict(teacher.model.heads.items())
-    everyone = data.select()
     classes, pressure = heads.get("classes"), heads.get("hemodynamics")
     if isinstance(pressure, HemodynamicsHead):
-        mmhg = data.labels(("mpcwp_mmhg",), everyone)[:, 0]
+        mmhg = data.labels(("mpcwp_mmhg",), data.select())[:, 0]
         above = np.where(np.isnan(mmhg), np.nan, mmhg > _CUT_MMHG).astype(np.float32)
         name = f"gt_{_CUT_MMHG:.0f}"
         return _Question(f"auroc_{name}", auroc, f"logit_{name}", above)
     if isinstance(classes, ClassesHead):
-        return _Question("macro_auroc", macro_auroc, "class_logits", data.labels(classes.labels, everyone))
+        truth = data.labels(classes.labels, data.select())
+        return _Question("macro_auroc", macro_auroc, "class_logits", truth)
     raise UsageError(
         f"{teacher.path} has no head for classes or for the pressure, so a sweep has nothing to score its students by; "
         "fine-tune it first"

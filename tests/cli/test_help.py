@@ -13,6 +13,7 @@ COMMANDS = [
     "train",
     "import",
     "evaluate",
+    "compress",
     "export",
     "data build",
     "data info",
