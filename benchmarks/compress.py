@@ -154,11 +154,12 @@ def main(
     student_steps: Annotated[
         int, typer.Option(help="Of the student, and of the one from labels alone.")
     ] = 3000,
+    twin: Annotated[bool, typer.Option(help="Train the same network from labels alone, too.")] = True,  # noqa: FBT002
 ) -> None:
-    """Train the teacher, distil it, train the student's twin on labels, and score all three."""
+    """Train the teacher, distil it, train the student's twin on labels, and score all of them."""
     torch.set_num_threads(1)
     dataset = open_dataset(data)
-    folders = {name: work / name for name in ("teacher", "student", "labels alone")}
+    folders = {name: work / name for name in ("teacher", "student", *(("labels alone",) if twin else ()))}
     plan = supervised(
         {"name": "resnet18"}, name="teacher", steps=teacher_steps, lr=1e-3, every=max(1, teacher_steps // 10)
     )
@@ -180,7 +181,7 @@ def main(
             resume=folders["student"].exists(),
         )
     alone = supervised({"name": "edgenet"}, name="alone", steps=student_steps, lr=3e-3, every=every)
-    if not done(folders["labels alone"]):
+    if twin and not done(folders["labels alone"]):
         train(alone, dataset, folders["labels alone"], resume=folders["labels alone"].exists())
     runs = {name: load_run(folder) for name, folder in folders.items()}
     found = {

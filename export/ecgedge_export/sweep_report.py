@@ -10,6 +10,7 @@ from typing import Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ecgedge.bundle import RESEARCH_USE_ONLY, ResultRow
 from ecgedge.schema import to_plain
@@ -148,7 +149,7 @@ def draw_sweep(sweep: Sweep) -> Figure:
         fontsize=11,
         color="#b00020" if sweep.simulated else "black",
     )
-    axes = figure.subplots(rows, len(COSTS), squeeze=False, sharey="row")
+    axes = figure.subplots(rows, len(COSTS), squeeze=False, sharex="col", sharey="row")
     for row, lead_set in zip(axes, sweep.lead_sets, strict=True):
         for ax, cost in zip(row, COSTS, strict=True):
             _panel(ax, sweep, lead_set, cost)
@@ -169,8 +170,12 @@ def _panel(axes: Axes, sweep: Sweep, lead_set: str, cost: str) -> None:
         _marks(axes, [(p, v * scale) for p in shown if (v := p.cost(cost)) is not None], i, network, best)
     for p in sweep.points:
         if p.lead_set == lead_set and p.cost(cost) is None:
-            axes.axhline(p.test.value, color="black", linestyle=":", linewidth=1)
+            name = f"{p.network}, cannot be exported"
+            axes.axhline(p.test.value, color="black", linestyle=":", linewidth=1, label=name)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(label, fontsize=8)
     axes.tick_params(labelsize=8, which="both")
     axes.grid(linewidth=0.3)

@@ -273,3 +273,35 @@ def test_heads_start_from_a_run(recipe_factory, data, tmp_path):
         train(still, data, out, encoder_from=tmp_path / "first", heads_too=heads_too)
         one, two = (load_run(run).model.heads["classes"].fc.weight for run in (tmp_path / "first", out))
         assert torch.allclose(one, two, atol=1e-6) is heads_too
+
+
+def test_a_hemodynamic_student_is_calibrated(recipe_factory, data, tmp_path):
+    teacher = build_model(
+        recipe_factory("hemodynamics", encoder={"name": "edgenet", "embedding_size": 24})
+    ).eval()
+    part = distill(
+        class_logits=[], logits=["logit_gt_15", "logit_gt_18"], values=["mpcwp_mmhg"], value_sds=[8.0]
+    )
+    recipe = recipe_factory(
+        {"name": "combined", "parts": [part, {"name": "hemodynamics", "weight": 0.5}]},
+        encoder={"name": "edgenet", "embedding_size": 24},
+        schedule={"steps": 3},
+        evaluate={"lead_sets": ["I", "II"]},
+    )
+    with_words = taught(teacher, recipe, data, tmp_path / "words")
+    rows = data.select(split="tune")
+    said = with_words.labels(("teacher_mpcwp_mmhg",), rows)[:, 0]
+    np.testing.assert_allclose(said, predict_rows(teacher, data, rows)["mpcwp_mmhg"], rtol=1e-4)
+    train(recipe, with_words, tmp_path / "small")
+    run = load_run(tmp_path / "small")
+    assert set(run.calibration) == {"I", "II"}
+    assert "Distilled from big." in run.data.attribution
+
+
+def test_an_encoder_that_cannot_be_exported_can_teach(recipe_factory, student_recipe, data, tmp_path):
+    w2v = {"name": "w2v", "size": "tiny"}
+    teacher = build_model(recipe_factory("classes", encoder=w2v)).eval()
+    recipe = student_recipe(teacher_embedding_size=teacher.encoder.embedding_size, teacher_encoder="w2v")
+    recipe = replace(recipe, schedule=replace(recipe.schedule, steps=3))
+    train(recipe, taught(teacher, recipe, data, tmp_path / "words"), tmp_path / "small")
+    assert load_run(tmp_path / "small").model.encoder.embedding_size == 16
