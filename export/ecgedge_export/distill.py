@@ -203,9 +203,8 @@ def student_recipe(teacher: Run, student: Student, encoder: EncoderRecipe) -> Re
     """
     base = teacher.recipe
     tables: dict[str, Any] = to_plain(base)
-    name = student.start if isinstance(student.start, str) else None
     tables |= {
-        "name": f"{teacher.path.name}_{name or encoder.name}",
+        "name": _name(teacher, student),
         "encoder": to_plain(encoder),
         "optimizer": dict(_OPTIMIZER),
         "schedule": dict(_SCHEDULE),
@@ -223,6 +222,13 @@ def student_recipe(teacher: Run, student: Student, encoder: EncoderRecipe) -> Re
     heads = [to_plain(replace(head, weight=weight)) for head in _heads(base)]
     tables["objective"] = {"name": "combined", "parts": [distill, *heads]} if heads else distill
     return recipe_from_plain(tables, source="the student's recipe")
+
+
+def _name(teacher: Run, student: Student) -> str:
+    """Return what the student's run is called: after its teacher, and what it starts from."""
+    if student.macs is None:
+        return f"{teacher.path.resolve().name}_{Path(student.start or DEFAULT_STUDENT).name}"
+    return f"{Path(student.start or teacher.path).resolve().name}_pruned"
 
 
 def masking_of(lead_sets: Sequence[str]) -> MaskingRecipe:
