@@ -14,6 +14,7 @@ COMMANDS = [
     "train",
     "import",
     "evaluate",
+    "compress",
     "export",
     "data build",
     "data info",

@@ -88,7 +88,7 @@ def test_overrides_of_every_kind():
         ("schedule.warmup_steps=99999", r"schedule: warmup_steps must be smaller"),
         ("masking.full_probability=0.9", r"masking: full_probability \+ device_probability is above 1"),
         ('masking.lead_sets=["I,X9"]', r"masking: unknown lead 'X9'"),
-        ('evaluate.lead_sets=["I"]', r'must name "12"'),
+        ("evaluate.lead_sets=[]", "must name at least one lead set"),
         ("evaluate.every_steps=0", r"every_steps must be at least 1"),
         ("input.shift_s=-1.0", r"must not be negative"),
         ("devices.device=tpu", r"devices\.device: 'tpu' is not one of 'auto', 'cpu', 'cuda'"),

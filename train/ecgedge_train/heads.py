@@ -171,6 +171,18 @@ class FrequencyHead(TrainingHead):
         }
 
 
+class DistillHead(TrainingHead):
+    """The linear map from the student's embedding to that of a teacher of another width."""
+
+    def __init__(self, embedding_size: int, teacher_embedding_size: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(embedding_size, teacher_embedding_size)
+
+    def forward(self, encoded: Encoded) -> dict[str, Tensor]:
+        """Return mapped_embedding, (B, E of the teacher)."""
+        return {"mapped_embedding": self.fc(encoded.embedding)}
+
+
 def _tfc_projection(n_in: int, n_out: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(n_in, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Linear(256, n_out))
 

@@ -69,6 +69,7 @@ def train(
     resume: bool = False,
     max_steps: int | None = None,
     encoder_from: Path | None = None,
+    heads_too: bool = False,
     report: Report | None = None,
 ) -> TrainingResult:
     """Train, checkpoint, and write the finished run.
@@ -87,6 +88,8 @@ def train(
         Stop here at the latest; the learning-rate schedule stays that of the recipe.
     encoder_from
         A finished run whose encoder weights start this one (fine-tuning).
+    heads_too
+        Start the heads from that run as well: the same task goes on.
     report
         Called after every step with (steps done, steps in all, loss); by default a bar on a terminal.
 
@@ -105,7 +108,14 @@ def train(
     device = choose_device(recipe.devices.device)
     with reproducible(recipe.devices.threads), open_world(device.type) as world:
         session = open_session(
-            recipe, data, run_dir, resume=resume, encoder_from=encoder_from, device=device, world=world
+            recipe,
+            data,
+            run_dir,
+            resume=resume,
+            encoder_from=encoder_from,
+            heads_too=heads_too,
+            device=device,
+            world=world,
         )
         with report_or_bar(report if world.first else _silent, recipe.name) as told:
             ecg_per_s = _loop(session, stop, told)
@@ -307,8 +317,17 @@ def _scores(session: Session, rows: np.ndarray[Any, np.dtype[np.int64]]) -> dict
     names = session.objective.label_names
     if not names:
         return {}
-    size = session.recipe.evaluate.batch_size
-    outputs = predict_rows(session.model, session.data, rows, batch_size=size, device=session.device)
+    plan = session.recipe.evaluate
+    # A network made for one lead set is not judged by leads that it never sees.
+    lead_set = "12" if "12" in plan.lead_sets else plan.lead_sets[0]
+    outputs = predict_rows(
+        session.model,
+        session.data,
+        rows,
+        lead_set=lead_set,
+        batch_size=plan.batch_size,
+        device=session.device,
+    )
     return session.objective.scores(outputs, session.data.labels(names, rows))
 
 

@@ -12,6 +12,7 @@ from ecgedge.errors import RecipeError
 from ecgedge_train.encoders import EdgeNet, PclrResNet, ResNet18, RhcNet, W2vEncoder
 from ecgedge_train.heads import (
     ClassesHead,
+    DistillHead,
     Encoded,
     FrequencyHead,
     HemodynamicsHead,
@@ -27,6 +28,7 @@ from ecgedge_train.recipe import (
     CmscObjective,
     CombinedObjective,
     DistanceObjective,
+    DistillObjective,
     EncoderRecipe,
     HemodynamicsObjective,
     IdentityObjective,
@@ -165,7 +167,13 @@ def build_encoder(recipe: EncoderRecipe) -> Encoder:
             feature_gradient=recipe.feature_gradient,
             checkpointing=recipe.checkpointing,
         )
-    return EdgeNet(recipe.embedding_size, dropout=recipe.dropout, size=recipe.size, causal=recipe.causal)
+    return EdgeNet(
+        recipe.embedding_size,
+        dropout=recipe.dropout,
+        size=recipe.size,
+        causal=recipe.causal,
+        widths=recipe.widths,
+    )
 
 
 def _parts(objective: ObjectiveRecipe) -> tuple[ObjectiveRecipe, ...]:
@@ -202,6 +210,8 @@ def _build_training_heads(recipe: Recipe, encoder: Encoder, patients: int) -> di
             )
         elif isinstance(part, W2vObjective):
             heads["tokens"] = TokenHead(_of_tokens(encoder), groups=part.groups, codes=part.codes)
+        elif isinstance(part, DistillObjective) and part.teacher_embedding_size != encoder.embedding_size:
+            heads["distill"] = DistillHead(encoder.embedding_size, part.teacher_embedding_size)
     return heads
 
 

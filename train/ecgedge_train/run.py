@@ -26,7 +26,7 @@ from ecgedge_train.dataset import UnionDataset, open_dataset
 from ecgedge_train.distributed import open_world
 from ecgedge_train.loop import TrainingResult, train
 from ecgedge_train.model import EcgModel, build_model
-from ecgedge_train.recipe import Recipe, load_recipe
+from ecgedge_train.recipe import CombinedObjective, DistillObjective, Recipe, load_recipe
 from ecgedge_train.session import choose_device
 
 __all__ = [
@@ -109,6 +109,7 @@ def train_run(
         As `load_recipe`, `open_dataset` and `loop.train` do.
     """
     resolved = load_recipe(recipe, overrides)
+    _refuse_distillation(resolved)
     if resolved.pretrain is not None and encoder_from is not None:
         raise UsageError(f"the recipe {resolved.name} pretrains its encoder; leave --encoder-from out")
     primary = open_dataset(data)
@@ -122,6 +123,19 @@ def train_run(
             # Also where it is finished: that checks that it is of this recipe and dataset, and repeats nothing.
             train(first, source, encoder_from, resume=resume, max_steps=max_steps)
         return train(main, source, out, resume=resume, max_steps=max_steps, encoder_from=encoder_from)
+
+
+def _refuse_distillation(recipe: Recipe) -> None:
+    """Refuse a student's recipe: nobody is here to teach it."""
+    objectives = [recipe.objective, *([recipe.pretrain.objective] if recipe.pretrain else ())]
+    for objective in objectives:
+        parts = objective.parts if isinstance(objective, CombinedObjective) else (objective,)
+        taught = next((part for part in parts if isinstance(part, DistillObjective)), None)
+        if taught is not None:
+            raise UsageError(
+                f"the recipe {recipe.name} is that of a student of {taught.teacher}; train it with "
+                "`ecgedge compress TEACHER`, which asks the teacher"
+            )
 
 
 def _refuse_first_stage_cut_short(first: Recipe, out: Path, max_steps: int | None) -> None:

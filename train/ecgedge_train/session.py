@@ -74,6 +74,7 @@ def open_session(
     *,
     resume: bool,
     encoder_from: Path | None,
+    heads_too: bool,
     device: torch.device,
     world: World,
 ) -> Session:
@@ -92,7 +93,7 @@ def open_session(
     started_from = None if encoder_from is None else encoder_from.name
     model = build_model(recipe, train_patients=train.n_patients)
     if encoder_from is not None:
-        load_encoder(model, recipe.encoder, encoder_from)
+        _start_from(model, recipe.encoder, encoder_from, heads_too=heads_too)
     # Behind all that a recipe can be refused for: a refused one leaves no directory.
     if world.first:
         _claim_run_dir(recipe, data, run_dir, resume=resume)
@@ -199,13 +200,47 @@ def load_encoder(model: EcgModel, recipe: EncoderRecipe, run_dir: Path) -> None:
         raise EcgedgeError(f"{run_dir}: its encoder is not the one of this recipe: {error}") from error
 
 
+def _start_from(model: EcgModel, recipe: EncoderRecipe, run_dir: Path, *, heads_too: bool) -> None:
+    load_encoder(model, recipe, run_dir)
+    if heads_too:
+        load_heads(model, run_dir)
+
+
+def load_heads(model: EcgModel, run_dir: Path) -> None:
+    """Start the heads of `model` that `run_dir` has too from its weights.
+
+    Raises
+    ------
+    EcgedgeError
+        If a head of the same name has another form.
+    """
+    tensors = read_tensors(run_dir / MODEL_FILE)
+    for name, head in model.heads.items():
+        prefix = f"heads.{name}."
+        weights = {key[len(prefix) :]: t for key, t in tensors.items() if key.startswith(prefix)}
+        if not weights:
+            continue
+        try:
+            head.load_state_dict(weights)
+        except RuntimeError as error:
+            raise EcgedgeError(
+                f"{run_dir}: its head {name!r} is not the one of this recipe: {error}"
+            ) from error
+
+
+def refuse_existing_run(run_dir: Path) -> None:
+    """Refuse a directory that holds a run which is not to be resumed."""
+    if (run_dir / RECIPE_FILE).is_file():
+        raise UsageError(f"{run_dir} holds a run; continue it with --resume, or choose another --out")
+
+
 def _claim_run_dir(recipe: Recipe, data: TrainingData, run_dir: Path, *, resume: bool) -> None:
     """Write recipe.toml and data.json, or check that they are the ones being resumed."""
     known = run_dir / RECIPE_FILE
     facts = data.info.for_run()
     if known.is_file():
         if not resume:
-            raise UsageError(f"{run_dir} holds a run; continue it with --resume, or choose another --out")
+            refuse_existing_run(run_dir)
         _refuse_other_run(recipe, facts, run_dir)
         return
     run_dir.mkdir(parents=True, exist_ok=True)

@@ -17,10 +17,14 @@ Sizes, at T=2500 and E=128: "s" has 84,480 weights and 14.4 M multiplications, "
 Causal: every convolution is padded before the signal only. The feature of time step j, j = 0, 1, ..., then sees the
 samples 0 to 32 j and none after, so that features can be kept while a stream goes on; mean and maximum over time are
 running statistics of them. The windows centred on a sample that the other form has see half of their context later.
+
+Widths: a size names the channels of the stem and of each block. Structured pruning takes whole channels away, and then
+the channels between the two convolutions of a block differ from those that leave it; `widths` names them all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,6 +37,8 @@ Size = Literal["s", "m"]
 KERNELS = (7, 5, 5, 5)
 STEM_KERNEL = 17
 STEM_STRIDE = 2
+N_WIDTHS = 1 + 2 * len(KERNELS)
+"""Of the stem, and two of each block."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,10 @@ class SizeSpec:
 
     stem: int
     widths: tuple[int, int, int, int]
+
+    def all_widths(self) -> tuple[int, ...]:
+        """Return the nine numbers of `EdgeNet.widths`."""
+        return (self.stem, *(width for width in self.widths for _ in range(2)))
 
 
 SIZES: dict[str, SizeSpec] = {
@@ -64,13 +74,13 @@ def _conv(n_in: int, n_out: int, kernel: int, *, stride: int = 1, causal: bool) 
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions around a shortcut, stride 2."""
+    """Two convolutions around a shortcut, stride 2; `n_inner` channels between them."""
 
-    def __init__(self, n_in: int, n_out: int, *, kernel: int, causal: bool = False) -> None:
+    def __init__(self, n_in: int, n_inner: int, n_out: int, *, kernel: int, causal: bool = False) -> None:
         super().__init__()
-        self.conv1 = _conv(n_in, n_out, kernel, stride=2, causal=causal)
-        self.bn1 = nn.BatchNorm2d(n_out)
-        self.conv2 = _conv(n_out, n_out, kernel, causal=causal)
+        self.conv1 = _conv(n_in, n_inner, kernel, stride=2, causal=causal)
+        self.bn1 = nn.BatchNorm2d(n_inner)
+        self.conv2 = _conv(n_inner, n_out, kernel, causal=causal)
         self.bn2 = nn.BatchNorm2d(n_out)
         self.shortcut = nn.Sequential(
             nn.Conv2d(n_in, n_out, (1, 1), stride=(1, 2), bias=False), nn.BatchNorm2d(n_out)
@@ -97,43 +107,57 @@ class EdgeNet(nn.Module):
         "s" for small devices, "m" with five times the work.
     causal
         Pad before the signal only; the names and shapes of the weights do not change.
+    widths
+        Channels of a pruned network: of the stem, then between the convolutions of each block and leaving it. Empty
+        for those of `size`.
 
     Attributes
     ----------
+    widths
+        All nine, whatever they came from.
     stem
-        First convolution over the leads, (16 or 32, 12, 1, 17), stride 2, no bias. In the causal form its padding
+        First convolution over the leads, (widths[0], 12, 1, 17), stride 2, no bias. In the causal form its padding
         is 16 on both sides and `after_stem` drops the last 8 outputs, those that would look ahead: so it stays a
         convolution that an exporter can fold lead sets into.
     presence
-        Linear(12, 16 or 32): the presence vector as a bias per channel, added right after the stem.
+        Linear(12, widths[0]): the presence vector as a bias per channel, added right after the stem.
 
     Raises
     ------
     ValueError
-        If the size is unknown.
+        If the size is unknown, or the widths are not nine.
     """
 
     def __init__(
-        self, embedding_size: int = 128, *, dropout: float = 0.1, size: Size = "s", causal: bool = False
+        self,
+        embedding_size: int = 128,
+        *,
+        dropout: float = 0.1,
+        size: Size = "s",
+        causal: bool = False,
+        widths: Sequence[int] = (),
     ) -> None:
         super().__init__()
         if size not in SIZES:
             raise ValueError(f"unknown EdgeNet size {size!r}; known: {', '.join(SIZES)}")
-        spec = SIZES[size]
+        self.widths = tuple(widths) or SIZES[size].all_widths()
+        if len(self.widths) != N_WIDTHS:
+            raise ValueError(f"{len(self.widths)} widths given; the stem and two a block make {N_WIDTHS}")
+        n_stem, *of_blocks = self.widths
         self.embedding_size = embedding_size
         self.ahead = (STEM_KERNEL - 1) // STEM_STRIDE if causal else 0
         stem_padding = STEM_KERNEL - 1 if causal else STEM_KERNEL // 2
         self.stem = nn.Conv2d(
-            12, spec.stem, (1, STEM_KERNEL), stride=(1, STEM_STRIDE), padding=(0, stem_padding), bias=False
+            12, n_stem, (1, STEM_KERNEL), stride=(1, STEM_STRIDE), padding=(0, stem_padding), bias=False
         )
-        self.presence = nn.Linear(12, spec.stem)
-        self.bn = nn.BatchNorm2d(spec.stem)
+        self.presence = nn.Linear(12, n_stem)
+        self.bn = nn.BatchNorm2d(n_stem)
         self.relu = nn.ReLU()
         blocks = []
-        n_in = spec.stem
-        for width, kernel in zip(spec.widths, KERNELS, strict=True):
-            blocks.append(ResidualBlock(n_in, width, kernel=kernel, causal=causal))
-            n_in = width
+        n_in = n_stem
+        for n_inner, n_out, kernel in zip(of_blocks[::2], of_blocks[1::2], KERNELS, strict=True):
+            blocks.append(ResidualBlock(n_in, n_inner, n_out, kernel=kernel, causal=causal))
+            n_in = n_out
         self.blocks = nn.Sequential(*blocks)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(2 * n_in, embedding_size)

@@ -13,6 +13,7 @@ from ecgedge.errors import RecipeError
 from ecgedge_train.objectives.base import Objective, Targets, auroc
 from ecgedge_train.objectives.combined import Combined
 from ecgedge_train.objectives.contrast import Cmsc, Identity, Pclr, SimClr, Tfc
+from ecgedge_train.objectives.distill import Distill
 from ecgedge_train.objectives.metric import DistanceMining, MetricTask
 from ecgedge_train.objectives.rhcnet import RhcNetTask
 from ecgedge_train.objectives.supervised import ClassesTask, HemodynamicsTask
@@ -24,6 +25,7 @@ __all__ = [
     "Cmsc",
     "Combined",
     "DistanceMining",
+    "Distill",
     "HemodynamicsTask",
     "Identity",
     "MetricTask",
@@ -51,6 +53,7 @@ _BUILD: Mapping[str, Callable[[Any], Objective]] = {
     "rhcnet": RhcNetTask,
     "classes": ClassesTask,
     "identity": Identity,
+    "distill": Distill,
 }
 
 

@@ -4,6 +4,7 @@ Unknown keys are refused with the nearest known name. `--set optimizer.lr=3e-4` 
 keeps the resolved recipe (`to_toml`), which reads back to the same dataclass.
 """
 
+from ecgedge_train.recipe.distill import DistillObjective
 from ecgedge_train.recipe.encoders import (
     EdgeNetRecipe,
     EncoderRecipe,
@@ -16,6 +17,7 @@ from ecgedge_train.recipe.files import (
     PretrainRecipe,
     Recipe,
     load_recipe,
+    override_key,
     recipe_from_plain,
     shipped_recipes,
     to_toml,
@@ -55,6 +57,7 @@ __all__ = [
     "DataRecipe",
     "DevicesRecipe",
     "DistanceObjective",
+    "DistillObjective",
     "EdgeNetRecipe",
     "EncoderRecipe",
     "EvaluateRecipe",
@@ -81,6 +84,7 @@ __all__ = [
     "W2vObjective",
     "W2vRecipe",
     "load_recipe",
+    "override_key",
     "recipe_from_plain",
     "shipped_recipes",
     "to_toml",

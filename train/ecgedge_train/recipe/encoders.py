@@ -11,13 +11,22 @@ from ecgedge_train.recipe.sections import require
 
 @dataclass(frozen=True)
 class EdgeNetRecipe:
-    """Encoder for the bedside, see encoders/edgenet.py. `causal`: no sample looks ahead of its own time."""
+    """Encoder for the bedside, see encoders/edgenet.py. `causal`: no sample looks ahead of its own time.
+
+    `widths` are the nine channel counts of a pruned network: of the stem, then inside and after each block.
+    """
 
     name: Literal["edgenet"] = "edgenet"
     embedding_size: int = 128
     dropout: float = 0.1
     size: Literal["s", "m"] = "s"
     causal: bool = False
+    widths: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse widths that make no network."""
+        require(len(self.widths) in (0, 9), f"widths has {len(self.widths)} numbers; it needs 9, or none")
+        require(all(width >= 1 for width in self.widths), "every one of widths must be at least 1")
 
 
 @dataclass(frozen=True)

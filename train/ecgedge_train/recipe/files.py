@@ -107,7 +107,7 @@ def load_recipe(path_or_name: str | Path, overrides: Sequence[str] = ()) -> Reci
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{source} is no valid TOML: {error}") from error
     for override in overrides:
-        _override(data, override)
+        override_key(data, override)
     return recipe_from_plain(data, source=source)
 
 
@@ -162,7 +162,14 @@ def _read(path_or_name: str | Path) -> tuple[str, str]:
     )
 
 
-def _override(data: dict[str, Any], override: str) -> None:
+def override_key(data: dict[str, Any], override: str) -> None:
+    """Apply one "section.key=value" to plain tables, in place; values are TOML, a bare word is a string.
+
+    Raises
+    ------
+    RecipeError
+        If it is no such text, or the section is a value.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise RecipeError(f"--set {override!r}: expected key=value, for example optimizer.lr=3e-4")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from ecgedge_train.recipe.distill import DistillObjective
 from ecgedge_train.recipe.sections import require
 
 MetricLoss: TypeAlias = Literal["triplet", "margin", "angular"]
@@ -195,6 +196,7 @@ PartRecipe: TypeAlias = (
     | RhcNetObjective
     | ClassesObjective
     | IdentityObjective
+    | DistillObjective
 )
 
 
@@ -211,7 +213,9 @@ class CombinedObjective:
         require(
             len(set(names)) == len(names) >= 2, "parts must be at least two objectives of different names"
         )
-        require(all(part.weight > 0 for part in self.parts), "the weight of every part must be above 0")
+        # A head that is taught by distillation alone has the weight 0: it is there, and its labels teach nothing.
+        weights = [part.weight for part in self.parts]
+        require(min(weights) >= 0 < max(weights), "no part may have a weight below 0, nor all parts 0")
         views = {VIEWS[name] for name in names} - {"one"}
         require(
             len(views) <= 1,
@@ -243,6 +247,7 @@ VIEWS: Mapping[str, ViewKind] = {
     "rhcnet": "one",
     "classes": "one",
     "identity": "pairs",
+    "distill": "one",
 }
 """What an objective wants to see; "one" is content with any."""
 
@@ -258,6 +263,7 @@ OBJECTIVES: Mapping[str, type[Any]] = {
     "rhcnet": RhcNetObjective,
     "classes": ClassesObjective,
     "identity": IdentityObjective,
+    "distill": DistillObjective,
     "combined": CombinedObjective,
     "imported": ImportedObjective,
 }

@@ -142,6 +142,6 @@ class EvaluateRecipe:
             self.batch_size >= 1 and self.max_records >= 1, "batch_size and max_records must be at least 1"
         )
         require(0 < self.interval_coverage < 1, "interval_coverage must lie between 0 and 1")
-        require("12" in self.lead_sets, 'lead_sets must name "12"')
+        require(bool(self.lead_sets), "lead_sets must name at least one lead set")
         for lead_set in self.lead_sets:
             parse_lead_set(lead_set)
