@@ -34,9 +34,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 # Debian packages that tests need; elsewhere, and without root, those tests skip and say so.
-SYSTEM_PACKAGES = gcc libc6-dev make
+SYSTEM_PACKAGES = gcc libc6-dev make openssl
 system-deps:
-	@if command -v gcc >/dev/null && command -v make >/dev/null; then :; \
+	@if command -v gcc >/dev/null && command -v make >/dev/null && command -v openssl >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends $(SYSTEM_PACKAGES); \
 	else echo "install these to run every test: $(SYSTEM_PACKAGES)"; fi

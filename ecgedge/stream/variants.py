@@ -6,7 +6,7 @@ from collections.abc import Collection
 from types import TracebackType
 
 from ecgedge.bundle import Bundle, Precision, VariantSpec
-from ecgedge.errors import EngineError
+from ecgedge.errors import BundleError, EngineError
 from ecgedge.runtime import Runner, open_runner
 
 
@@ -24,12 +24,12 @@ class Variants:
     Attributes
     ----------
     refused
-        What was said of variants that failed their self-test here and whose other precision serves instead.
+        What was said of variants that failed their self-test here, and what serves in their place.
 
     Raises
     ------
-    EngineError
-        If a lead set has no variant that agrees with the self-test.
+    BundleError
+        If no variant at all agrees with the self-test.
     """
 
     def __init__(self, bundle: Bundle, *, precision: Precision | None = None) -> None:
@@ -39,10 +39,15 @@ class Variants:
         for leads in dict.fromkeys(v.leads for v in bundle.manifest.variants):
             specs = [v for v in bundle.manifest.variants if v.leads == leads]
             specs.sort(key=lambda v: v.precision != preferred)
-            self._by_leads[leads] = self._open_first(bundle, specs)
+            opened = self._open_first(bundle, specs)
+            if opened is not None:
+                self._by_leads[leads] = opened
+        if not self._by_leads:
+            raise BundleError(f"{bundle.source}: nothing in it can serve here: {'; '.join(self.refused)}")
         self._order = sorted(self._by_leads, key=len, reverse=True)
 
-    def _open_first(self, bundle: Bundle, specs: list[VariantSpec]) -> tuple[VariantSpec, Runner]:
+    def _open_first(self, bundle: Bundle, specs: list[VariantSpec]) -> tuple[VariantSpec, Runner] | None:
+        """Return the first that is proven here; a lead set without one goes, the others serve."""
         reasons: list[str] = []
         for spec in specs:
             try:
@@ -50,10 +55,11 @@ class Variants:
             except EngineError as error:
                 reasons.append(str(error))
             else:
-                self.refused += reasons
+                self.refused += [f"{reason}. {spec.name} serves" for reason in reasons]
                 return spec, runner
-        self.close()
-        raise EngineError("; ".join(reasons))
+        leads = ",".join(specs[0].leads)
+        self.refused += [f"{reason}. Nothing serves the lead set {leads}" for reason in reasons]
+        return None
 
     def choose(self, usable: Collection[str]) -> tuple[VariantSpec, Runner] | None:
         """Return the variant with the most leads among those that need only `usable` ones."""
