@@ -8,6 +8,7 @@ import ecgedge
 
 COMMANDS = [
     "demo",
+    "doctor",
     "stream",
     "predict",
     "train",
