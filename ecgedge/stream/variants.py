@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from types import TracebackType
+from typing import Protocol
 
 from ecgedge.bundle import Bundle, Precision, VariantSpec
 from ecgedge.errors import BundleError, EngineError
 from ecgedge.runtime import Runner, open_runner
+
+
+class VariantChoice(Protocol):
+    """What a bed asks of its variants."""
+
+    def choose(self, usable: Collection[str]) -> tuple[VariantSpec, Runner] | None:
+        """Return what serves when these leads can be used, or None."""
+        ...
 
 
 class Variants:
