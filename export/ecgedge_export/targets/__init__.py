@@ -53,7 +53,8 @@ class Gates:
     Attributes
     ----------
     max_abs
-        Largest difference of any output, relative to max(1, the network's largest value): for a probability as it is.
+        Largest difference of any output but the embedding, relative to max(1, the network's largest value): of a
+        probability, the difference itself.
     min_median_cosine, min_cosine
         Centred cosine of the embeddings, in the median and for the worst window.
     max_auroc_loss
