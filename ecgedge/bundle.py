@@ -3,29 +3,28 @@
 Both sides of the export import this module: `ecgedge_export.pack` writes bundles, the device reads them.
 The id is the SHA-256 over the manifest in canonical JSON, which holds the SHA-256 of every other file;
 `engines/` and `signature.json` stand outside, since a device adds its own, and each engine's record holds
-its own hashes. Nothing is handed out before everything has been checked.
+its own hashes. Nothing is handed out before everything has been checked. An engine that does not hold is set
+aside with its reason instead: what the id covers can serve without it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import os
-import shutil
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from ecgedge.container import add_file, read_directory, read_zip, write_new
 from ecgedge.errors import BundleError
 from ecgedge.policy import AlarmPolicy
 from ecgedge.schema import SchemaError, from_plain, to_plain
 
 SCHEMA_VERSION = 1
 EMBEDDED = "embedded"
+SIGNATURE_FILE = "signature.json"
 Precision = Literal["fp32", "fp16", "int8"]
 RESEARCH_USE_ONLY = "Research use only. Not a medical device; no clinical validity is claimed."
 
@@ -153,13 +152,17 @@ class EngineRecord:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose every byte has been checked; all files are held in memory."""
+    """A bundle whose every byte has been checked; all files are held in memory.
+
+    `set_aside` says of each file below `engines/` that does not hold why it must not be loaded.
+    """
 
     id: str
     manifest: Manifest
     source: str
     contents: Mapping[str, bytes]
     engines: tuple[EngineRecord, ...] = ()
+    set_aside: tuple[str, ...] = ()
 
     def read_bytes(self, name: str) -> bytes:
         """Return a file of the bundle by its path in it."""
@@ -203,19 +206,54 @@ def write_bundle(
     BundleError
         If `out` exists.
     """
-    if out.exists():
-        raise BundleError(f"{out} exists already; remove it or choose another name")
     hashes = {name: sha256(data) for name, data in sorted(files.items())}
     bundle_id, encoded = _encode_with_id(to_plain(replace(manifest, files=hashes)))
     contents = {**files, "manifest.json": encoded}
     for folder, (record, engine) in (engines or {}).items():
         contents[f"engines/{folder}/{record.engine_file}"] = engine
         contents[f"engines/{folder}/record.json"] = _encode_with_id(to_plain(record))[1]
-    if out.name.endswith(".zip"):
-        out.write_bytes(_zip(contents))
-    else:
-        _write_directory(out, contents)
+    write_new(out, contents)
     return bundle_id
+
+
+def copy_bundle(bundle: Bundle, out: Path) -> None:
+    """Write a loaded bundle again as a directory, or as a zip if `out` ends in .zip; the id stays.
+
+    Raises
+    ------
+    BundleError
+        If `out` exists, or an engine was set aside: a copy must not carry what does not hold.
+    """
+    require_engines(bundle)
+    write_new(out, bundle.contents)
+
+
+def add_signature(bundle: Bundle, signature: bytes) -> None:
+    """Put `signature` beside the manifest where the bundle was read from, in one step; no other byte changes.
+
+    Raises
+    ------
+    BundleError
+        For the bundle in the wheel.
+    """
+    if bundle.source == EMBEDDED:
+        raise BundleError(
+            "the embedded bundle is part of the installed package; sign a copy: "
+            f"ecgedge bundle unpack {EMBEDDED} --out NAME.ecgb"
+        )
+    add_file(Path(bundle.source), SIGNATURE_FILE, signature, contents=bundle.contents)
+
+
+def require_engines(bundle: Bundle) -> None:
+    """Refuse a bundle of which an engine was set aside.
+
+    Raises
+    ------
+    BundleError
+        With every reason.
+    """
+    if bundle.set_aside:
+        raise BundleError("; ".join(bundle.set_aside))
 
 
 def load_bundle(source: str | Path) -> Bundle:
@@ -229,28 +267,39 @@ def load_bundle(source: str | Path) -> Bundle:
     Raises
     ------
     BundleError
-        If anything is missing, added, altered, or of a newer schema.
+        If anything that the id covers is missing, added, altered, or of a newer schema.
     """
     contents = _read(source)
     name = str(source)
     if "manifest.json" not in contents:
         raise BundleError(f"{name}: no manifest.json in it; this is no bundle (or it was cut short)")
     bundle_id, plain = _decode_with_id(contents["manifest.json"], place=f"{name}: manifest.json")
-    if plain.get("schema_version") != SCHEMA_VERSION:
-        raise BundleError(
-            f"{name}: schema version {plain.get('schema_version')!r}, this ecgedge reads {SCHEMA_VERSION}; "
-            "export the bundle again, or update ecgedge"
-        )
+    _check_schema(plain, place=name)
     try:
         manifest = from_plain(Manifest, plain)
     except SchemaError as error:
         raise BundleError(f"{name}: manifest.json: {error}") from error
     _check_files(contents, manifest, place=name)
-    return Bundle(bundle_id, manifest, name, contents, _check_engines(contents, place=name))
+    engines, set_aside = _sort_engines(contents, place=name)
+    return Bundle(bundle_id, manifest, name, contents, engines, set_aside)
+
+
+def _check_schema(plain: Mapping[str, Any], *, place: str) -> None:
+    version = plain.get("schema_version")
+    if version == SCHEMA_VERSION:
+        return
+    try:
+        writer = f"ecgedge {plain['provenance']['versions']['ecgedge']}"
+    except (KeyError, TypeError):
+        writer = "a newer ecgedge"
+    raise BundleError(
+        f"{place}: schema version {version!r}, this ecgedge reads {SCHEMA_VERSION}. The bundle was written by "
+        f"{writer}: install that version or a newer one here, or export the bundle again with this one"
+    )
 
 
 def _check_files(contents: Mapping[str, bytes], manifest: Manifest, *, place: str) -> None:
-    found = {n for n in contents if not n.startswith("engines/")} - {"manifest.json", "signature.json"}
+    found = {n for n in contents if not n.startswith("engines/")} - {"manifest.json", SIGNATURE_FILE}
     if missing := sorted(set(manifest.files) - found):
         raise BundleError(f"{place}: {', '.join(missing)} is missing; copy the bundle again")
     if extra := sorted(found - set(manifest.files)):
@@ -267,25 +316,42 @@ def _check_files(contents: Mapping[str, bytes], manifest: Manifest, *, place: st
             raise BundleError(f"{place}: variant {variant.name} names {variant.file}, which the bundle lacks")
 
 
-def _check_engines(contents: Mapping[str, bytes], *, place: str) -> tuple[EngineRecord, ...]:
+def _sort_engines(
+    contents: Mapping[str, bytes], *, place: str
+) -> tuple[tuple[EngineRecord, ...], tuple[str, ...]]:
+    """Return the records that hold, and the reasons against everything else below engines/."""
     records: list[EngineRecord] = []
+    set_aside: list[str] = []
     accounted: set[str] = set()
     for name in sorted(n for n in contents if n.startswith("engines/") and n.endswith("/record.json")):
-        _, plain = _decode_with_id(contents[name], place=f"{place}: {name}")
+        accounted |= {name}
         try:
-            record = from_plain(EngineRecord, plain)
-        except SchemaError as error:
-            raise BundleError(f"{place}: {name}: {error}") from error
-        engine = str(PurePosixPath(name).parent / record.engine_file)
-        if sha256(contents.get(engine, b"")) != record.engine_sha256:
-            raise BundleError(f"{place}: {engine} does not match its record; build the engine again")
-        if sha256(contents.get(record.onnx_file, b"")) != record.onnx_sha256:
-            raise BundleError(f"{place}: {engine} was built from another {record.onnx_file}; build it again")
-        accounted |= {name, engine}
-        records.append(record)
+            record, engine = _check_engine(contents, name, place=place)
+        except BundleError as error:
+            # The engine beside a record that does not hold is not loaded either, and needs no second reason.
+            accounted |= {n for n in contents if PurePosixPath(n).parent == PurePosixPath(name).parent}
+            set_aside.append(str(error))
+        else:
+            accounted |= {engine}
+            records.append(record)
     if loose := sorted({n for n in contents if n.startswith("engines/")} - accounted):
-        raise BundleError(f"{place}: {', '.join(loose)} has no record; remove it")
-    return tuple(records)
+        set_aside.append(f"{place}: {', '.join(loose)} has no record; remove it")
+    return tuple(records), tuple(set_aside)
+
+
+def _check_engine(contents: Mapping[str, bytes], name: str, *, place: str) -> tuple[EngineRecord, str]:
+    """Return the record called `name` and its engine's path, once both hold."""
+    _, plain = _decode_with_id(contents[name], place=f"{place}: {name}")
+    try:
+        record = from_plain(EngineRecord, plain)
+    except SchemaError as error:
+        raise BundleError(f"{place}: {name}: {error}; build the engine again") from error
+    engine = str(PurePosixPath(name).parent / record.engine_file)
+    if sha256(contents.get(engine, b"")) != record.engine_sha256:
+        raise BundleError(f"{place}: {engine} does not match its record; build the engine again")
+    if sha256(contents.get(record.onnx_file, b"")) != record.onnx_sha256:
+        raise BundleError(f"{place}: {engine} was built from another {record.onnx_file}; build it again")
+    return record, engine
 
 
 def _encode_with_id(plain: dict[str, Any]) -> tuple[str, bytes]:
@@ -313,64 +379,16 @@ def _canonical(plain: object) -> bytes:
 def _read(source: str | Path) -> dict[str, bytes]:
     if str(source) == EMBEDDED:
         with resources.as_file(resources.files("ecgedge") / "embedded.ecgb") as folder:
-            return _read_directory(folder)
+            return read_directory(folder)
     path = Path(source)
     if path.is_dir() and (path / "manifest.json").is_file() and str(source):
-        return _read_directory(path)
+        return read_directory(path)
     if path.is_file():
-        return _read_zip(path)
+        return read_zip(path)
     seen = "a directory without manifest.json" if path.is_dir() else "nothing there"
     raise BundleError(
         f"{source!s:.200}: no bundle ({seen}); give its directory, its .ecgb.zip, or '{EMBEDDED}'"
     )
-
-
-def _read_directory(folder: Path) -> dict[str, bytes]:
-    contents: dict[str, bytes] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink():
-            raise BundleError(f"{path} is a link; a bundle holds plain files only")
-        if path.is_file():
-            contents[path.relative_to(folder).as_posix()] = path.read_bytes()
-    return contents
-
-
-def _read_zip(path: Path) -> dict[str, bytes]:
-    data = path.read_bytes()
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            contents = {name: archive.read(name) for name in archive.namelist()}
-        # Names, dates and padding of a zip are not covered by its CRCs: only our own packing is accepted.
-        intact = _zip(contents) == data
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise BundleError(f"{path} is not a bundle, or is damaged ({error}); copy it again") from error
-    if not intact:
-        raise BundleError(f"{path} was altered or packed again by another program; copy the original again")
-    return contents
-
-
-def _zip(contents: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(contents):
-            info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-            info.create_system = 3
-            archive.writestr(info, contents[name])
-    return buffer.getvalue()
-
-
-def _write_directory(out: Path, contents: Mapping[str, bytes]) -> None:
-    """Write into a sibling folder and rename it, so that a bundle is either whole or absent."""
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        for name, data in contents.items():
-            path = partial / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def describe_bundle(bundle: Bundle) -> str:
@@ -395,6 +413,7 @@ def describe_bundle(bundle: Bundle) -> str:
     lines += [
         f"    engine {e.engine_file} for {e.gpu} ({e.runtime} {e.runtime_version})" for e in bundle.engines
     ]
+    lines += [f"    set aside, never loaded: {reason}" for reason in bundle.set_aside]
     lines += ["  results:"] + [_result_line(row) for row in m.results] if m.results else []
     return "\n".join([*lines, f"  {RESEARCH_USE_ONLY}"])
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,14 @@ from ecgedge.bundle import (
     Provenance,
     ResultRow,
     VariantSpec,
+    copy_bundle,
     describe_bundle,
     load_bundle,
+    require_engines,
     sha256,
     write_bundle,
 )
+from ecgedge.container import write_new
 from ecgedge.errors import BundleError
 from ecgedge.policy import AlarmPolicy
 
@@ -113,8 +117,15 @@ def test_a_changed_bit_anywhere_is_refused(bundle_path, data):
     bit = data.draw(st.integers(0, 7))
     path.write_bytes(original[:position] + bytes([original[position] ^ 1 << bit]) + original[position + 1 :])
     try:
-        with pytest.raises(BundleError):
-            load_bundle(bundle_path)
+        if "engines" in path.parts:
+            # An engine is not needed to serve: it is set aside, never loaded, and verify refuses the bundle.
+            bundle = load_bundle(bundle_path)
+            assert bundle.engines == ()
+            with pytest.raises(BundleError, match="engines/I_II/int8"):
+                require_engines(bundle)
+        else:
+            with pytest.raises(BundleError):
+                load_bundle(bundle_path)
     finally:
         path.write_bytes(original)
 
@@ -150,22 +161,89 @@ def test_missing_extra_and_linked_files_are_refused(folder, tmp_path):
         load_bundle(folder)
 
 
-def test_an_engine_without_record_or_for_another_model_is_refused(folder):
+def _rewrite_record(folder, **changes):
+    """Write an engine record anew with its own right id, as whoever builds an engine does."""
+    bundle = load_bundle(folder)
+    out = folder.with_name("rewritten.ecgb")
+    ((record, engine),) = _engine().values()
+    engines = {"I_II/int8": (replace(record, **changes), engine)}
+    write_bundle(out, manifest=bundle.manifest, files=FILES, engines=engines)
+    return load_bundle(out)
+
+
+def test_an_engine_that_does_not_hold_is_set_aside(folder, tmp_path):
+    assert load_bundle(folder).set_aside == ()
+    other_model = _rewrite_record(folder, onnx_sha256="0" * 64)
+    assert other_model.engines == ()
+    assert "was built from another variants/I_II/fp32/model.onnx; build it again" in other_model.set_aside[0]
     record = folder / "engines" / "I_II" / "int8" / "record.json"
     saved = record.read_bytes()
+    record.write_bytes(saved.replace(b"sm86", b"sm87"))
+    damaged = load_bundle(folder)
+    assert (damaged.engines, len(damaged.set_aside)) == ((), 1)
+    assert "was altered" in damaged.set_aside[0]
     record.unlink()
+    loose = load_bundle(folder)
+    assert loose.set_aside == (f"{folder}: engines/I_II/int8/model.engine has no record; remove it",)
+    assert "set aside, never loaded" in describe_bundle(loose)
     with pytest.raises(BundleError, match="has no record"):
-        load_bundle(folder)
-    record.write_bytes(saved.replace(sha256(FILES[MODEL]).encode(), b"0" * 64))
-    with pytest.raises(BundleError, match="was altered"):
-        load_bundle(folder)
+        copy_bundle(loose, tmp_path / "copy.ecgb")
+    assert loose.id == load_bundle_id(folder)
+
+
+def load_bundle_id(folder):
+    return json.loads((folder / "manifest.json").read_bytes())["id"]
+
+
+def test_one_bad_engine_leaves_the_others(folder):
+    bundle = load_bundle(folder)
+    ((record, engine),) = _engine().values()
+    engines = {"good": (record, engine), "bad": (replace(record, engine_sha256="0" * 64), engine)}
+    out = folder.with_name("two.ecgb")
+    write_bundle(out, manifest=bundle.manifest, files=FILES, engines=engines)
+    two = load_bundle(out)
+    assert two.engines == (record,)
+    assert two.set_aside == (
+        f"{out}: engines/bad/model.engine does not match its record; build the engine again",
+    )
+
+
+def test_a_record_of_a_newer_kind_is_set_aside(folder):
+    path = folder / "engines" / "I_II" / "int8" / "record.json"
+    plain = json.loads(path.read_bytes())
+    del plain["id"]
+    plain["driver"] = "600"
+    canonical = (json.dumps(plain, sort_keys=True, indent=1) + "\n").encode()
+    with_id = {"id": sha256(canonical), **plain}
+    path.write_bytes((json.dumps(with_id, sort_keys=True, indent=1) + "\n").encode())
+    (reason,) = load_bundle(folder).set_aside
+    assert "unknown key 'driver'" in reason
+
+
+def test_unpacking_and_packing_give_the_same_bundle(bundle_path, tmp_path):
+    first = load_bundle(bundle_path)
+    copy_bundle(first, tmp_path / "one.ecgb")
+    copy_bundle(load_bundle(tmp_path / "one.ecgb"), tmp_path / "two.ecgb.zip")
+    second = load_bundle(tmp_path / "two.ecgb.zip")
+    assert (second.id, second.contents) == (first.id, first.contents)
+    with pytest.raises(BundleError, match="exists already"):
+        copy_bundle(first, tmp_path / "one.ecgb")
+
+
+@pytest.mark.parametrize("name", ["../outside", "engines/../../outside", "/outside", "C:outside", "a\\b"])
+def test_a_zip_that_would_leave_its_folder_is_refused(bundle_path, tmp_path, name):
+    out = tmp_path / "evil.ecgb.zip"
+    write_new(out, {**load_bundle(bundle_path).contents, name: b"x"})
+    with pytest.raises(BundleError, match="points outside"):
+        load_bundle(out)
 
 
 def test_a_newer_schema_is_refused_by_name(tmp_path):
     path = tmp_path / "new.ecgb"
     manifest = Manifest(**{**vars(_manifest()), "schema_version": 2})
     write_bundle(path, manifest=manifest, files=FILES)
-    with pytest.raises(BundleError, match="schema version 2, this ecgedge reads 1"):
+    says = r"schema version 2, this ecgedge reads 1. The bundle was written by ecgedge 0\.1\.0: install that version"
+    with pytest.raises(BundleError, match=says):
         load_bundle(path)
 
 

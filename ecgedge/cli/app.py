@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -59,6 +60,12 @@ RuntimeOption = Annotated[
     str,
     typer.Option("--runtime", help="auto, ort, ort-cuda, ort-tensorrt or openvino: the engine that serves."),
 ]
+SignatureOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--require-signature", help="Ed25519 public key (PEM); a bundle that it did not sign is refused."
+    ),
+]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value; repeat for more.")]
 
 
@@ -82,6 +89,19 @@ def needs(extra: str, command: str) -> Iterator[None]:
         if package == "ecgedge":
             raise
         raise missing_extra(extra=extra, package=package, purpose=f"ecgedge {command}") from error
+
+
+def open_bundle(source: str, *, signed_by: Path | None) -> Bundle:
+    """Load a bundle to serve from, checked against a key if one is given; engines that were set aside are said."""
+    from ecgedge.bundle import load_bundle
+    from ecgedge.signing import require_signature
+
+    loaded = load_bundle(source)
+    if signed_by is not None:
+        require_signature(loaded, signed_by)
+    for reason in loaded.set_aside:
+        typer.echo(f"ecgedge: engine set aside, the ONNX model serves in its place: {reason}", err=True)
+    return loaded
 
 
 def announce(bundle: Bundle, mode: str) -> None:

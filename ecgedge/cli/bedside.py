@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ecgedge import __version__
-from ecgedge.cli.app import BundleArgument, BundleOption, RuntimeOption, announce, app
+from ecgedge.cli.app import (
+    BundleArgument,
+    BundleOption,
+    RuntimeOption,
+    SignatureOption,
+    announce,
+    app,
+    open_bundle,
+)
 from ecgedge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +60,7 @@ def stream(
     format: Annotated[str, typer.Option(help="text or jsonl, on standard output.")] = "text",
     journal: Annotated[Path | None, typer.Option(help="Journal file; continued if it exists.")] = None,
     runtime: RuntimeOption = "auto",
+    require_signature: SignatureOption = None,
 ) -> None:
     """Serve one bed: feed in, estimates and alarms out.
 
@@ -59,7 +68,7 @@ def stream(
     """
     asyncio.run(
         _stream(
-            bundle=bundle,
+            loaded=open_bundle(bundle, signed_by=require_signature),
             feed_uri=feed,
             sinks=sink or [],
             policy=policy,
@@ -74,7 +83,7 @@ def stream(
 
 async def _stream(
     *,
-    bundle: str,
+    loaded: Bundle,
     feed_uri: str,
     sinks: Sequence[str],
     policy: Path | None,
@@ -85,21 +94,19 @@ async def _stream(
     runtime: str,
 ) -> None:
     from ecgedge.alarms import load_policy
-    from ecgedge.bundle import load_bundle
     from ecgedge.feeds import open_feed
     from ecgedge.service import run_stream
     from ecgedge.stream import Bed, Variants
 
     if not duration_s > 0.0:
         raise UsageError(f"--duration is {duration_s:g}; it must be above 0 seconds")
-    loaded = load_bundle(bundle)
     chosen = load_policy(policy, hop_s=loaded.manifest.hop_s) if policy else None
     screen = _screen(output)
     source = await open_feed(feed_uri, speed=speed)
     info = source.info
     variants = Variants(loaded, runtime=runtime)
     for reason in variants.refused:
-        typer.echo(f"ecgedge: another precision or engine serves: {reason}", err=True)
+        typer.echo(f"ecgedge: {reason}", err=True)
     bed = Bed(
         loaded, leads=info.leads, rate_hz=info.rate_hz, variants=variants, policy=chosen, mode=info.mode
     )
@@ -185,17 +192,17 @@ def predict(
     files: Annotated[list[Path], typer.Argument(help="Recordings.")],
     out: Annotated[Path, typer.Option(help="CSV to write.")],
     runtime: RuntimeOption = "auto",
+    require_signature: SignatureOption = None,
 ) -> None:
     """Run a bundle over whole recordings: one row a window.
 
     Example: `ecgedge predict embedded record.hea --out estimates.csv`
     """
-    from ecgedge.bundle import load_bundle
     from ecgedge.prediction import predict as predict_recordings
     from ecgedge.prediction import write_csv
     from ecgedge.records import read
 
-    loaded = load_bundle(bundle)
+    loaded = open_bundle(bundle, signed_by=require_signature)
     rows = predict_recordings(loaded, [read(path) for path in files], runtime=runtime)
     write_csv(out, rows)
     announce(loaded, "demo" if loaded.simulated else "real")

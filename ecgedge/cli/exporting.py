@@ -30,8 +30,12 @@ def export(
         list[str] | None, typer.Option(help="fp32 or int8; repeat for both. Default: the target's own.")
     ] = None,
     int8_or_fp32: Annotated[
-        bool, typer.Option("--int8-or-fp32", help="Ship a lead set in fp32 only if its INT8 fails the gate.")
+        bool, typer.Option("--int8-or-fp32", help="Leave a variant out, and say so, if it fails its gates.")
     ] = False,
+    evidence_records: Annotated[
+        int,
+        typer.Option(min=0, help="Records of the test split to compare on; 0: no evidence, no gates there."),
+    ] = 256,
 ) -> None:
     """Export a run as a bundle, each variant proven equal to the trained model before it is written.
 
@@ -40,7 +44,6 @@ def export(
     from ecgedge.leads import format_lead_set
 
     with needs("export", "export"):
-        from ecgedge_export.compare import Int8Gate
         from ecgedge_export.pack import export_run
     chosen = parse_lead_sets(lead_sets)
     bundle_id = export_run(
@@ -52,7 +55,8 @@ def export(
         report=report,
         name=name,
         precisions=_precisions(precision),
-        int8_gate=Int8Gate(otherwise="leave_out" if int8_or_fp32 else "refuse"),
+        failing="leave_out" if int8_or_fp32 else "refuse",
+        evidence_records=evidence_records,
     )
     typer.echo(f"{out}: id {bundle_id}")
 

@@ -30,7 +30,7 @@ from ecgedge.sim.patient import (
     rng_for,
 )
 from ecgedge.sim.rhythm import BeatSource, FibrillationWaves
-from ecgedge.sim.scenario import MINUTE_S, PressureCourse, find_scenario
+from ecgedge.sim.scenario import MINUTE_S, PressureCourse, Scenario, find_scenario
 
 F32 = NDArray[np.float32]
 
@@ -151,7 +151,7 @@ class Simulator:
     Parameters
     ----------
     scenario
-        A name of `ecgedge.sim.SCENARIOS`.
+        A name of `ecgedge.sim.SCENARIOS`, or a course of one's own.
     seed
         Draws the patient like one of the population, but in sinus rhythm, and everything that follows.
     rate_hz
@@ -165,9 +165,9 @@ class Simulator:
         If the rate is not usable.
     """
 
-    def __init__(self, scenario: str, *, seed: int, rate_hz: float = 500.0) -> None:
-        self._scenario = find_scenario(scenario)
-        check_rate(rate_hz, source=f"simulator {scenario}")
+    def __init__(self, scenario: str | Scenario, *, seed: int, rate_hz: float = 500.0) -> None:
+        self._scenario = scenario if isinstance(scenario, Scenario) else find_scenario(scenario)
+        check_rate(rate_hz, source=f"simulator {self._scenario.name}")
         if seed < 0:
             raise UsageError(f"seed {seed} is negative; use 0 or above")
         self.rate_hz = rate_hz

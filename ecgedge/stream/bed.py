@@ -21,7 +21,7 @@ from ecgedge.events import Alarm, Estimate, Event, FeedEvent, Summary, Validity
 from ecgedge.leads import order_leads
 from ecgedge.policy import AlarmPolicy
 from ecgedge.signal import MISSING, Conditioned, FrontEnd, Quality, Window, Windower, assess, counts_to_mv
-from ecgedge.stream.variants import Variants
+from ecgedge.stream.variants import VariantChoice, Variants
 
 RESTART_AFTER_S = 60.0
 """A longer hole in time starts the front end afresh instead of being filled with missing samples."""
@@ -60,7 +60,7 @@ class Bed:
         *,
         leads: Sequence[str],
         rate_hz: float,
-        variants: Variants | None = None,
+        variants: VariantChoice | None = None,
         policy: AlarmPolicy | None = None,
         mode: Mode = "real",
     ) -> None:
@@ -72,7 +72,7 @@ class Bed:
         self.bundle = bundle
         self.policy = policy or bundle.manifest.alarm_policy
         self.mode: Mode = "demo" if bundle.simulated else mode
-        self._variants = variants or Variants(bundle)
+        self._variants: VariantChoice = variants or Variants(bundle)
         self._spec = bundle.manifest.front_end
         self._alarms = AlarmEngine(self.policy, hop_s=bundle.manifest.hop_s)
         self._envelope = _envelope_by_lead(bundle)

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from types import TracebackType
+from typing import Protocol
 
 from ecgedge.bundle import Bundle, Precision, VariantSpec
-from ecgedge.errors import EngineError, UsageError
+from ecgedge.errors import BundleError, EngineError, UsageError
 from ecgedge.runtime import AUTO, Opened, Runner, open_on
+
+
+class VariantChoice(Protocol):
+    """What a bed asks of its variants."""
+
+    def choose(self, usable: Collection[str]) -> tuple[VariantSpec, Runner] | None:
+        """Return what serves when these leads can be used, or None."""
+        ...
 
 
 class Variants:
@@ -26,13 +35,13 @@ class Variants:
     Attributes
     ----------
     refused
-        What was said of variants that failed their self-test here, and where another precision or another
-        runtime serves instead.
+        What was said of variants that failed their self-test here, and which variant or runtime serves in their
+        place.
 
     Raises
     ------
-    EngineError
-        If a lead set has no variant that agrees with the self-test.
+    BundleError
+        If no variant at all agrees with the self-test.
     UsageError
         If the runtime is unknown or not installed.
     """
@@ -44,12 +53,17 @@ class Variants:
         for leads in dict.fromkeys(v.leads for v in bundle.manifest.variants):
             specs = [v for v in bundle.manifest.variants if v.leads == leads]
             specs.sort(key=lambda v: v.precision != preferred)
-            self._by_leads[leads] = self._open_first(bundle, specs, runtime)
+            opened = self._open_first(bundle, specs, runtime)
+            if opened is not None:
+                self._by_leads[leads] = opened
+        if not self._by_leads:
+            raise BundleError(f"{bundle.source}: nothing in it can serve here: {'; '.join(self.refused)}")
         self._order = sorted(self._by_leads, key=len, reverse=True)
 
     def _open_first(
         self, bundle: Bundle, specs: list[VariantSpec], runtime: str
-    ) -> tuple[VariantSpec, Opened]:
+    ) -> tuple[VariantSpec, Opened] | None:
+        """Return the first that is proven here; a lead set without one goes, the others serve."""
         reasons: list[str] = []
         for spec in specs:
             try:
@@ -60,10 +74,12 @@ class Variants:
                 self.close()
                 raise
             else:
-                self.refused += [*reasons, *opened.refused]
+                self.refused += [f"{reason}. {spec.name} serves" for reason in reasons]
+                self.refused += opened.refused
                 return spec, opened
-        self.close()
-        raise EngineError("; ".join(reasons))
+        leads = ",".join(specs[0].leads)
+        self.refused += [f"{reason}. Nothing serves the lead set {leads}" for reason in reasons]
+        return None
 
     def choose(self, usable: Collection[str]) -> tuple[VariantSpec, Runner] | None:
         """Return the variant with the most leads among those that need only `usable` ones."""

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from ecgedge.bundle import RESEARCH_USE_ONLY, Manifest, OutputSpec, ResultRow, VariantSpec
 from ecgedge.gains import Gain, accuracy_text, difference_text, lead_set_gains, title_text
 from ecgedge.leads import format_lead_set
+from ecgedge.schema import to_plain
+from ecgedge_export.evidence import Evidence, TaskEvidence, VariantEvidence
 
 LIMITS = (
     "No clinical validity is claimed, and none has been shown.",
@@ -16,8 +18,8 @@ LIMITS = (
 )
 
 
-def write_card(manifest: Manifest) -> bytes:
-    """Return the card in Markdown; every number in it comes from the manifest."""
+def write_card(manifest: Manifest, evidence: Evidence | None) -> bytes:
+    """Return the card in Markdown; every number in it comes from the manifest and the evidence."""
     provenance = manifest.provenance
     parts = [
         f"# {manifest.name}",
@@ -39,6 +41,8 @@ def write_card(manifest: Manifest) -> bytes:
         "## Variants",
         _variants(manifest.variants),
         *_gains(lead_set_gains(manifest), simulated=provenance.simulated),
+        "## Evidence",
+        _evidence(evidence),
         "## Limits",
         "\n".join(f"- {limit}" for limit in LIMITS),
         "## Made with",
@@ -116,6 +120,58 @@ def _gains(gains: Sequence[Gain], *, simulated: bool) -> list[str]:
     ]
     head = ("variant", f"{gains[0].result.metric} (95 % CI)", f"against {gains[0].reference}", "MACs")
     return ["## Leads", f"{title_text(gains[0], simulated=simulated)}.", _table(head, body)]
+
+
+def _evidence(evidence: Evidence | None) -> str:
+    if evidence is None:
+        return "None was gathered when this bundle was exported: only the tune split and the self-test speak for it."
+    kind = "SIMULATED" if evidence.simulated else "real"
+    parts = [
+        f"Against the trained network, on {evidence.records} {kind} records of {evidence.patients} patients: the "
+        f"{evidence.split} split of {evidence.dataset} (SHA-256 {evidence.dataset_sha256}), from which nothing was "
+        "learnt, calibrated or chosen. Differences of metrics: variant less network, 95 % CI over patients.",
+        _table(
+            ("variant", "engine", "largest difference", "centred cosine", "metrics", "alarms", "verdict"),
+            [_evidence_row(found) for found in evidence.variants],
+        ),
+    ]
+    if evidence.alarm_stream:
+        parts.append(f"Alarm transitions were compared on replayed streams. {evidence.alarm_stream}.")
+    if evidence.left_out:
+        left = "; ".join(f"{name}: {reason}" for name, reason in evidence.left_out.items())
+        parts.append(f"Left out before: {left}.")
+    gates = "; ".join(f"{name} {value:g}" for name, value in to_plain(evidence.gates).items())
+    parts.append(f"Limits of the target: {gates}. Every number stands in evidence.json.")
+    return "\n\n".join(parts)
+
+
+def _evidence_row(found: VariantEvidence) -> tuple[str, ...]:
+    cosine = (
+        "none"
+        if found.median_cosine is None
+        else f"median {found.median_cosine:.5f}, least {found.min_cosine:.5f}"
+    )
+    alarms = (
+        "none"
+        if found.alarms is None
+        else f"{found.alarms.agreement:.0%} of {found.alarms.transitions} transitions, "
+        f"{found.alarms.state_agreement:.1%} of the time"
+    )
+    return (
+        found.variant,
+        found.runner,
+        "; ".join(f"{name} {value:.2g}" for name, value in found.max_abs.items()) or "none",
+        cosine,
+        "; ".join(_task(task) for task in found.tasks) or "no labels",
+        alarms,
+        f"NOT SERVED: {'; '.join(found.failed)}" if found.failed else "passed",
+    )
+
+
+def _task(task: TaskEvidence) -> str:
+    interval = "" if task.low is None or task.high is None else f" ({task.low:+.4f} to {task.high:+.4f})"
+    mean = "" if task.baseline is None else f", the mean alone {task.baseline:.3f}"
+    return f"{task.metric} {task.variant:.3f}, network {task.network:.3f}, {task.difference:+.4f}{interval}{mean}"
 
 
 def _half_width(variant: VariantSpec) -> str:

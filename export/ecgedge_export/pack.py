@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from ecgedge.bundle import (
     RESEARCH_USE_ONLY,
     SCHEMA_VERSION,
+    Bundle,
     EngineRecord,
     Manifest,
     OutputSpec,
@@ -30,9 +32,17 @@ from ecgedge.schema import from_plain
 from ecgedge_export.card import write_card
 from ecgedge_export.compare import Int8Gate
 from ecgedge_export.engines.rtx import build_engine
+from ecgedge_export.evidence import (
+    DEFAULT_RECORDS,
+    EVIDENCE_FILE,
+    Evidence,
+    HeldOut,
+    gather_evidence,
+    refused_variants,
+)
 from ecgedge_export.fold import output_names
 from ecgedge_export.sbom import write_sbom
-from ecgedge_export.targets import TargetProfile, load_target, target_toml
+from ecgedge_export.targets import Gates, TargetProfile, load_target, target_toml
 from ecgedge_export.variants import BuiltVariant, Source, Windows, build_variants
 from ecgedge_train.calibrate import LeadSetCalibration
 from ecgedge_train.dataset import EcgDataset, open_dataset
@@ -67,7 +77,9 @@ def export_run(
     hop_s: float = DEFAULT_HOP_S,
     calibration_samples: int = 256,
     gate_samples: int = 128,
-    int8_gate: Int8Gate | None = None,
+    gates: Gates | None = None,
+    failing: Literal["refuse", "leave_out"] = "refuse",
+    evidence_records: int = DEFAULT_RECORDS,
     engines: bool = True,
 ) -> str:
     """Write the bundle of a finished run and return its id.
@@ -78,7 +90,8 @@ def export_run(
         From training.
     data
         The data set that the run was trained on; for imported weights, the one that the report's probes were fitted
-        on. INT8 is calibrated on its training split, and everything is held against the network on its tune split.
+        on. INT8 is calibrated on its training split, its form is chosen on the tune split, and everything is held
+        against the network on the test split.
     target
         One of `ecgedge_export.targets.target_names()`.
     out
@@ -94,8 +107,13 @@ def export_run(
         Of the model; by default "<data set>-<encoder>".
     calibration_samples, gate_samples
         How many windows at most.
-    int8_gate
-        What INT8 must reach, and whether a lead set that does not is refused (default) or shipped in fp32 only.
+    gates
+        What every variant must reach on the test split, and in its median cosine on the tune split already; the
+        target's own by default.
+    failing
+        Whether a variant that does not refuses the export, or is left out and named on the card.
+    evidence_records
+        How many records of the test split at most; with 0 the bundle is packed without evidence, and says so.
     engines
         Build engines where the target builds them at export.
 
@@ -110,21 +128,20 @@ def export_run(
         raise BundleError(f"{out} exists already; remove it or choose another name")
     profile, run, dataset = load_target(target), load_run(run_dir), open_dataset(data)
     fitted_on = _fitted_on(run, dataset, report)
+    limits = gates or profile.gates
+    gate = Int8Gate(min_median_cosine=limits.min_median_cosine, otherwise=failing)
     windows = _windows(dataset, calibration_samples=calibration_samples, gate_samples=gate_samples)
     probes = _probes(report)
     chosen = _chosen(lead_sets, report, probes)
+    rate_hz = dataset.info.front_end.rate_hz
+    sources = {
+        leads: Source(run.model, _calibration(run, leads), probes.get(leads), rate_hz) for leads in chosen
+    }
+    wanted = precisions or profile.precisions
     built: list[BuiltVariant] = []
-    for leads in chosen:
-        source = Source(
-            run.model, _calibration(run, leads), probes.get(leads), dataset.info.front_end.rate_hz
-        )
+    for leads, source in sources.items():
         built += build_variants(
-            source,
-            leads,
-            precisions=precisions or profile.precisions,
-            flavour=profile.flavour,
-            windows=windows,
-            int8_gate=int8_gate or Int8Gate(),
+            source, leads, precisions=wanted, flavour=profile.flavour, windows=windows, int8_gate=gate
         )
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -142,8 +159,45 @@ def export_run(
         intended_use=intended_use,
         files={},
     )
+    evidence = None
+    if evidence_records > 0:
+        evidence = gather_evidence(
+            Bundle("", manifest, "the export", _tested_files(built, windows)),
+            sources,
+            HeldOut.of(dataset, _complete_rows(dataset, "test", evidence_records)),
+            gates=limits,
+            left_out=_left_out(built, chosen, wanted),
+        )
+        built = _proven(built, evidence, failing=failing)
+        manifest = replace(manifest, variants=tuple(variant.spec for variant in built))
     records = _engines(built, profile) if engines else {}
-    return write_bundle(out, manifest=manifest, files=_files(manifest, built, windows), engines=records)
+    return write_bundle(
+        out, manifest=manifest, files=_files(manifest, built, windows, evidence), engines=records
+    )
+
+
+def _left_out(
+    built: Sequence[BuiltVariant], lead_sets: Sequence[tuple[str, ...]], precisions: Sequence[Precision]
+) -> dict[str, str]:
+    """Name what `build_variants` left out; it leaves out what does not pass the gate on the tune split."""
+    made = {variant.spec.name for variant in built}
+    names = [f"{format_lead_set(leads)}/{precision}" for leads in lead_sets for precision in precisions]
+    return {name: "did not pass its gate on the tune split" for name in names if name not in made}
+
+
+def _proven(
+    built: Sequence[BuiltVariant], evidence: Evidence, *, failing: Literal["refuse", "leave_out"]
+) -> list[BuiltVariant]:
+    """Return the variants that the evidence supports."""
+    refused = refused_variants(evidence)
+    proven = [variant for variant in built if variant.spec.name not in refused]
+    if refused and (failing == "refuse" or not proven):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+        raise EngineError(
+            f"not packed: {reasons} ({evidence.records} records of the test split of {evidence.dataset}). Train "
+            "longer, or leave these variants out: --int8-or-fp32, --precision, --lead-sets"
+        )
+    return proven
 
 
 def _probes(report: Path | None) -> dict[tuple[str, ...], LinearProbe]:
@@ -221,13 +275,17 @@ def _windows(dataset: EcgDataset, *, calibration_samples: int, gate_samples: int
 
 def _complete_windows(dataset: EcgDataset, split: str, limit: int) -> NDArray[np.int16]:
     """Return up to `limit` windows with all 12 leads, spread over the split, as counts."""
+    counts: NDArray[np.int16] = dataset.gather(_complete_rows(dataset, split, limit), np.int16)
+    return counts
+
+
+def _complete_rows(dataset: EcgDataset, split: str, limit: int) -> NDArray[np.int64]:
     rows = dataset.select(split=split)
     rows = rows[dataset.presence(rows).all(axis=1)]
     if len(rows) == 0:
         raise EngineError(f"{dataset.directory}: no record of the split {split!r} has all 12 leads")
-    spread = np.unique(np.linspace(0, len(rows) - 1, min(limit, len(rows))).astype(np.int64))
-    counts: NDArray[np.int16] = dataset.gather(rows[spread], np.int16)
-    return counts
+    spread: NDArray[np.int64] = np.linspace(0, len(rows) - 1, min(limit, len(rows))).astype(np.int64)
+    return rows[np.unique(spread)]
 
 
 def _outputs(names: Sequence[str], embedding_size: int) -> tuple[OutputSpec, ...]:
@@ -282,13 +340,21 @@ def _engines(built: Sequence[BuiltVariant], profile: TargetProfile) -> dict[str,
     return made
 
 
-def _files(manifest: Manifest, built: Sequence[BuiltVariant], windows: Windows) -> dict[str, bytes]:
+def _files(
+    manifest: Manifest, built: Sequence[BuiltVariant], windows: Windows, evidence: Evidence | None
+) -> dict[str, bytes]:
     models = {variant.spec.file: variant.onnx_bytes for variant in built}
-    test = SelfTest(windows.self_test, {variant.spec.name: variant.expected for variant in built})
     return {
-        **models,
-        SELF_TEST_FILE: write_self_test(test),
-        "card.md": write_card(manifest),
+        **_tested_files(built, windows),
+        **({} if evidence is None else {EVIDENCE_FILE: evidence.to_json()}),
+        "card.md": write_card(manifest, evidence),
         "sbom.json": write_sbom(name=manifest.name, files=models),
         "target.toml": target_toml(manifest.target).encode(),
     }
+
+
+def _tested_files(built: Sequence[BuiltVariant], windows: Windows) -> dict[str, bytes]:
+    """Return the models and their self-test."""
+    models = {variant.spec.file: variant.onnx_bytes for variant in built}
+    test = SelfTest(windows.self_test, {variant.spec.name: variant.expected for variant in built})
+    return {**models, SELF_TEST_FILE: write_self_test(test)}

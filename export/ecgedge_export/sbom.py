@@ -87,7 +87,25 @@ def _requirements(package: str, *, extras: Iterable[str] = ()) -> list[str]:
 
 def _package(name: str, version: str) -> dict[str, Any]:
     purl = f"pkg:pypi/{name}@{version}"
-    return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
+    package = {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
+    return {**package, **_licences(name)}
+
+
+def _licences(package: str) -> dict[str, Any]:
+    """Return what a package says of its licence: an SPDX expression, else its own words, else its classifiers."""
+    try:
+        said = metadata.metadata(package)
+    except metadata.PackageNotFoundError:
+        return {}
+    if expressions := said.get_all("License-Expression", []):
+        return {"licenses": [{"expression": expressions[0]}]}
+    names = [
+        line.rpartition(" :: ")[2] for line in said.get_all("Classifier", []) if line.startswith("License ::")
+    ]
+    # Some put the whole text of the licence there, of which the first line is no name.
+    own = [text for text in said.get_all("License", []) if text and "\n" not in text]
+    names = own or names
+    return {"licenses": [{"license": {"name": name}} for name in names]} if names else {}
 
 
 def _model(path: str, content: bytes) -> dict[str, Any]:

@@ -90,6 +90,24 @@ def test_the_bundle_shows_where_it_comes_from(line):
     assert "auroc_gt_18" in shown
 
 
+def test_the_bundle_carries_its_evidence(line):
+    evidence = _json(line.folder / "m.ecgb" / "evidence.json")
+    assert evidence["simulated"]
+    assert evidence["patients"] == 12
+    assert {found["variant"] for found in evidence["variants"]} == {"12/fp32", "I,II/fp32"}
+    for found in evidence["variants"]:
+        tasks = {task["metric"]: task for task in found["tasks"]}
+        assert set(tasks) == {"auroc_gt_18", "rmse_mmhg"}
+        assert tasks["rmse_mmhg"]["baseline"] > 0.0
+        for task in tasks.values():
+            assert abs(task["variant"] - task["network"]) < 1e-3
+        assert found["alarms"]["agreement"] == 1.0
+        assert found["failed"] == []
+    card = (line.folder / "m.ecgb" / "card.md").read_text()
+    assert "SIMULATED records of 12 patients" in card
+    assert "the mean alone" in card
+
+
 def test_the_bundle_verifies_and_a_copy_as_well(line):
     assert "self-test passed" in line.cli("bundle", "verify", "m.ecgb").stdout
     shutil.copytree(line.folder / "m.ecgb", line.folder / "copy.ecgb")

@@ -2,18 +2,25 @@
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
+from importlib import metadata
 
 import numpy as np
 import pytest
+from cyclonedx.model.bom import Bom
+from cyclonedx.model.component import ComponentType
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from ecgedge.bundle import ResultRow, load_bundle
 from ecgedge.errors import BundleError, EngineError, UsageError
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.runtime import open_runner
-from ecgedge_export.compare import Int8Gate
 from ecgedge_export.fold import masked_outputs
 from ecgedge_export.pack import export_run
+from ecgedge_export.targets import Gates
 from ecgedge_train.calibrate import LeadSetCalibration, write_calibration
 from ecgedge_train.checkpoint import save_tensors
 from ecgedge_train.evaluate import LinearProbe, Report, write_report
@@ -21,7 +28,9 @@ from ecgedge_train.recipe import to_toml
 from ecgedge_train.run import load_run
 
 # 60 steps of training leave an embedding that quantizes badly; what is tested here is the line, not the network.
-LENIENT = Int8Gate(min_median_cosine=0.5)
+LENIENT = Gates(
+    max_abs=2.0, min_median_cosine=0.5, min_cosine=-1.0, max_auroc_loss=0.5, min_alarm_agreement=0.0
+)
 CALIBRATION = LeadSetCalibration((1.7, -0.3), (0.6, 0.9), 6.5, 0.9, 20)
 
 
@@ -39,7 +48,7 @@ def made(run_dir, ptbxl, tmp_path_factory):
         out=out,
         lead_sets=("12", "I,II", "II"),
         calibration_samples=32,
-        int8_gate=LENIENT,
+        gates=LENIENT,
         report=tmp_path_factory.getbasetemp() / "report",
     )
     return bundle_id, load_bundle(out)
@@ -66,7 +75,7 @@ def test_contents(made):
     ]  # fmt: skip
     assert set(bundle.manifest.files) == {
         *(f"variants/{leads}/{p}/model.onnx" for leads in ("12", "I_II", "II") for p in ("fp32", "int8")),
-        "selftest.npz", "card.md", "sbom.json", "target.toml",
+        "selftest.npz", "card.md", "sbom.json", "target.toml", "evidence.json",
     }  # fmt: skip
     assert bundle.manifest.window_s == 10.0
     assert bundle.manifest.target == "cpu"
@@ -133,13 +142,23 @@ def test_card(made):
 
 def test_bill_of_materials(made):
     _, bundle = made
-    bill = json.loads(bundle.read_bytes("sbom.json"))
+    text = bundle.read_bytes("sbom.json").decode()
+    # The official schemas, offline; strict also refuses what they do not know.
+    assert JsonStrictValidator(SchemaVersion.V1_5).validate_str(text) is None
+    bill = json.loads(text)
     assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.5")
-    hashes = {c["name"]: c["hashes"][0]["content"] for c in bill["components"] if "hashes" in c}
+    parsed = Bom.from_json(bill)  # and the official library makes a bill of it
+    models = {c.name: c for c in parsed.components if c.type is ComponentType.MACHINE_LEARNING_MODEL}
+    hashes = {name: next(iter(c.hashes)).content for name, c in models.items()}
     assert hashes == {n: h for n, h in bundle.manifest.files.items() if n.endswith("model.onnx")}
-    names = {c["name"] for c in bill["components"]}
-    assert {"ecgedge", "onnxruntime", "numpy"} <= names
-    assert "torch" not in names
+    packages = {c.name: c for c in parsed.components if c.type is ComponentType.LIBRARY}
+    assert {"ecgedge", "onnxruntime", "numpy"} <= set(packages)
+    assert "torch" not in packages
+    for name, package in packages.items():
+        assert package.version == metadata.version(name)
+        assert package.licenses, name
+    assert str(next(iter(packages["ecgedge"].licenses)).value) == "Apache-2.0"
+    assert "BSD-3-Clause" in str(next(iter(packages["numpy"].licenses)).value)
 
 
 def test_nothing_of_the_machine(made, run_dir, ptbxl):
@@ -148,10 +167,29 @@ def test_nothing_of_the_machine(made, run_dir, ptbxl):
             assert path.encode() not in content, name
 
 
-def test_same_bundle_twice(made, run_dir, ptbxl, tmp_path):
-    options = {"data": ptbxl, "target": "cpu", "lead_sets": ("II",), "calibration_samples": 32}
-    first = export_run(run_dir, out=tmp_path / "a", int8_gate=LENIENT, **options)
-    assert export_run(run_dir, out=tmp_path / "b.ecgb.zip", int8_gate=LENIENT, **options) == first
+AGAIN = """
+import sys
+from ecgedge_export.pack import export_run
+from ecgedge_export.targets import Gates
+run, data, out = sys.argv[1:]
+gates = Gates(max_abs=2.0, min_median_cosine=0.5, min_cosine=-1.0, max_auroc_loss=0.5, min_alarm_agreement=0.0)
+print(export_run(run, data=data, target="cpu", out=__import__("pathlib").Path(out), lead_sets=("II",),
+                 calibration_samples=16, gate_samples=16, evidence_records=16, gates=gates))
+"""
+
+
+def test_the_same_inputs_give_the_same_bundle_in_any_process(run_dir, ptbxl, tmp_path):
+    """Hash seeds, clock, folder and packing differ; every byte of the bundle is the same."""
+    found = []
+    for seed, name in (("1", "a.ecgb"), ("2", "b.ecgb.zip")):
+        done = subprocess.run(
+            [sys.executable, "-c", AGAIN, run_dir, ptbxl, tmp_path / name],
+            env={**os.environ, "PYTHONHASHSEED": seed, "TZ": f"UTC-{seed}"}, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        found.append(load_bundle(tmp_path / name))
+        assert done.stdout.split()[-1] == found[-1].id
+    assert found[0].contents == found[1].contents
+    assert {v.name for v in found[0].manifest.variants} == {"II/fp32", "II/int8"}
 
 
 def test_hemodynamics(hemodynamic_run, ptbxl, tmp_path):
@@ -169,6 +207,13 @@ def test_hemodynamics(hemodynamic_run, ptbxl, tmp_path):
     assert card.count("SIMULATED") >= 2
     assert "+-6.5 mmHg at 90%" in card
     assert "No evaluation was given" in card
+    evidence = json.loads(bundle.read_bytes("evidence.json"))
+    assert evidence["alarm_stream"].startswith("SIMULATED")
+    for found in evidence["variants"]:
+        # Rounding moves no alarm: the file and the network answer alike at every hop of the stream.
+        assert found["alarms"]["agreement"] == found["alarms"]["state_agreement"] == 1.0
+        assert found["tasks"] == []  # these recordings carry no pressure
+    assert "100% of" in card
 
 
 def test_without_calibration(hemodynamic_run, ptbxl, tmp_path):
@@ -187,13 +232,13 @@ def test_probe(hemodynamic_run, hemodynamic_model, ptbxl, ecg_mv, tmp_path):
     out = tmp_path / "b.ecgb"
     export_run(
         hemodynamic_run, data=ptbxl, target="cpu", out=out, lead_sets=("12",), precisions=("fp32",),
-        report=tmp_path / "report",
+        report=tmp_path / "report", evidence_records=0,
     )  # fmt: skip
     bundle = load_bundle(out)
     assert bundle.manifest.results == (row,)
     whole = export_run(
         hemodynamic_run, data=ptbxl, target="cpu", out=tmp_path / "by_report", precisions=("fp32",),
-        report=tmp_path / "report",
+        report=tmp_path / "report", evidence_records=0,
     )  # fmt: skip
     assert whole == bundle.id  # without lead sets, those of the report's probes
     embedding = masked_outputs(hemodynamic_model, ecg_mv[:4], STANDARD_LEADS, CALIBRATION)["embedding"]
@@ -217,26 +262,26 @@ def test_a_report_without_a_probe_for_a_lead_set(hemodynamic_run, ptbxl, tmp_pat
 
 def test_poor_int8(run_dir, ptbxl, tmp_path):
     options = {"data": ptbxl, "target": "cpu", "lead_sets": ("II",), "calibration_samples": 16}
-    impossible = Int8Gate(min_median_cosine=1.1)
+    impossible = replace(LENIENT, min_median_cosine=1.1)
     with pytest.raises(EngineError, match="leave int8 out for this lead set"):
-        export_run(run_dir, out=tmp_path / "a", int8_gate=impossible, **options)
+        export_run(run_dir, out=tmp_path / "a", gates=impossible, **options)
     assert not (tmp_path / "a").exists()
-    export_run(run_dir, out=tmp_path / "b", int8_gate=replace(impossible, otherwise="leave_out"), **options)
+    only_fp32 = replace(LENIENT, min_median_cosine=0.99999, max_abs=1e-4)
+    export_run(run_dir, out=tmp_path / "b", gates=only_fp32, failing="leave_out", **options)
     assert [v.name for v in load_bundle(tmp_path / "b").manifest.variants] == ["II/fp32"]
 
 
 def test_rtx_engines(run_dir, ptbxl, tmp_path):
     pytest.importorskip("tensorrt_rtx_bindings", reason="needs the extra rtx: pip install 'ecgedge[rtx]'")
     options = {"data": ptbxl, "target": "rtx", "lead_sets": ("I,II",), "calibration_samples": 32}
-    with_engines = export_run(run_dir, out=tmp_path / "a.ecgb", int8_gate=LENIENT, **options)
+    with_engines = export_run(run_dir, out=tmp_path / "a.ecgb", gates=LENIENT, **options)
     bundle = load_bundle(tmp_path / "a.ecgb")
     assert [(r.onnx_file, r.runtime) for r in bundle.engines] == [
         ("variants/I_II/fp32/model.onnx", "tensorrt_rtx"),
         ("variants/I_II/int8/model.onnx", "tensorrt_rtx"),
     ]
     assert (
-        export_run(run_dir, out=tmp_path / "b.ecgb", int8_gate=LENIENT, engines=False, **options)
-        == with_engines
+        export_run(run_dir, out=tmp_path / "b.ecgb", gates=LENIENT, engines=False, **options) == with_engines
     )
 
 

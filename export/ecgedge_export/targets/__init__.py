@@ -47,6 +47,30 @@ class EngineProfile:
 
 
 @dataclass(frozen=True)
+class Gates:
+    """What every variant must reach against the trained network before it is packed.
+
+    Attributes
+    ----------
+    max_abs
+        Largest difference of any output but the embedding, relative to max(1, the network's largest value): of a
+        probability, the difference itself.
+    min_median_cosine, min_cosine
+        Centred cosine of the embeddings, in the median and for the worst window.
+    max_auroc_loss
+        How much an AUROC may fall below the network's.
+    min_alarm_agreement
+        Share of alarm transitions that both raise, see `ecgedge_export.agreement`.
+    """
+
+    max_abs: float
+    min_median_cosine: float
+    min_cosine: float
+    max_auroc_loss: float
+    min_alarm_agreement: float
+
+
+@dataclass(frozen=True)
 class TargetProfile:
     """A kind of device.
 
@@ -58,6 +82,8 @@ class TargetProfile:
         Which INT8 the target takes, see `ecgedge_export.quantize`.
     precisions
         What is exported unless the caller says otherwise.
+    gates
+        What a variant must reach to be packed.
     engine
         None where ONNX Runtime serves.
     facts
@@ -68,6 +94,7 @@ class TargetProfile:
     description: str
     flavour: Literal["cpu", "rtx"]
     precisions: tuple[Precision, ...]
+    gates: Gates
     engine: EngineProfile | None = None
     facts: tuple[str, ...] = ()
 

@@ -1,0 +1,405 @@
+"""Evidence before a bundle is packed: each variant on each engine against the trained network, on unseen patients.
+
+The records are of the test split: the network has not learnt from them, INT8 was not calibrated on them, and no form
+of a variant was chosen by them (that is the tune split's part, `variants.build_variants`). What a variant must reach
+stands in the target profile; one that does not is not packed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgedge.bundle import Bundle, VariantSpec
+from ecgedge.errors import EngineError
+from ecgedge.leads import STANDARD_LEADS
+from ecgedge.runtime import Runner, open_runner
+from ecgedge.schema import to_plain
+from ecgedge_export.agreement import (
+    COURSE,
+    DURATION_S,
+    SEEDS,
+    AlarmAgreement,
+    NetworkRunner,
+    compare_alarms,
+    has_alarms,
+    replay,
+)
+from ecgedge_export.compare import EMBEDDING, Comparison, Outputs, compare
+from ecgedge_export.fold import masked_outputs
+from ecgedge_export.targets import Gates
+from ecgedge_export.variants import Source
+from ecgedge_train.dataset import EcgDataset
+from ecgedge_train.evaluate import paired_bootstrap
+from ecgedge_train.evaluate.metrics import Metric, auroc, macro_auroc, point, rmse
+
+EVIDENCE_FILE: Final = "evidence.json"
+DEFAULT_RECORDS: Final = 256
+PRESSURE: Final = "mpcwp_mmhg"
+_CUT_MMHG: Final = 18
+
+Opener = Callable[[Bundle, VariantSpec], Runner]
+OPENERS: Final[Mapping[str, Opener]] = {
+    name: partial(open_runner, runtime=name)
+    for name, package in (("ort", "onnxruntime"), ("openvino", "openvino"))
+    if find_spec(package)
+}
+"""Engine to what opens a variant on it, of those that are installed; one that cannot serve raises EngineError."""
+
+
+@dataclass(frozen=True)
+class TaskEvidence:
+    """A metric of the network and of the variant on the same records.
+
+    `difference` is variant - network, `low` and `high` its 95 % interval over patients; `baseline` is what the mean
+    of the training data would reach.
+    """
+
+    metric: str
+    network: float
+    variant: float
+    difference: float
+    low: float | None
+    high: float | None
+    patients: int
+    baseline: float | None = None
+
+
+@dataclass(frozen=True)
+class VariantEvidence:
+    """One variant on one engine.
+
+    Attributes
+    ----------
+    variant, runner
+        Such as "I,II/int8" and "ort".
+    max_abs
+        Largest absolute difference by output.
+    max_relative
+        The largest of them but the embedding's, each over max(1, the network's largest value); 0 without others.
+    min_cosine, median_cosine
+        Centred cosine of the embeddings; None without one.
+    tasks
+        Empty where the records have no labels that the outputs speak of.
+    alarms
+        None where no output raises an alarm.
+    failed
+        Why it is not packed, or not served on this engine; empty if it is.
+    """
+
+    variant: str
+    runner: str
+    windows: int
+    max_abs: Mapping[str, float]
+    max_relative: float
+    min_cosine: float | None
+    median_cosine: float | None
+    tasks: tuple[TaskEvidence, ...]
+    alarms: AlarmAgreement | None
+    failed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What evidence.json holds.
+
+    `deciding_runner` is the engine on which a variant must pass to be packed; on another one that it fails on, the
+    device's own self-test decides. `left_out` says of variants that did not come this far why.
+    """
+
+    dataset: str
+    dataset_sha256: str
+    simulated: bool
+    split: str
+    records: int
+    patients: int
+    gates: Gates
+    alarm_stream: str
+    deciding_runner: str
+    variants: tuple[VariantEvidence, ...]
+    left_out: Mapping[str, str]
+
+    def to_json(self) -> bytes:
+        """Return the file; equal evidence gives equal bytes."""
+        return (json.dumps(to_plain(self), indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Records of the test split: (n, 12, T) millivolts, whose they are, and what is known of them.
+
+    `truth` is by class label, and by `PRESSURE`, (n,) with NaN where unknown.
+    """
+
+    dataset: EcgDataset
+    ecg_mv: NDArray[np.float32]
+    patients: NDArray[Any]
+    truth: Mapping[str, NDArray[np.float32]]
+    train_mean_mmhg: float | None
+
+    @classmethod
+    def of(cls, dataset: EcgDataset, rows: NDArray[np.int64]) -> HeldOut:
+        """Read `rows` of a dataset."""
+        names = [*dataset.info.classes, *([PRESSURE] if PRESSURE in dataset.info.labels else [])]
+        truth = dataset.labels(tuple(names), rows).T if names else ()
+        mean = None
+        if PRESSURE in names:
+            mean = float(np.nanmean(dataset.labels((PRESSURE,), dataset.select(split="train"))))
+        return cls(
+            dataset,
+            dataset.gather(rows),
+            dataset.index["patient_id"][rows],
+            dict(zip(names, truth, strict=True)),
+            mean,
+        )
+
+
+def gather_evidence(
+    bundle: Bundle,
+    sources: Mapping[tuple[str, ...], Source],
+    held_out: HeldOut,
+    *,
+    gates: Gates,
+    left_out: Mapping[str, str],
+    openers: Mapping[str, Opener] = OPENERS,
+    alarm_duration_s: float = DURATION_S,
+) -> Evidence:
+    """Hold every variant of a bundle that is not yet written against the network it was made from.
+
+    Parameters
+    ----------
+    bundle
+        In memory, with its self-test.
+    sources
+        By lead set.
+    held_out
+        Records of the test split.
+    gates
+        What must be reached.
+    left_out
+        Variants that did not come so far, and why; for the record.
+    openers
+        Engines to try; the first is the one that decides whether a variant is packed.
+    """
+    info = held_out.dataset.info
+    found: list[VariantEvidence] = []
+    for leads in dict.fromkeys(spec.leads for spec in bundle.manifest.variants):
+        found += _lead_set(bundle, leads, sources[leads], held_out, gates, openers, alarm_duration_s)
+    alarms = any(evidence.alarms is not None for evidence in found)
+    return Evidence(
+        dataset=info.name,
+        dataset_sha256=info.sha256,
+        simulated=info.simulated,
+        split="test",
+        records=len(held_out.ecg_mv),
+        patients=len(np.unique(held_out.patients)),
+        gates=gates,
+        alarm_stream=_stream_text(alarm_duration_s) if alarms else "",
+        deciding_runner=next(iter(openers)),
+        variants=tuple(found),
+        left_out=left_out,
+    )
+
+
+def _stream_text(duration_s: float) -> str:
+    patients = f"{len(SEEDS)} simulated patient{'s' if len(SEEDS) > 1 else ''}"
+    return f"SIMULATED, {patients}, {duration_s / 60:g} min each: {COURSE.description}"
+
+
+def _lead_set(
+    bundle: Bundle,
+    leads: tuple[str, ...],
+    source: Source,
+    held_out: HeldOut,
+    gates: Gates,
+    openers: Mapping[str, Opener],
+    alarm_duration_s: float,
+) -> Iterator[VariantEvidence]:
+    """Yield the evidence of one lead set: the network answers once, and so do the streams."""
+    specs = [spec for spec in bundle.manifest.variants if spec.leads == leads]
+    network = _network(source, leads)
+    rows = [STANDARD_LEADS.index(lead) for lead in leads]
+    ecg_mv = np.ascontiguousarray(held_out.ecg_mv[:, rows])
+    reference = network(ecg_mv)
+    with ExitStack() as opened:
+        runners: dict[tuple[str, str], tuple[VariantSpec, Runner]] = {}
+        for spec in specs:
+            for engine, opener in openers.items():
+                try:
+                    runners[spec.name, engine] = spec, opened.enter_context(opener(bundle, spec))
+                except EngineError as error:
+                    yield _not_opened(spec, engine, error)
+        alarms = _alarms(bundle, specs[0], network, runners, reference, alarm_duration_s)
+        for (name, engine), (_, runner) in runners.items():
+            outputs = runner.run(ecg_mv)
+            comparison = compare(reference, outputs)
+            tasks = tuple(_tasks(reference, outputs, held_out))
+            yield _judge(name, engine, comparison, tasks, alarms.get((name, engine)), gates)
+
+
+def _network(
+    source: Source, leads: tuple[str, ...]
+) -> Callable[[NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
+    """Return the trained network as a function of the measured leads alone, (B, K, T)."""
+    rows = [STANDARD_LEADS.index(lead) for lead in leads]
+
+    def answer(ecg_mv: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        twelve = np.zeros((len(ecg_mv), len(STANDARD_LEADS), ecg_mv.shape[2]), np.float32)
+        twelve[:, rows] = ecg_mv
+        return masked_outputs(source.model, twelve, leads, source.calibration, probe=source.probe)
+
+    return answer
+
+
+def _alarms(
+    bundle: Bundle,
+    spec: VariantSpec,
+    network: Callable[[NDArray[np.float32]], dict[str, NDArray[np.float32]]],
+    runners: Mapping[tuple[str, str], tuple[VariantSpec, Runner]],
+    outputs: Outputs,
+    duration_s: float,
+) -> dict[tuple[str, str], AlarmAgreement]:
+    if not has_alarms(list(outputs)) or not runners:
+        return {}
+    own = ("network", "")
+    front_end, window_s = bundle.manifest.front_end, bundle.manifest.window_s
+    trained: Runner = NetworkRunner(network, spec, window_samples=round(window_s * front_end.rate_hz))
+    alarms = replay(bundle, {own: (spec, trained), **runners}, duration_s=duration_s)
+    total_s, hop_s = duration_s * len(SEEDS), bundle.manifest.hop_s
+    return {key: compare_alarms(alarms[own], alarms[key], duration_s=total_s, hop_s=hop_s) for key in runners}
+
+
+def _tasks(network: Outputs, variant: Outputs, held_out: HeldOut) -> Iterator[TaskEvidence]:
+    """Yield the metrics that both the outputs and what is known of the records allow."""
+    yield from _class_tasks(network, variant, held_out)
+    if PRESSURE in held_out.truth:
+        yield from _pressure_tasks(network, variant, held_out, held_out.truth[PRESSURE])
+
+
+def _class_tasks(network: Outputs, variant: Outputs, held_out: HeldOut) -> Iterator[TaskEvidence]:
+    labels = [label for label in held_out.truth if f"p_{label}" in network]
+    if not labels:
+        return
+    truth = np.stack([held_out.truth[label] for label in labels], axis=1)
+    known = np.asarray(~np.isnan(truth).any(axis=1), np.bool_)
+    both = [c for c in range(len(labels)) if 0 < truth[known, c].sum() < known.sum()]
+    if both:
+        scores = [np.stack([side[f"p_{labels[c]}"] for c in both], axis=1) for side in (network, variant)]
+        yield _task("macro_auroc", macro_auroc, truth[:, both], scores, held_out.patients, known)
+
+
+def _pressure_tasks(
+    network: Outputs, variant: Outputs, held_out: HeldOut, mmhg: NDArray[np.float32]
+) -> Iterator[TaskEvidence]:
+    known = np.asarray(~np.isnan(mmhg), np.bool_)
+    above = (mmhg > _CUT_MMHG).astype(np.float64)
+    probability = f"p_gt_{_CUT_MMHG}"
+    if probability in network and 0 < above[known].sum() < known.sum():
+        scores = [side[probability] for side in (network, variant)]
+        yield _task(f"auroc_gt_{_CUT_MMHG}", auroc, above, scores, held_out.patients, known)
+    if PRESSURE in network and known.any():
+        scores = [side[PRESSURE] for side in (network, variant)]
+        mean = point(rmse, mmhg[known], np.full(int(known.sum()), held_out.train_mean_mmhg))
+        yield _task("rmse_mmhg", rmse, mmhg, scores, held_out.patients, known, baseline=mean)
+
+
+def _task(
+    name: str,
+    metric: Metric,
+    truth: NDArray[Any],
+    scores: Sequence[NDArray[Any]],
+    patients: NDArray[Any],
+    known: NDArray[np.bool_],
+    *,
+    baseline: float | None = None,
+) -> TaskEvidence:
+    network, variant = (side[known] for side in scores)
+    difference = paired_bootstrap(metric, truth[known], network, variant, patients[known])
+    return TaskEvidence(
+        metric=name,
+        network=point(metric, truth[known], network),
+        variant=point(metric, truth[known], variant),
+        difference=difference.value,
+        low=difference.low,
+        high=difference.high,
+        patients=difference.patients,
+        baseline=baseline,
+    )
+
+
+def _not_opened(spec: VariantSpec, engine: str, error: EngineError) -> VariantEvidence:
+    return VariantEvidence(spec.name, engine, 0, {}, 0.0, None, None, (), None, (str(error),))
+
+
+def _judge(
+    variant: str,
+    engine: str,
+    comparison: Comparison,
+    tasks: tuple[TaskEvidence, ...],
+    alarms: AlarmAgreement | None,
+    gates: Gates,
+) -> VariantEvidence:
+    decisions = {name: d for name, d in comparison.outputs.items() if name != EMBEDDING}
+    # Written so that a number that is none fails as well.
+    limits = [
+        *(
+            (
+                difference.relative <= gates.max_abs,
+                f"{name} differs by {difference.relative:.3g}, allowed is {gates.max_abs:g}",
+            )
+            for name, difference in decisions.items()
+        ),
+        *_cosine_limits(comparison, gates),
+        *(
+            (
+                -task.difference <= gates.max_auroc_loss,
+                f"{task.metric} falls by {-task.difference:.4f}, allowed is {gates.max_auroc_loss:g}",
+            )
+            for task in tasks
+            if "auroc" in task.metric
+        ),
+    ]
+    if alarms is not None:
+        least = gates.min_alarm_agreement
+        limits.append(
+            (alarms.agreement >= least, f"alarms agree to {alarms.agreement:.0%}, the least is {least:.0%}")
+        )
+    return VariantEvidence(
+        variant=variant,
+        runner=engine,
+        windows=comparison.windows,
+        max_abs={name: difference.max_abs for name, difference in comparison.outputs.items()},
+        max_relative=max((d.relative for d in decisions.values()), default=0.0),
+        min_cosine=comparison.min_cosine,
+        median_cosine=comparison.median_cosine,
+        tasks=tasks,
+        alarms=alarms,
+        failed=tuple(reason for good, reason in limits if not good),
+    )
+
+
+def _cosine_limits(comparison: Comparison, gates: Gates) -> Iterator[tuple[bool, str]]:
+    if comparison.median_cosine is None or comparison.min_cosine is None:
+        return
+    for name, value, least in (
+        ("median", comparison.median_cosine, gates.min_median_cosine),
+        ("smallest", comparison.min_cosine, gates.min_cosine),
+    ):
+        yield value >= least, f"the {name} centred cosine is {value:.4f}, the least is {least:g}"
+
+
+def refused_variants(evidence: Evidence) -> dict[str, str]:
+    """Return the variants that must not be packed, with their reasons: those that fail on the deciding engine."""
+    return {
+        found.variant: "; ".join(found.failed)
+        for found in evidence.variants
+        if found.failed and found.runner == evidence.deciding_runner
+    }
