@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecgedge.bundle import Bundle, VariantSpec
-from ecgedge.errors import EngineError
+from ecgedge.errors import EngineError, UsageError
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.runtime import Runner, open_runner
 from ecgedge.schema import to_plain
@@ -48,11 +47,10 @@ _CUT_MMHG: Final = 18
 
 Opener = Callable[[Bundle, VariantSpec], Runner]
 OPENERS: Final[Mapping[str, Opener]] = {
-    name: partial(open_runner, runtime=name)
-    for name, package in (("ort", "onnxruntime"), ("openvino", "openvino"))
-    if find_spec(package)
+    name: partial(open_runner, runtime=name) for name in ("ort", "openvino")
 }
-"""Engine to what opens a variant on it, of those that are installed; one that cannot serve raises EngineError."""
+"""Engine to what opens a variant on it; it raises EngineError if that variant cannot serve, UsageError if the engine
+is not installed. The first decides."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +235,9 @@ def _lead_set(
                     runners[spec.name, engine] = spec, opened.enter_context(opener(bundle, spec))
                 except EngineError as error:
                     yield _not_opened(spec, engine, error)
+                except UsageError:  # not installed: nothing to say of it, unless everything hangs on it
+                    if engine == next(iter(openers)):
+                        raise
         alarms = _alarms(bundle, specs[0], network, runners, reference, alarm_duration_s)
         for (name, engine), (_, runner) in runners.items():
             outputs = runner.run(ecg_mv)

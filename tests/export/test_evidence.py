@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from ecgedge.bundle import load_bundle
-from ecgedge.errors import EngineError
+from ecgedge.errors import EngineError, UsageError
 from ecgedge.runtime import OrtRunner, open_runner
 from ecgedge_export.agreement import AlarmAgreement
 from ecgedge_export.compare import Comparison, OutputDifference
@@ -130,16 +130,25 @@ def test_every_engine_has_its_row(exported, run_dir, dataset, held_rows):
     def absent(bundle, spec):
         raise EngineError(f"{spec.name}: this engine cannot serve here")
 
+    def not_installed(bundle, spec):
+        raise UsageError("no such package here")
+
     source = Source(load_run(run_dir).model, None, None, 250.0)
     evidence = gather_evidence(
         exported, {("I", "II"): source}, HeldOut.of(dataset, held_rows[:8]), gates=LOOSE, left_out={},
-        openers={"ort": open_runner, "ort, two threads": two_threads, "absent": absent},
+        openers={"ort": open_runner, "ort, two threads": two_threads, "absent": absent,
+                 "not installed": not_installed},
     )  # fmt: skip
     by_key = {(found.variant, found.runner): found for found in evidence.variants}
     assert len(by_key) == 6
     one, two = (by_key["I,II/fp32", engine] for engine in ("ort", "ort, two threads"))
     assert one.max_abs == pytest.approx(two.max_abs, abs=1e-5)
     assert by_key["I,II/int8", "absent"].failed == ("I,II/int8: this engine cannot serve here",)
+    with pytest.raises(UsageError, match="no such package"):
+        gather_evidence(
+            exported, {("I", "II"): source}, HeldOut.of(dataset, held_rows[:8]), gates=LOOSE, left_out={},
+            openers={"not installed": not_installed, "ort": open_runner},
+        )  # fmt: skip
     assert refused_variants(evidence) == {}  # another engine's failure does not keep a variant out
 
 
