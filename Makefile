@@ -47,8 +47,19 @@ lint: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: dev
+types: dev .stubs/.installed
 	$(BIN)/mypy
+
+# tensorrt-stubs depends on TensorRT and so on gigabytes of CUDA: without it, and beside the environment, where an
+# empty package "tensorrt" could be taken for the real one. Two slips of the 10.13 stubs are not Python: a parameter
+# called `in`, and a default before a parameter without one.
+STUBS = tensorrt-stubs
+.stubs/.installed: constraints.txt
+	rm -rf .stubs
+	$(PYTHON) $(PIP_INSTALL) --no-deps --target .stubs $(STUBS)
+	sed -i -e 's/\bin: list\[/in_: list[/' -e 's/channel_axis: int)/channel_axis: int = ...)/' \
+		.stubs/tensorrt_bindings/tensorrt.pyi
+	touch $@
 
 contracts: dev
 	$(BIN)/lint-imports
@@ -66,4 +77,4 @@ gpu-check: dev  ## training speed, DTW kernel, loader on this machine's GPU, int
 	$(BIN)/python benchmarks/gpu_check.py
 
 clean:
-	rm -rf $(VENV) .venvs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venvs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .stubs

@@ -139,7 +139,12 @@ class Manifest:
 
 @dataclass(frozen=True)
 class EngineRecord:
-    """What an engine was built from and for; it stands beside the engine as record.json."""
+    """What an engine was built from and for; it stands beside the engine as record.json.
+
+    `gpu` is the product name of the GPU that it was built on, or the compute capabilities that it was compiled for
+    where none was there; `driver` is empty then. `batch` is its smallest, best and largest batch. `files` maps what
+    else stands beside the engine (layer report, timing cache) to its SHA-256.
+    """
 
     engine_file: str
     engine_sha256: str
@@ -149,6 +154,20 @@ class EngineRecord:
     runtime_version: str
     gpu: str
     note: str
+    compute_capabilities: tuple[str, ...] = ()
+    driver: str = ""
+    batch: tuple[int, int, int] = (1, 8, 64)
+    self_test: Literal["passed", "never run"] = "never run"
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PackedEngine:
+    """An engine as a bundle holds it; `record.files` holds the hashes of `files`."""
+
+    record: EngineRecord
+    engine: bytes
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -183,7 +202,7 @@ def write_bundle(
     *,
     manifest: Manifest,
     files: Mapping[str, bytes],
-    engines: Mapping[str, tuple[EngineRecord, bytes]] | None = None,
+    engines: Mapping[str, PackedEngine] | None = None,
 ) -> str:
     """Write a bundle directory (or `.ecgb.zip`) in one step and return its id.
 
@@ -196,7 +215,7 @@ def write_bundle(
     files
         Path inside the bundle to content.
     engines
-        Folder below `engines/` to (record, engine); outside the id.
+        Folder below `engines/` to engine; outside the id.
 
     Raises
     ------
@@ -208,14 +227,51 @@ def write_bundle(
     hashes = {name: sha256(data) for name, data in sorted(files.items())}
     bundle_id, encoded = _encode_with_id(to_plain(replace(manifest, files=hashes)))
     contents = {**files, "manifest.json": encoded}
-    for folder, (record, engine) in (engines or {}).items():
-        contents[f"engines/{folder}/{record.engine_file}"] = engine
-        contents[f"engines/{folder}/record.json"] = _encode_with_id(to_plain(record))[1]
+    for folder, packed in (engines or {}).items():
+        contents |= {f"engines/{folder}/{name}": data for name, data in _engine_files(packed).items()}
     if out.name.endswith(".zip"):
         out.write_bytes(_zip(contents))
     else:
         _write_directory(out, contents)
     return bundle_id
+
+
+def write_engine(bundle_dir: Path, folder: str, packed: PackedEngine) -> None:
+    """Put an engine into a bundle directory in one step, in place of an earlier one; the bundle's id stays.
+
+    Parameters
+    ----------
+    folder
+        Below `engines/`, such as "I_II/int8".
+
+    Raises
+    ------
+    BundleError
+        If `bundle_dir` is no directory of a bundle.
+    """
+    if not (bundle_dir / "manifest.json").is_file():
+        raise BundleError(
+            f"{bundle_dir}: no bundle directory; unpack the bundle first: ecgedge bundle unpack"
+        )
+    place = bundle_dir / "engines" / folder
+    # Beside the bundle: a half-written file inside it would be one that no record names.
+    partial = bundle_dir.with_name(f".{bundle_dir.name}.engine-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        for name, data in _engine_files(packed).items():
+            (partial / "new").mkdir(parents=True, exist_ok=True)
+            (partial / "new" / name).write_bytes(data)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.exists():
+            place.rename(partial / "old")
+        (partial / "new").rename(place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _engine_files(packed: PackedEngine) -> dict[str, bytes]:
+    record = _encode_with_id(to_plain(packed.record))[1]
+    return {packed.record.engine_file: packed.engine, "record.json": record, **packed.files}
 
 
 def load_bundle(source: str | Path) -> Bundle:
@@ -281,7 +337,13 @@ def _check_engines(contents: Mapping[str, bytes], *, place: str) -> tuple[Engine
             raise BundleError(f"{place}: {engine} does not match its record; build the engine again")
         if sha256(contents.get(record.onnx_file, b"")) != record.onnx_sha256:
             raise BundleError(f"{place}: {engine} was built from another {record.onnx_file}; build it again")
-        accounted |= {name, engine}
+        beside = {str(PurePosixPath(name).parent / file): expected for file, expected in record.files.items()}
+        for file, expected in beside.items():
+            if sha256(contents.get(file, b"")) != expected:
+                raise BundleError(
+                    f"{place}: {file} does not match the engine's record; build the engine again"
+                )
+        accounted |= {name, engine, *beside}
         records.append(record)
     if loose := sorted({n for n in contents if n.startswith("engines/")} - accounted):
         raise BundleError(f"{place}: {', '.join(loose)} has no record; remove it")
@@ -393,7 +455,8 @@ def describe_bundle(bundle: Bundle) -> str:
             f"    {v.name:<18} {v.parameters:>9,} parameters, {v.macs / 1e6:.1f} MMAC, {size:,} B{half}"
         )
     lines += [
-        f"    engine {e.engine_file} for {e.gpu} ({e.runtime} {e.runtime_version})" for e in bundle.engines
+        f"    engine of {e.onnx_file} for {e.gpu} ({e.runtime} {e.runtime_version}), self-test {e.self_test}"
+        for e in bundle.engines
     ]
     lines += ["  results:"] + [_result_line(row) for row in m.results] if m.results else []
     return "\n".join([*lines, f"  {RESEARCH_USE_ONLY}"])

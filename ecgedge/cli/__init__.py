@@ -5,7 +5,7 @@ names the missing extra. Exit codes: 0 done; 1 the work failed; 2 usage or missi
 lost; 4 bundle refused.
 """
 
-from ecgedge.cli import bedside, bundles, exporting, files, training  # noqa: F401 - each adds its commands
+from ecgedge.cli import bedside, building, bundles, exporting, files, training  # noqa: F401 - each adds its commands
 from ecgedge.cli.app import app
 
 __all__ = ["app", "main"]

@@ -96,7 +96,7 @@ async def _stream(
     info = source.info
     variants = Variants(loaded)
     for reason in variants.refused:
-        typer.echo(f"ecgedge: the other precision serves: {reason}", err=True)
+        typer.echo(f"ecgedge: another precision or engine serves: {reason}", err=True)
     bed = Bed(
         loaded, leads=info.leads, rate_hz=info.rate_hz, variants=variants, policy=chosen, mode=info.mode
     )

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="Run directory.")],
-    target: Annotated[str, typer.Option(help="cpu, rtx or jetson.")],
+    target: Annotated[
+        str,
+        typer.Option(help="x86-cpu, openvino, rtx, jetson-orin-nano, jetson-agx-orin, jetson-thor or mcu."),
+    ],
     data: Annotated[Path, typer.Option(help="Dataset directory (calibration and self-test windows).")],
     out: Annotated[Path, typer.Option(help="Bundle to write, NAME.ecgb or NAME.ecgb.zip.")],
     lead_sets: Annotated[str | None, typer.Option(help='Lead sets, for example "12;I,II;I".')] = None,
@@ -42,7 +45,9 @@ def export(
     with needs("export", "export"):
         from ecgedge_export.compare import Int8Gate
         from ecgedge_export.pack import export_run
+        from ecgedge_export.targets import load_target
     chosen = parse_lead_sets(lead_sets)
+    least = load_target(target).gates.int8_min_median_cosine
     bundle_id = export_run(
         run,
         target=target,
@@ -52,7 +57,7 @@ def export(
         report=report,
         name=name,
         precisions=_precisions(precision),
-        int8_gate=Int8Gate(otherwise="leave_out" if int8_or_fp32 else "refuse"),
+        int8_gate=Int8Gate(least, otherwise="leave_out" if int8_or_fp32 else "refuse"),
     )
     typer.echo(f"{out}: id {bundle_id}")
 

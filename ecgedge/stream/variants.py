@@ -6,12 +6,17 @@ from collections.abc import Collection
 from types import TracebackType
 
 from ecgedge.bundle import Bundle, Precision, VariantSpec
-from ecgedge.errors import EngineError
-from ecgedge.runtime import Runner, open_runner
+from ecgedge.errors import EngineError, UsageError
+from ecgedge.runtime import Runner, open_engine, open_runner
+
+# Targets whose INT8 is faster than fp32 on a CPU; "cpu" is what "x86-cpu" was called in earlier bundles.
+INT8_TARGETS = ("x86-cpu", "cpu", "openvino")
 
 
 class Variants:
     """Every variant of a bundle behind one choice; several beds may share one.
+
+    A variant's engine serves if it was built for this machine; ONNX Runtime serves otherwise.
 
     Parameters
     ----------
@@ -24,7 +29,8 @@ class Variants:
     Attributes
     ----------
     refused
-        What was said of variants that failed their self-test here and whose other precision serves instead.
+        What was said of engines that do not fit here, and of variants that failed their self-test here: ONNX
+        Runtime, or the other precision, serves instead.
 
     Raises
     ------
@@ -33,7 +39,7 @@ class Variants:
     """
 
     def __init__(self, bundle: Bundle, *, precision: Precision | None = None) -> None:
-        preferred = precision or ("int8" if bundle.manifest.target == "cpu" else "fp32")
+        preferred = precision or ("int8" if bundle.manifest.target in INT8_TARGETS else "fp32")
         self.refused: list[str] = []
         self._by_leads: dict[tuple[str, ...], tuple[VariantSpec, Runner]] = {}
         for leads in dict.fromkeys(v.leads for v in bundle.manifest.variants):
@@ -44,14 +50,18 @@ class Variants:
 
     def _open_first(self, bundle: Bundle, specs: list[VariantSpec]) -> tuple[VariantSpec, Runner]:
         reasons: list[str] = []
-        for spec in specs:
-            try:
-                runner = open_runner(bundle, spec)
-            except EngineError as error:
-                reasons.append(str(error))
-            else:
-                self.refused += reasons
-                return spec, runner
+        for opener in (open_engine, open_runner):
+            for spec in specs:
+                try:
+                    runner = opener(bundle, spec)
+                except EngineError as error:
+                    reasons.append(str(error))
+                except UsageError:
+                    if opener is open_runner:
+                        raise
+                else:
+                    self.refused += reasons
+                    return spec, runner
         self.close()
         raise EngineError("; ".join(reasons))
 

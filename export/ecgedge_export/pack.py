@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,25 +15,28 @@ from numpy.typing import NDArray
 from ecgedge.bundle import (
     RESEARCH_USE_ONLY,
     SCHEMA_VERSION,
-    EngineRecord,
     Manifest,
     OutputSpec,
+    PackedEngine,
     Precision,
     Provenance,
     ResultRow,
     write_bundle,
 )
-from ecgedge.errors import BundleError, EngineError
+from ecgedge.errors import BundleError, EngineError, UsageError
 from ecgedge.leads import format_lead_set, parse_lead_set
 from ecgedge.policy import AlarmPolicy
+from ecgedge.runtime.building import Maker, make_engine
+from ecgedge.runtime.engines import engine_folder
 from ecgedge.runtime.selftest import SELF_TEST_FILE, SelfTest, write_self_test
 from ecgedge.schema import from_plain
+from ecgedge.target import TARGET_FILE, TargetProfile
 from ecgedge_export.card import write_card
 from ecgedge_export.compare import Int8Gate
-from ecgedge_export.engines.rtx import build_engine
 from ecgedge_export.fold import output_names
+from ecgedge_export.quantize import Flavour
 from ecgedge_export.sbom import write_sbom
-from ecgedge_export.targets import TargetProfile, load_target, target_toml
+from ecgedge_export.targets import load_target, target_toml
 from ecgedge_export.variants import BuiltVariant, Source, Windows, build_variants
 from ecgedge_train.calibrate import LeadSetCalibration
 from ecgedge_train.dataset import EcgDataset, open_dataset
@@ -109,6 +113,7 @@ def export_run(
     if out.exists():
         raise BundleError(f"{out} exists already; remove it or choose another name")
     profile, run, dataset = load_target(target), load_run(run_dir), open_dataset(data)
+    flavour = _flavour(profile)
     fitted_on = _fitted_on(run, dataset, report)
     windows = _windows(dataset, calibration_samples=calibration_samples, gate_samples=gate_samples)
     probes = _probes(report)
@@ -122,9 +127,9 @@ def export_run(
             source,
             leads,
             precisions=precisions or profile.precisions,
-            flavour=profile.flavour,
+            flavour=flavour,
             windows=windows,
-            int8_gate=int8_gate or Int8Gate(),
+            int8_gate=int8_gate or Int8Gate(min_median_cosine=profile.gates.int8_min_median_cosine),
         )
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -266,20 +271,27 @@ def _provenance(run: Run, data: DataInfo) -> Provenance:
     )
 
 
-def _engines(built: Sequence[BuiltVariant], profile: TargetProfile) -> dict[str, tuple[EngineRecord, bytes]]:
+def _flavour(profile: TargetProfile) -> Flavour:
+    known: tuple[Flavour, ...] = get_args(Flavour)
+    for flavour in known:
+        if flavour == profile.flavour:
+            return flavour
+    raise UsageError(
+        f"the target {profile.name} takes INT8 of the flavour {profile.flavour}, which the quantizer does not write "
+        f"yet (it writes {', '.join(known)}); choose another target"
+    )
+
+
+def _engines(built: Sequence[BuiltVariant], profile: TargetProfile) -> dict[str, PackedEngine]:
     if profile.engine is None or profile.engine.built != "export":
         return {}
-    made: dict[str, tuple[EngineRecord, bytes]] = {}
-    for variant in built:
-        engine = build_engine(
-            variant.onnx_bytes,
-            onnx_file=variant.spec.file,
-            compute_capabilities=profile.engine.compute_capabilities,
-            batch=profile.engine.batch,
+    maker, batch = Maker.ahead_of_time(profile.engine.compute_capabilities), profile.engine.batch
+    return {
+        engine_folder(variant.spec): make_engine(
+            variant.onnx_bytes, onnx_file=variant.spec.file, maker=maker, batch=batch
         )
-        folder = variant.spec.file.removeprefix("variants/").removesuffix("/model.onnx")
-        made[folder] = (engine.record, engine.engine)
-    return made
+        for variant in built
+    }
 
 
 def _files(manifest: Manifest, built: Sequence[BuiltVariant], windows: Windows) -> dict[str, bytes]:
@@ -290,5 +302,5 @@ def _files(manifest: Manifest, built: Sequence[BuiltVariant], windows: Windows) 
         SELF_TEST_FILE: write_self_test(test),
         "card.md": write_card(manifest),
         "sbom.json": write_sbom(name=manifest.name, files=models),
-        "target.toml": target_toml(manifest.target).encode(),
+        TARGET_FILE: target_toml(manifest.target).encode(),
     }
