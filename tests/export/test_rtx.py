@@ -142,13 +142,16 @@ def test_all_convolutions_that_the_file_quantizes_multiply_integers(engines, fil
     [("student, two leads", "int8"), ("student, two leads", "fp16"), ("ResNet18 teacher", "int8")],
 )
 def test_a_rebuild_is_the_same_bit_by_bit(engines, files, maker, name, precision):
-    if not addresses_can_be_fixed():
-        pytest.skip("this kernel does not let a process fix its addresses, so the builder's names differ")
     again = make_engine(files(name, precision), onnx_file=FILE, maker=maker, batch=BatchProfile())
-    assert again == engines(name, precision)
+    if addresses_can_be_fixed():
+        assert again == engines(name, precision)
+    else:
+        # The builder's internal names come in another order: the same program, a few bytes more or less.
+        assert len(again.engine) == pytest.approx(len(engines(name, precision).engine), rel=1e-3)
 
 
 def addresses_can_be_fixed():
+    """Whether this kernel lets a process do without address-space randomisation; some container profiles do not."""
     setarch = shutil.which("setarch")
     return setarch is not None and subprocess.run([setarch, "-R", "true"], check=False).returncode == 0
 
