@@ -67,16 +67,16 @@ def bundle_build(
         )
     typer.echo(f"{place}: " + ", ".join(f"{number} {state}" for state, number in counts.items()))
     if counts["failed"]:
-        raise EngineError(f"{counts['failed']} engines were not built; ONNX Runtime serves these variants")
+        raise EngineError(f"engines not built: {counts['failed']}; ONNX Runtime serves these variants")
 
 
 def _place(bundle: Path, out: Path | None) -> Path:
     """Return the directory to build in."""
     if not bundle.is_dir():
-        seen = "a file" if bundle.is_file() else "nothing there"
+        seen = f"{bundle} is a file" if bundle.is_file() else f"there is nothing at {bundle}"
         raise UsageError(
-            f"{bundle}: engines are put into a bundle directory, and this is {seen}; "
-            "unpack the bundle first: ecgedge bundle unpack BUNDLE --out NAME.ecgb"
+            f"engines are put into a bundle directory, but {seen}; unpack a bundle first: "
+            "ecgedge bundle unpack BUNDLE --out NAME.ecgb"
         )
     if out is not None and out.exists():
         raise BundleError(f"{out} exists already; remove it or choose another name")

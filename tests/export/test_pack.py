@@ -13,7 +13,8 @@ from ecgedge.leads import STANDARD_LEADS
 from ecgedge.runtime import open_runner
 from ecgedge_export.compare import Int8Gate
 from ecgedge_export.fold import masked_outputs
-from ecgedge_export.pack import export_run
+from ecgedge_export.pack import _flavour, export_run
+from ecgedge_export.targets import load_target
 from ecgedge_train.calibrate import LeadSetCalibration, write_calibration
 from ecgedge_train.checkpoint import save_tensors
 from ecgedge_train.evaluate import LinearProbe, Report, write_report
@@ -238,6 +239,13 @@ def test_rtx_engines(run_dir, ptbxl, tmp_path):
         export_run(run_dir, out=tmp_path / "b.ecgb", int8_gate=LENIENT, engines=False, **options)
         == with_engines
     )
+
+
+def test_a_flavour_that_is_not_written_is_named():
+    target = load_target("rtx")
+    assert _flavour(target) == "rtx"
+    with pytest.raises(UsageError, match=r"target rtx takes INT8 of the flavour odd, .*it writes cpu, rtx"):
+        _flavour(replace(target, flavour="odd"))
 
 
 def test_refusals(run_dir, ptbxl, tmp_path):

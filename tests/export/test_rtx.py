@@ -26,7 +26,6 @@ CAPABILITIES = ("SM86", "SM89", "SM120")
 NETWORKS = {
     "student, 12 leads": ((), STANDARD_LEADS),
     "student, two leads": ((), ("I", "II")),
-    "student, one lead": ((), ("II",)),
     "ResNet18 teacher": (("encoder.name=resnet18", "encoder.embedding_size=128"), STANDARD_LEADS),
 }
 FILE = "variants/I_II/int8/model.onnx"
@@ -71,15 +70,15 @@ def files(ecg_mv):
 
     def get(name, precision):
         if (name, precision) not in made:
-            network, leads = folded(*NETWORKS[name]), NETWORKS[name][1]
-            if precision == "fp16":
-                model = exported(Half(network), network.output_names, leads)
-            else:
-                model = exported(network, network.output_names, leads)
-            if precision == "int8":
-                model = quantize(model, ecg_mv[:16], leads=leads, flavour="rtx")
-            made[name, precision] = model.SerializeToString()
+            made[name, precision] = make(*NETWORKS[name], name, precision).SerializeToString()
         return made[name, precision]
+
+    def make(settings, leads, name, precision):
+        if precision == "int8":
+            exact = onnx.load_from_string(get(name, "fp32"))
+            return quantize(exact, ecg_mv[:16], leads=leads, flavour="rtx")
+        network = folded(settings, leads)
+        return exported(Half(network) if precision == "fp16" else network, network.output_names, leads)
 
     return get
 
