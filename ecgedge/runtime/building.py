@@ -273,13 +273,17 @@ class _Work:
         return True
 
     def earlier_cache(self) -> bytes:
-        """Return a timing cache that this TensorRT wrote on this GPU, or nothing; TensorRT refuses any other."""
+        """Return a timing cache that this TensorRT wrote on this GPU under this driver, or nothing.
+
+        TensorRT refuses any other, and says so with a warning, which would fail the build.
+        """
         tensorrt, gpu = self.maker.tensorrt, self.maker.gpu
         for variant in self.bundle.manifest.variants:
             found = find_engine(self.bundle, variant)
             if gpu is None or found is None or CACHE_FILE not in found.record.files:
                 continue
             record = found.record
-            if (record.runtime_version, record.gpu) == (tensorrt.version, gpu.name):
+            written_by = (record.runtime_version, record.gpu, record.driver)
+            if written_by == (tensorrt.version, gpu.name, gpu.driver):
                 return self.bundle.contents[f"engines/{found.folder}/{CACHE_FILE}"]
         return b""

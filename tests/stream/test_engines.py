@@ -9,9 +9,12 @@ import pytest
 from ecgedge.bundle import EngineRecord, PackedEngine, load_bundle, sha256, write_engine
 from ecgedge.errors import BundleError, EngineError, UsageError
 from ecgedge.runtime import open_engine
+from ecgedge.runtime.building import Maker, _Work
 from ecgedge.runtime.engines import engine_folder, find_engine
-from ecgedge.runtime.trt.cuda import Cuda
+from ecgedge.runtime.trt.api import TensorRt
+from ecgedge.runtime.trt.cuda import Cuda, Gpu
 from ecgedge.stream import Variants
+from ecgedge.target import TargetProfile
 
 
 @pytest.fixture
@@ -20,8 +23,9 @@ def bundle_dir(formula_bundle, tmp_path):
     return shutil.copytree(formula_bundle.source, tmp_path / "bed.ecgb")
 
 
-def put(folder, **changes):
+def put(folder, beside=None, **changes):
     """Put an engine that no TensorRT would load beside the variant for I,II."""
+    beside = beside or {"report.json": b"{}"}
     bundle = load_bundle(folder)
     variant = next(v for v in bundle.manifest.variants if v.leads == ("I", "II"))
     record = replace(
@@ -35,11 +39,11 @@ def put(folder, **changes):
             gpu="SM86,SM89",
             note="",
             compute_capabilities=("SM86", "SM89"),
-            files={"report.json": sha256(b"{}")},
+            files={name: sha256(data) for name, data in beside.items()},
         ),
         **changes,
     )
-    write_engine(folder, engine_folder(variant), PackedEngine(record, b"an engine", {"report.json": b"{}"}))
+    write_engine(folder, engine_folder(variant), PackedEngine(record, b"an engine", beside))
     return variant
 
 
@@ -103,3 +107,46 @@ def test_the_reason_is_what_cuda_says(bundle_dir):
     with pytest.raises(EngineError) as refused:
         open_engine(load_bundle(bundle_dir), variant)
     assert reason in str(refused.value)
+
+
+ORIN = Gpu("Orin", "SM87", "CUDA 12.6")
+JETSON = TensorRt("tensorrt", "10.3.0", None)
+
+
+def work(folder, maker, flavour="rtx"):
+    profile = TargetProfile("t", "d", flavour, ("fp32", "int8"))
+    return _Work(folder, load_bundle(folder), profile, maker, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("tensorrt", "gpu", "expected"),
+    [
+        (JETSON, ORIN, b"times"),
+        (TensorRt("tensorrt", "11.4.1", None), ORIN, b""),
+        (JETSON, replace(ORIN, name="Thor"), b""),
+        (JETSON, replace(ORIN, driver="CUDA 12.9"), b""),
+        (JETSON, None, b""),
+    ],
+)
+def test_a_timing_cache_goes_to_the_tensorrt_and_gpu_that_wrote_it(bundle_dir, tensorrt, gpu, expected):
+    built = {"runtime": "tensorrt", "runtime_version": "10.3.0", "gpu": "Orin", "driver": "CUDA 12.6"}
+    put(bundle_dir, beside={"timing.cache": b"times"}, compute_capabilities=("SM87",), **built)
+    assert work(bundle_dir, Maker(tensorrt, gpu, ("SM87",))).earlier_cache() == expected
+
+
+def test_integers_with_zero_points_are_left_out(bundle_dir):
+    variant = put(bundle_dir)
+    int8 = replace(variant, precision="int8")
+    maker = Maker(JETSON, ORIN, ("SM87",))
+    assert work(bundle_dir, maker).reason_to_leave_out(int8) is None
+    assert work(bundle_dir, maker, "cpu").reason_to_leave_out(variant) is None
+    assert "zero points, which TensorRT refuses" in work(bundle_dir, maker, "cpu").reason_to_leave_out(int8)
+
+
+def test_a_foreign_engine_does_not_fit(bundle_dir):
+    variant = put(bundle_dir)
+    assert not work(bundle_dir, Maker(JETSON, ORIN, ("SM87",))).fits(variant)
+    ahead = TensorRt("tensorrt_rtx", "1.7.1.116", None)
+    assert work(bundle_dir, Maker(ahead, None, ("SM86", "SM89"))).fits(variant)
+    assert not work(bundle_dir, Maker(ahead, None, ("SM86",))).fits(variant)
+    assert not work(bundle_dir, Maker(replace(ahead, version="1.8"), None, ("SM86", "SM89"))).fits(variant)
