@@ -47,19 +47,19 @@ lint: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: dev .stubs/.installed
-	$(BIN)/mypy
-
 # tensorrt-stubs depends on TensorRT and so on gigabytes of CUDA: without it, and beside the environment, where an
 # empty package "tensorrt" could be taken for the real one. Two slips of the 10.13 stubs are not Python: a parameter
 # called `in`, and a default before a parameter without one.
-STUBS = tensorrt-stubs
-.stubs/.installed: constraints.txt
+STUBS = .stubs/.installed
+$(STUBS): $(VENV)/.installed
 	rm -rf .stubs
-	$(PYTHON) $(PIP_INSTALL) --no-deps --target .stubs $(STUBS)
+	$(BIN)/python $(PIP_INSTALL) --no-deps --target .stubs tensorrt-stubs
 	sed -i -e 's/\bin: list\[/in_: list[/' -e 's/channel_axis: int)/channel_axis: int = ...)/' \
 		.stubs/tensorrt_bindings/tensorrt.pyi
 	touch $@
+
+types: dev $(STUBS)
+	$(BIN)/mypy
 
 contracts: dev
 	$(BIN)/lint-imports
