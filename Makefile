@@ -61,7 +61,18 @@ lint: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: dev
+# tensorrt-stubs depends on TensorRT and so on gigabytes of CUDA: without it, and beside the environment, where an
+# empty package "tensorrt" could be taken for the real one. Two slips of the 10.13 stubs are not Python: a parameter
+# called `in`, and a default before a parameter without one.
+STUBS = .stubs/.installed
+$(STUBS): $(VENV)/.installed
+	rm -rf .stubs
+	$(BIN)/python $(PIP_INSTALL) --no-deps --target .stubs tensorrt-stubs
+	sed -i -e 's/\bin: list\[/in_: list[/' -e 's/channel_axis: int)/channel_axis: int = ...)/' \
+		.stubs/tensorrt_bindings/tensorrt.pyi
+	touch $@
+
+types: dev $(STUBS)
 	$(BIN)/mypy
 	MYPYPATH=deploy/aarch64 $(BIN)/mypy --strict deploy/healthcheck.py $(addprefix deploy/aarch64/,pip_for.py arm64_probe.py arm64_check.py)
 
@@ -84,4 +95,4 @@ gpu-check: dev  ## training speed, DTW kernel, loader on this machine's GPU, int
 	$(BIN)/python benchmarks/gpu_check.py
 
 clean:
-	rm -rf $(VENV) .venvs .aarch64 build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venvs .aarch64 build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .stubs

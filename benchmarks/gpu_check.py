@@ -11,7 +11,6 @@ exit code is 1. Times are medians of rounds of several steps, with a synchronisa
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import statistics
 import subprocess
@@ -25,12 +24,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import common
+import numpy as np
 import torch
 import typer
 from gpu_feed import device_views, feed
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ecgedge.bundle import load_bundle
+from ecgedge.errors import EcgedgeError
+from ecgedge.runtime import OrtRunner
+from ecgedge.runtime.building import Maker, make_engine
+from ecgedge.runtime.engines import open_tested
+from ecgedge.target import BatchProfile
+from ecgedge_export.targets import load_target
 from ecgedge_train.encoders import EdgeNet, PclrResNet, ResNet18, RhcNet, W2vEncoder
 from ecgedge_train.encoders.channels_last import to_channels_last
 
@@ -338,11 +345,27 @@ def measure_views(bench: Bench) -> dict[str, Any]:
     return {"batch": n, "ms": took * 1e3, "ecg_per_s": n / took}
 
 
-def measure_engines(_: Bench) -> str:
-    """Say why no engine was run."""
-    if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
-        return "not measured: tensorrt_rtx_bindings is not installed (pip install 'ecgedge[rtx]')"
-    return "not measured: ecgedge builds TensorRT-RTX engines and has no runner for them"
+def measure_engines(bench: Bench) -> dict[str, Any] | str:
+    """Build the demonstration's two-lead variant for this GPU, self-test it, and time it against one CPU core."""
+    bundle = load_bundle("embedded")
+    variant = next(v for v in bundle.manifest.variants if v.leads == ("I", "II"))
+    try:
+        maker = Maker.on_this_gpu(load_target("rtx"))
+        data = bundle.read_bytes(variant.file)
+        packed = make_engine(data, onnx_file=variant.file, maker=maker, batch=BatchProfile())
+        engine = open_tested(bundle, variant, packed.engine, packed.record.batch, maker.tensorrt)
+    except EcgedgeError as error:
+        return f"not measured: {error}"
+    found: dict[str, Any] = {"runtime": f"{packed.record.runtime} {packed.record.runtime_version}"}
+    with engine, OrtRunner.from_variant(bundle, variant) as core:
+        for batch in packed.record.batch:
+            windows = np.zeros((batch, 2, SAMPLES), np.float32)
+            took = bench.in_turns(
+                {"engine": partial(engine.run, windows), "core": partial(core.run, windows)}
+            )
+            times = took["core"] / took["engine"]
+            found[f"batch {batch}"] = {"ms": took["engine"] * 1e3, "times one core": times}
+    return found
 
 
 def guarded(parts: Mapping[str, Callable[[], Any]]) -> tuple[dict[str, Any], list[str]]:

@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from ecgedge.container import add_file, read_directory, read_zip, write_new
+from ecgedge.container import add_file, read_directory, read_zip, replace_folder, write_new
 from ecgedge.errors import BundleError
 from ecgedge.policy import AlarmPolicy
 from ecgedge.schema import SchemaError, from_plain, to_plain
@@ -138,7 +138,12 @@ class Manifest:
 
 @dataclass(frozen=True)
 class EngineRecord:
-    """What an engine was built from and for; it stands beside the engine as record.json."""
+    """What an engine was built from and for; it stands beside the engine as record.json.
+
+    `gpu` is the product name of the GPU that it was built on, or the compute capabilities that it was compiled for
+    where none was there; `driver` is empty then. `batch` is its smallest, best and largest batch. `files` maps what
+    else stands beside the engine (layer report, timing cache) to its SHA-256.
+    """
 
     engine_file: str
     engine_sha256: str
@@ -148,6 +153,20 @@ class EngineRecord:
     runtime_version: str
     gpu: str
     note: str
+    compute_capabilities: tuple[str, ...] = ()
+    driver: str = ""
+    batch: tuple[int, int, int] = (1, 8, 64)
+    self_test: Literal["passed", "never run"] = "never run"
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PackedEngine:
+    """An engine as a bundle holds it; `record.files` holds the hashes of `files`."""
+
+    record: EngineRecord
+    engine: bytes
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -186,7 +205,7 @@ def write_bundle(
     *,
     manifest: Manifest,
     files: Mapping[str, bytes],
-    engines: Mapping[str, tuple[EngineRecord, bytes]] | None = None,
+    engines: Mapping[str, PackedEngine] | None = None,
 ) -> str:
     """Write a bundle directory (or `.ecgb.zip`) in one step and return its id.
 
@@ -199,7 +218,7 @@ def write_bundle(
     files
         Path inside the bundle to content.
     engines
-        Folder below `engines/` to (record, engine); outside the id.
+        Folder below `engines/` to engine; outside the id.
 
     Raises
     ------
@@ -209,9 +228,8 @@ def write_bundle(
     hashes = {name: sha256(data) for name, data in sorted(files.items())}
     bundle_id, encoded = _encode_with_id(to_plain(replace(manifest, files=hashes)))
     contents = {**files, "manifest.json": encoded}
-    for folder, (record, engine) in (engines or {}).items():
-        contents[f"engines/{folder}/{record.engine_file}"] = engine
-        contents[f"engines/{folder}/record.json"] = _encode_with_id(to_plain(record))[1]
+    for folder, packed in (engines or {}).items():
+        contents |= {f"engines/{folder}/{name}": data for name, data in _engine_files(packed).items()}
     write_new(out, contents)
     return bundle_id
 
@@ -254,6 +272,31 @@ def require_engines(bundle: Bundle) -> None:
     """
     if bundle.set_aside:
         raise BundleError("; ".join(bundle.set_aside))
+
+
+def write_engine(bundle_dir: Path, folder: str, packed: PackedEngine) -> None:
+    """Put an engine into a bundle directory in one step, in place of an earlier one; the bundle's id stays.
+
+    Parameters
+    ----------
+    folder
+        Below `engines/`, such as "I_II/int8".
+
+    Raises
+    ------
+    BundleError
+        If `bundle_dir` is no directory of a bundle.
+    """
+    if not (bundle_dir / "manifest.json").is_file():
+        raise BundleError(
+            f"{bundle_dir}: no bundle directory; unpack the bundle first: ecgedge bundle unpack"
+        )
+    replace_folder(bundle_dir, f"engines/{folder}", _engine_files(packed))
+
+
+def _engine_files(packed: PackedEngine) -> dict[str, bytes]:
+    record = _encode_with_id(to_plain(packed.record))[1]
+    return {packed.record.engine_file: packed.engine, "record.json": record, **packed.files}
 
 
 def load_bundle(source: str | Path) -> Bundle:
@@ -326,32 +369,35 @@ def _sort_engines(
     for name in sorted(n for n in contents if n.startswith("engines/") and n.endswith("/record.json")):
         accounted |= {name}
         try:
-            record, engine = _check_engine(contents, name, place=place)
+            record, beside = _check_engine(contents, name, place=place)
         except BundleError as error:
             # The engine beside a record that does not hold is not loaded either, and needs no second reason.
             accounted |= {n for n in contents if PurePosixPath(n).parent == PurePosixPath(name).parent}
             set_aside.append(str(error))
         else:
-            accounted |= {engine}
+            accounted |= beside
             records.append(record)
     if loose := sorted({n for n in contents if n.startswith("engines/")} - accounted):
         set_aside.append(f"{place}: {', '.join(loose)} has no record; remove it")
     return tuple(records), tuple(set_aside)
 
 
-def _check_engine(contents: Mapping[str, bytes], name: str, *, place: str) -> tuple[EngineRecord, str]:
-    """Return the record called `name` and its engine's path, once both hold."""
+def _check_engine(contents: Mapping[str, bytes], name: str, *, place: str) -> tuple[EngineRecord, set[str]]:
+    """Return the record called `name` and the paths of what it names, once all of it holds."""
     _, plain = _decode_with_id(contents[name], place=f"{place}: {name}")
     try:
         record = from_plain(EngineRecord, plain)
     except SchemaError as error:
         raise BundleError(f"{place}: {name}: {error}; build the engine again") from error
-    engine = str(PurePosixPath(name).parent / record.engine_file)
-    if sha256(contents.get(engine, b"")) != record.engine_sha256:
-        raise BundleError(f"{place}: {engine} does not match its record; build the engine again")
+    folder = PurePosixPath(name).parent
+    engine = str(folder / record.engine_file)
     if sha256(contents.get(record.onnx_file, b"")) != record.onnx_sha256:
         raise BundleError(f"{place}: {engine} was built from another {record.onnx_file}; build it again")
-    return record, engine
+    expected = {engine: record.engine_sha256, **{str(folder / f): h for f, h in record.files.items()}}
+    for file, known in expected.items():
+        if sha256(contents.get(file, b"")) != known:
+            raise BundleError(f"{place}: {file} does not match the engine's record; build the engine again")
+    return record, set(expected)
 
 
 def _encode_with_id(plain: dict[str, Any]) -> tuple[str, bytes]:
@@ -411,7 +457,8 @@ def describe_bundle(bundle: Bundle) -> str:
             f"    {v.name:<18} {v.parameters:>9,} parameters, {v.macs / 1e6:.1f} MMAC, {size:,} B{half}"
         )
     lines += [
-        f"    engine {e.engine_file} for {e.gpu} ({e.runtime} {e.runtime_version})" for e in bundle.engines
+        f"    engine of {e.onnx_file} for {e.gpu} ({e.runtime} {e.runtime_version}), self-test {e.self_test}"
+        for e in bundle.engines
     ]
     lines += [f"    set aside, never loaded: {reason}" for reason in bundle.set_aside]
     lines += ["  results:"] + [_result_line(row) for row in m.results] if m.results else []

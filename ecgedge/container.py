@@ -80,6 +80,23 @@ def add_file(place: Path, name: str, data: bytes, *, contents: Mapping[str, byte
         _write_file(place / name, data, partial=_partial(place))
 
 
+def replace_folder(place: Path, folder: str, contents: Mapping[str, bytes]) -> None:
+    """Write a folder of the directory at `place` in one step, instead of what it was; names are relative to it."""
+    partial = _partial(place)
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        (partial / "new").mkdir(parents=True)
+        for name, data in contents.items():
+            (partial / "new" / name).write_bytes(data)
+        target = place / folder
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            target.rename(partial / "old")
+        (partial / "new").rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def _points_outside(name: str) -> bool:
     return name.startswith("/") or ".." in PurePosixPath(name).parts or "\\" in name or ":" in name
 

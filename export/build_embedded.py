@@ -34,7 +34,7 @@ def main(work: Path) -> None:
     export_run(
         run,
         data=data,
-        target="cpu",
+        target="x86-cpu",
         out=bundle,
         precisions=("fp32",),
         report=report,

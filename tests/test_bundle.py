@@ -16,6 +16,7 @@ from ecgedge.bundle import (
     FrontEndSpec,
     Manifest,
     OutputSpec,
+    PackedEngine,
     Provenance,
     ResultRow,
     VariantSpec,
@@ -65,7 +66,7 @@ def _engine():
         "sm86",
         "never run",
     )
-    return {"I_II/int8": (record, engine)}
+    return {"I_II/int8": PackedEngine(record, engine)}
 
 
 @pytest.fixture(params=["test.ecgb", "test.ecgb.zip"])

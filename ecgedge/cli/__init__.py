@@ -8,6 +8,7 @@ lost; 4 bundle refused.
 from ecgedge.cli import (  # noqa: F401 - each adds its commands
     bedside,
     benching,
+    building,
     bundles,
     compressing,
     doctoring,

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="Run directory.")],
-    target: Annotated[str, typer.Option(help="cpu, rtx or jetson.")],
+    target: Annotated[
+        str,
+        typer.Option(help="x86-cpu, openvino, rtx, jetson-orin-nano, jetson-agx-orin, jetson-thor or mcu."),
+    ],
     data: Annotated[Path, typer.Option(help="Dataset directory (calibration and self-test windows).")],
     out: Annotated[Path, typer.Option(help="Bundle to write, NAME.ecgb or NAME.ecgb.zip.")],
     lead_sets: Annotated[str | None, typer.Option(help='Lead sets, for example "12;I,II;I".')] = None,

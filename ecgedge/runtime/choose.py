@@ -9,6 +9,7 @@ from functools import partial
 from ecgedge.bundle import Bundle, VariantSpec
 from ecgedge.errors import EngineError, UsageError
 from ecgedge.runtime.base import Runner
+from ecgedge.runtime.engines import open_engine
 from ecgedge.runtime.openvino import OpenVinoRunner
 from ecgedge.runtime.ort import OrtRunner
 from ecgedge.runtime.selftest import self_test
@@ -16,6 +17,7 @@ from ecgedge.runtime.selftest import self_test
 Opener = Callable[[Bundle, VariantSpec], Runner]
 
 OPENERS: Mapping[str, Opener] = {
+    "tensorrt": open_engine,
     "ort": OrtRunner.from_variant,
     "ort-cuda": partial(OrtRunner.from_variant, provider="cuda"),
     "ort-tensorrt": partial(OrtRunner.from_variant, provider="tensorrt"),
@@ -25,9 +27,9 @@ OPENERS: Mapping[str, Opener] = {
 EngineError if it cannot serve this variant on this machine."""
 
 AUTO = "auto"
-AUTO_ORDER = ("ort", "openvino")
-"""What "auto" tries, in this order. ONNX Runtime first: every device has it, and on a CPU it is the fastest for
-bundles made for CPUs (see the table of `ecgedge bench`)."""
+AUTO_ORDER = ("tensorrt", "ort", "openvino")
+"""What "auto" tries, in this order. An engine that the bundle holds comes first: it was built for this device. Then
+ONNX Runtime: every device has it, and on a CPU it is the fastest for bundles made for CPUs (see `ecgedge bench`)."""
 
 RUNTIMES = (AUTO, *OPENERS)
 

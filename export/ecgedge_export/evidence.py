@@ -22,6 +22,7 @@ from ecgedge.errors import EngineError, UsageError
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.runtime import Runner, open_runner
 from ecgedge.schema import to_plain
+from ecgedge.target import Gates
 from ecgedge_export.agreement import (
     COURSE,
     DURATION_S,
@@ -34,7 +35,6 @@ from ecgedge_export.agreement import (
 )
 from ecgedge_export.compare import EMBEDDING, Comparison, Outputs, compare
 from ecgedge_export.fold import masked_outputs
-from ecgedge_export.targets import Gates
 from ecgedge_export.variants import Source
 from ecgedge_train.dataset import EcgDataset
 from ecgedge_train.evaluate import paired_bootstrap

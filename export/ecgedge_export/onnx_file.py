@@ -1,7 +1,7 @@
-"""The ONNX file of a folded variant: opset 18, rank 4, batch norms folded, nothing of the machine left in it.
+"""The ONNX file of a folded variant: opset 17, rank 4, batch norms folded, nothing of the machine left in it.
 
-Opset 18 is the lowest that torch's exporter writes natively (a version conversion to 17 fails on ReduceMean);
-ONNX Runtime reads it from 1.14 on. `tests/export` checks every file against torch in ONNX Runtime.
+torch's exporter writes opset 18 and nothing lower; `opset.py` brings it down. TensorRT 10 reads 9 to 20 and ONNX
+Runtime 17 from 1.12 on. `tests/export` checks every file against torch in ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from ecgedge.errors import EngineError
+from ecgedge_export.opset import EXPORTED_OPSET, lower_opset
 
 INPUT_NAME = "ecg_mv"
 BATCH = "batch"
-OPSET = 18
 # torch 2.13 logs on every export that torchvision is absent, and calls a pytree helper that it deprecates.
 _NOISY_LOGGER = "torch.onnx._internal.exporter._registration"
 _FLOAT_OPS = ("Conv", "Gemm", "MatMul")
@@ -42,7 +42,6 @@ def export_onnx(
     window_samples: int,
     output_names: Sequence[str],
     metadata: Mapping[str, str],
-    opset: int = OPSET,
 ) -> onnx.ModelProto:
     """Export a folded network to a checked ONNX model with a dynamic batch.
 
@@ -67,7 +66,7 @@ def export_onnx(
             network,
             (example,),
             dynamo=True,
-            opset_version=opset,
+            opset_version=EXPORTED_OPSET,
             input_names=[INPUT_NAME],
             output_names=list(output_names),
             dynamic_shapes=({0: torch.export.Dim(BATCH)},),
@@ -75,7 +74,7 @@ def export_onnx(
         )
     if program is None:
         raise EngineError("torch exported nothing; install torch 2.6 or later")
-    model = strip_notes(program.model_proto)
+    model = lower_opset(strip_notes(program.model_proto))
     for key, value in sorted(metadata.items()):
         model.metadata_props.add(key=key, value=value)
     check_onnx(model)

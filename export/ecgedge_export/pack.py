@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,22 +16,24 @@ from ecgedge.bundle import (
     RESEARCH_USE_ONLY,
     SCHEMA_VERSION,
     Bundle,
-    EngineRecord,
     Manifest,
     OutputSpec,
+    PackedEngine,
     Precision,
     Provenance,
     ResultRow,
     write_bundle,
 )
-from ecgedge.errors import BundleError, EngineError
+from ecgedge.errors import BundleError, EngineError, UsageError
 from ecgedge.leads import format_lead_set, parse_lead_set
 from ecgedge.policy import AlarmPolicy
+from ecgedge.runtime.building import Maker, make_engine
+from ecgedge.runtime.engines import engine_folder
 from ecgedge.runtime.selftest import SELF_TEST_FILE, SelfTest, write_self_test
 from ecgedge.schema import from_plain
+from ecgedge.target import TARGET_FILE, Gates, TargetProfile
 from ecgedge_export.card import write_card
 from ecgedge_export.compare import Int8Gate
-from ecgedge_export.engines.rtx import build_engine
 from ecgedge_export.evidence import (
     DEFAULT_RECORDS,
     EVIDENCE_FILE,
@@ -41,8 +43,9 @@ from ecgedge_export.evidence import (
     refused_variants,
 )
 from ecgedge_export.fold import output_names
+from ecgedge_export.quantize import Flavour
 from ecgedge_export.sbom import write_sbom
-from ecgedge_export.targets import Gates, TargetProfile, load_target, target_toml
+from ecgedge_export.targets import load_target, target_toml
 from ecgedge_export.variants import BuiltVariant, Source, Windows, build_variants
 from ecgedge_train.calibrate import LeadSetCalibration
 from ecgedge_train.dataset import EcgDataset, open_dataset
@@ -127,6 +130,7 @@ def export_run(
     if out.exists():
         raise BundleError(f"{out} exists already; remove it or choose another name")
     profile, run, dataset = load_target(target), load_run(run_dir), open_dataset(data)
+    flavour = _flavour(profile)
     fitted_on = _fitted_on(run, dataset, report)
     limits = gates or profile.gates
     gate = Int8Gate(min_median_cosine=limits.min_median_cosine, otherwise=failing)
@@ -141,7 +145,7 @@ def export_run(
     built: list[BuiltVariant] = []
     for leads, source in sources.items():
         built += build_variants(
-            source, leads, precisions=wanted, flavour=profile.flavour, windows=windows, int8_gate=gate
+            source, leads, precisions=wanted, flavour=flavour, windows=windows, int8_gate=gate
         )
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -324,20 +328,27 @@ def _provenance(run: Run, data: DataInfo) -> Provenance:
     )
 
 
-def _engines(built: Sequence[BuiltVariant], profile: TargetProfile) -> dict[str, tuple[EngineRecord, bytes]]:
+def _flavour(profile: TargetProfile) -> Flavour:
+    known: tuple[Flavour, ...] = get_args(Flavour)
+    for flavour in known:
+        if flavour == profile.flavour:
+            return flavour
+    raise UsageError(
+        f"the target {profile.name} takes INT8 of the flavour {profile.flavour}, which the quantizer does not write "
+        f"yet (it writes {', '.join(known)}); choose another target"
+    )
+
+
+def _engines(built: Sequence[BuiltVariant], profile: TargetProfile) -> dict[str, PackedEngine]:
     if profile.engine is None or profile.engine.built != "export":
         return {}
-    made: dict[str, tuple[EngineRecord, bytes]] = {}
-    for variant in built:
-        engine = build_engine(
-            variant.onnx_bytes,
-            onnx_file=variant.spec.file,
-            compute_capabilities=profile.engine.compute_capabilities,
-            batch=profile.engine.batch,
+    maker, batch = Maker.ahead_of_time(profile.engine.compute_capabilities), profile.engine.batch
+    return {
+        engine_folder(variant.spec): make_engine(
+            variant.onnx_bytes, onnx_file=variant.spec.file, maker=maker, batch=batch
         )
-        folder = variant.spec.file.removeprefix("variants/").removesuffix("/model.onnx")
-        made[folder] = (engine.record, engine.engine)
-    return made
+        for variant in built
+    }
 
 
 def _files(
@@ -349,7 +360,7 @@ def _files(
         **({} if evidence is None else {EVIDENCE_FILE: evidence.to_json()}),
         "card.md": write_card(manifest, evidence),
         "sbom.json": write_sbom(name=manifest.name, files=models),
-        "target.toml": target_toml(manifest.target).encode(),
+        TARGET_FILE: target_toml(manifest.target).encode(),
     }
 
 

@@ -11,7 +11,8 @@ from ecgedge.leads import STANDARD_LEADS, parse_lead_set
 from ecgedge.runtime import OrtRunner
 from ecgedge_export.compare import compare, require_exact
 from ecgedge_export.fold import fold_lead_set, masked_outputs
-from ecgedge_export.onnx_file import OPSET, check_onnx, export_onnx, graph_cost
+from ecgedge_export.onnx_file import check_onnx, export_onnx, graph_cost
+from ecgedge_export.opset import OPSET
 from ecgedge_train.calibrate import LeadSetCalibration
 
 CALIBRATION = LeadSetCalibration(

@@ -18,9 +18,10 @@ from ecgedge.bundle import ResultRow, load_bundle
 from ecgedge.errors import BundleError, EngineError, UsageError
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.runtime import open_runner
+from ecgedge.target import Gates
 from ecgedge_export.fold import masked_outputs
-from ecgedge_export.pack import export_run
-from ecgedge_export.targets import Gates
+from ecgedge_export.pack import _flavour, export_run
+from ecgedge_export.targets import load_target
 from ecgedge_train.calibrate import LeadSetCalibration, write_calibration
 from ecgedge_train.checkpoint import save_tensors
 from ecgedge_train.evaluate import LinearProbe, Report, write_report
@@ -170,7 +171,7 @@ def test_nothing_of_the_machine(made, run_dir, ptbxl):
 AGAIN = """
 import sys
 from ecgedge_export.pack import export_run
-from ecgedge_export.targets import Gates
+from ecgedge.target import Gates
 run, data, out = sys.argv[1:]
 gates = Gates(max_abs=2.0, min_median_cosine=0.5, min_cosine=-1.0, max_auroc_loss=0.5, min_alarm_agreement=0.0)
 print(export_run(run, data=data, target="cpu", out=__import__("pathlib").Path(out), lead_sets=("II",),
@@ -283,6 +284,13 @@ def test_rtx_engines(run_dir, ptbxl, tmp_path):
     assert (
         export_run(run_dir, out=tmp_path / "b.ecgb", gates=LENIENT, engines=False, **options) == with_engines
     )
+
+
+def test_a_flavour_that_is_not_written_is_named():
+    target = load_target("rtx")
+    assert _flavour(target) == "rtx"
+    with pytest.raises(UsageError, match=r"target rtx takes INT8 of the flavour odd, .*it writes cpu, rtx"):
+        _flavour(replace(target, flavour="odd"))
 
 
 def test_refusals(run_dir, ptbxl, tmp_path):

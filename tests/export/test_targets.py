@@ -5,11 +5,16 @@ import re
 import pytest
 
 from ecgedge.errors import UsageError
-from ecgedge_export.targets import load_target, target_names, target_toml
+from ecgedge.target import BatchProfile, parse_target
+from ecgedge_export.opset import OPSET
+from ecgedge_export.targets import load_target, target_aliases, target_names, target_toml
+
+JETSONS = ("jetson-agx-orin", "jetson-orin-nano", "jetson-thor")
 
 
 def test_names():
-    assert target_names() == ("cpu", "jetson", "rtx")
+    assert target_names() == (*JETSONS, "mcu", "openvino", "rtx", "x86-cpu")
+    assert target_aliases() == {"cpu": "x86-cpu", "jetson": "jetson-orin-nano"}
 
 
 @pytest.mark.parametrize("name", target_names())
@@ -17,49 +22,88 @@ def test_load(name):
     profile = load_target(name)
     assert profile.name == name
     assert profile.description
-    assert set(profile.precisions) <= {"fp32", "int8"}
+    assert profile.facts
+    assert set(profile.precisions) <= {"fp32", "fp16", "int8"}
+    assert set(profile.wanted) >= set(profile.precisions)
+    assert profile.opset == OPSET
     assert f'name = "{name}"' in target_toml(name)
 
 
-def test_cpu_has_no_engine():
-    assert load_target("cpu").engine is None
-    assert load_target("cpu").flavour == "cpu"
+@pytest.mark.parametrize(("alias", "name"), [("cpu", "x86-cpu"), ("jetson", "jetson-orin-nano")])
+def test_earlier_names_are_understood(alias, name):
+    assert load_target(alias) == load_target(name)
+    assert target_toml(alias) == target_toml(name)
+
+
+@pytest.mark.parametrize("name", ["x86-cpu", "openvino", "mcu"])
+def test_no_engine(name):
+    assert load_target(name).engine is None
 
 
 def test_rtx_is_built_at_export():
-    engine = load_target("rtx").engine
-    assert engine.built == "export"
-    assert engine.runtime == "tensorrt_rtx"
-    assert engine.compute_capabilities == ("SM86", "SM89", "SM120")
+    profile = load_target("rtx")
+    assert profile.engine.built == "export"
+    assert profile.engine.runtime == "tensorrt_rtx"
+    assert profile.engine.compute_capabilities == ("SM86", "SM89", "SM120")
+    assert profile.verified == "built"
 
 
-def test_jetson_is_built_on_the_device():
+@pytest.mark.parametrize("name", JETSONS)
+def test_a_jetsons_engine_is_built_on_the_device(name):
     """No Jetson GPU is a TensorRT-RTX target, so nothing may be compiled for it here."""
-    profile = load_target("jetson")
+    profile = load_target(name)
     assert profile.engine.built == "device"
     assert profile.engine.compute_capabilities == ()
     assert profile.flavour == "rtx"
+    assert profile.verified == "documents"
+    assert any("nothing was run on a Jetson" in fact for fact in profile.facts)
     filled = [
         part.format(onnx="m.onnx", engine="m.engine", leads=2, samples=2500) for part in profile.engine.recipe
     ]
-    assert "--stronglyTyped" in filled
+    assert {"--stronglyTyped", "--noTF32"} <= set(filled)
     sizes = [int(m.group(1)) for part in filled if (m := re.search(r"Shapes=ecg_mv:(\d+)x2x1x2500$", part))]
-    batch = profile.engine.batch
-    assert sizes == [batch.smallest, batch.best, batch.largest]
+    assert tuple(sizes) == profile.engine.batch.sizes == (1, 8, 64)
+
+
+def test_what_the_hardware_is():
+    nano, agx, thor = (load_target(f"jetson-{name}").hardware for name in ("orin-nano", "agx-orin", "thor"))
+    assert [h.compute_capability for h in (nano, agx, thor)] == ["SM87", "SM87", "SM110"]
+    assert [h.dla_cores for h in (nano, agx, thor)] == [0, 2, 0]
+    assert nano.memory_mb < agx.memory_mb < thor.memory_mb
 
 
 def test_unknown():
-    with pytest.raises(UsageError, match="unknown target 'tpu'; known targets: cpu, jetson, rtx"):
+    with pytest.raises(
+        UsageError, match=r"unknown target 'tpu'; known targets: jetson-agx-orin, .*also cpu = x86"
+    ):
         load_target("tpu")
 
 
-@pytest.mark.parametrize("name", ["../targets/cpu", "", "cpu.toml"])
+@pytest.mark.parametrize("name", ["../targets/x86-cpu", "", "x86-cpu.toml"])
 def test_no_paths(name):
     with pytest.raises(UsageError, match="unknown target"):
         target_toml(name)
 
 
-def test_damaged(monkeypatch):
-    monkeypatch.setattr("ecgedge_export.targets.target_toml", lambda _: 'name = "cpu"\nflavor = "cpu"')
-    with pytest.raises(UsageError, match="did you mean 'flavour'"):
-        load_target("cpu")
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('name = "cpu"\nflavor = "cpu"', "did you mean 'flavour'"),
+        ("name = ", "the file x is damaged"),
+        ('name = "a"\ndescription = "b"\nflavour = "rtx"\nprecisions = ["fp8"]', "fp8"),
+    ],
+)
+def test_damaged(text, reason):
+    with pytest.raises(UsageError, match=reason):
+        parse_target(text, place="the file x")
+
+
+def test_what_earlier_bundles_hold_is_still_read():
+    text = 'name = "cpu"\ndescription = "d"\nflavour = "cpu"\nprecisions = ["fp32", "int8"]\nfacts = ["a"]'
+    assert parse_target(text, place="target.toml").engine is None
+
+
+@pytest.mark.parametrize("sizes", [(0, 1, 2), (4, 2, 8), (1, 9, 8)])
+def test_batch_order(sizes):
+    with pytest.raises(ValueError, match="1 <= smallest <= best <= largest"):
+        BatchProfile(*sizes)

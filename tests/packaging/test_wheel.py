@@ -24,7 +24,7 @@ def test_what_the_commands_need_is_inside(contents):
         "ecgedge/embedded.ecgb/manifest.json",
         "ecgedge/py.typed",
         "ecgedge_train/recipes/ptbxl_pclr_rlm.toml",
-        "ecgedge_export/targets/cpu.toml",
+        "ecgedge_export/targets/x86-cpu.toml",
     ):
         assert needed in names
     assert not [n for n in names if "test" in n.split("/")[-1] and n.endswith(".py") and "selftest" not in n]

@@ -1,102 +1,14 @@
-"""Target profiles: what a kind of device runs, as TOML files beside this module.
+"""Target profiles as TOML files beside this module; `ecgedge.target` says what stands in them.
 
-The profile goes into the bundle as `target.toml`: a Jetson builds its engine from it, on the device.
+The profile goes into the bundle as `target.toml`: a device builds its engines from it.
 """
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass
 from importlib import resources
-from typing import Literal
 
-from ecgedge.bundle import Precision
 from ecgedge.errors import UsageError
-from ecgedge.schema import SchemaError, from_plain
-from ecgedge_export.engines.rtx import BatchProfile
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-
-@dataclass(frozen=True)
-class EngineProfile:
-    """How an engine for the target comes about.
-
-    Attributes
-    ----------
-    runtime
-        Whose engine.
-    built
-        "export": when the bundle is exported. "device": on the device, by `recipe`.
-    compute_capabilities
-        GPUs that the engine is compiled for; empty where the device builds for itself.
-    batch
-        Batch sizes of the optimisation profile.
-    recipe
-        The command that builds one engine; {onnx}, {engine}, {leads}, {samples} are filled in.
-    """
-
-    runtime: Literal["tensorrt_rtx", "tensorrt"]
-    built: Literal["export", "device"]
-    compute_capabilities: tuple[str, ...]
-    batch: BatchProfile
-    recipe: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Gates:
-    """What every variant must reach against the trained network before it is packed.
-
-    Attributes
-    ----------
-    max_abs
-        Largest difference of any output but the embedding, relative to max(1, the network's largest value): of a
-        probability, the difference itself.
-    min_median_cosine, min_cosine
-        Centred cosine of the embeddings, in the median and for the worst window.
-    max_auroc_loss
-        How much an AUROC may fall below the network's.
-    min_alarm_agreement
-        Share of alarm transitions that both raise, see `ecgedge_export.agreement`.
-    """
-
-    max_abs: float
-    min_median_cosine: float
-    min_cosine: float
-    max_auroc_loss: float
-    min_alarm_agreement: float
-
-
-@dataclass(frozen=True)
-class TargetProfile:
-    """A kind of device.
-
-    Attributes
-    ----------
-    name, description
-        For messages and the model card.
-    flavour
-        Which INT8 the target takes, see `ecgedge_export.quantize`.
-    precisions
-        What is exported unless the caller says otherwise.
-    gates
-        What a variant must reach to be packed.
-    engine
-        None where ONNX Runtime serves.
-    facts
-        What is known of the platform, for the reader.
-    """
-
-    name: str
-    description: str
-    flavour: Literal["cpu", "rtx"]
-    precisions: tuple[Precision, ...]
-    gates: Gates
-    engine: EngineProfile | None = None
-    facts: tuple[str, ...] = ()
+from ecgedge.target import TargetProfile, parse_target
 
 
 def target_names() -> tuple[str, ...]:
@@ -105,28 +17,43 @@ def target_names() -> tuple[str, ...]:
     return tuple(sorted(f.name[: -len(".toml")] for f in folder.iterdir() if f.name.endswith(".toml")))
 
 
+def target_aliases() -> dict[str, str]:
+    """Return other names that are understood, each with the target that it means."""
+    profiles = (_read(name) for name in target_names())
+    return {alias: profile.name for profile in profiles for alias in profile.aliases}
+
+
 def target_toml(name: str) -> str:
-    """Return a target's TOML text.
+    """Return a target's TOML text, by its name or an alias.
 
     Raises
     ------
     UsageError
         If there is no such target.
     """
+    aliases = target_aliases()
+    name = aliases.get(name, name)
     if name not in target_names():
-        raise UsageError(f"unknown target {name!r}; known targets: {', '.join(target_names())}")
-    return (resources.files(__name__) / f"{name}.toml").read_text("utf-8")
+        known = ", ".join(target_names())
+        also = ", ".join(f"{alias} = {meant}" for alias, meant in sorted(aliases.items()))
+        raise UsageError(f"unknown target {name!r}; known targets: {known} (also {also})")
+    return _text(name)
 
 
 def load_target(name: str) -> TargetProfile:
-    """Read a target profile.
+    """Read a target profile, by its name or an alias.
 
     Raises
     ------
     UsageError
         If there is no such target, or its file is damaged.
     """
-    try:
-        return from_plain(TargetProfile, tomllib.loads(target_toml(name)))
-    except (SchemaError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"the target file {name}.toml is damaged: {error}") from error
+    return parse_target(target_toml(name), place=f"the target file {name}.toml")
+
+
+def _read(name: str) -> TargetProfile:
+    return parse_target(_text(name), place=f"the target file {name}.toml")
+
+
+def _text(name: str) -> str:
+    return (resources.files(__name__) / f"{name}.toml").read_text("utf-8")

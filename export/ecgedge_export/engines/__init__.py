@@ -1,1 +1,0 @@
-"""Engines that are built ahead of time; each stands in a bundle beside the ONNX file that it was built from."""
