@@ -100,7 +100,7 @@ class Hardware:
 class Gates:
     """What a file must reach before it ships: the median centred cosine of INT8 embeddings to the network's."""
 
-    int8_min_median_cosine: float = 0.995
+    min_median_cosine: float = 0.995
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def export(
         from ecgedge_export.pack import export_run
         from ecgedge_export.targets import load_target
     chosen = parse_lead_sets(lead_sets)
-    least = load_target(target).gates.int8_min_median_cosine
+    least = load_target(target).gates.min_median_cosine
     bundle_id = export_run(
         run,
         target=target,

@@ -129,7 +129,7 @@ def export_run(
             precisions=precisions or profile.precisions,
             flavour=flavour,
             windows=windows,
-            int8_gate=int8_gate or Int8Gate(min_median_cosine=profile.gates.int8_min_median_cosine),
+            int8_gate=int8_gate or Int8Gate(min_median_cosine=profile.gates.min_median_cosine),
         )
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
