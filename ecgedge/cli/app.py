@@ -58,7 +58,9 @@ BundleArgument = Annotated[str, typer.Argument(help="Bundle directory, .ecgb.zip
 BundleOption = Annotated[str, typer.Option("--bundle", help="Bundle directory, .ecgb.zip, or 'embedded'.")]
 RuntimeOption = Annotated[
     str,
-    typer.Option("--runtime", help="auto, ort, ort-cuda, ort-tensorrt or openvino: the engine that serves."),
+    typer.Option(
+        "--runtime", help="auto, tensorrt, ort, ort-cuda, ort-tensorrt or openvino: the engine that serves."
+    ),
 ]
 SignatureOption = Annotated[
     Path | None,

@@ -3,6 +3,7 @@
 from ecgedge.runtime.base import Runner
 from ecgedge.runtime.buckets import BucketRunner
 from ecgedge.runtime.choose import AUTO, RUNTIMES, Opened, check_runtime, open_on, open_runner
+from ecgedge.runtime.engines import open_engine
 from ecgedge.runtime.openvino import OpenVinoRunner
 from ecgedge.runtime.ort import OrtRunner
 from ecgedge.runtime.selftest import self_test
@@ -16,6 +17,7 @@ __all__ = [
     "OrtRunner",
     "Runner",
     "check_runtime",
+    "open_engine",
     "open_on",
     "open_runner",
     "self_test",
