@@ -34,11 +34,10 @@ from arm64_compare import (
     tolerances_of,
 )
 from arm64_root import Arm64, make_arm64, missing_tools
-from foreign_wheels import REPO, Target, build_wheel, install, resolve
+from foreign_wheels import DEVICE_EXTRAS, REPO, Target, build_wheel, install, resolve
 from numpy.typing import NDArray
 
 CACHE = REPO / ".aarch64"
-EXTRAS = ("ort",)
 _PROBE = Path(__file__).with_name("arm64_probe.py")
 _AT_ONCE = 2
 _POLICY = """\
@@ -149,7 +148,7 @@ def run_check(cache: Path) -> tuple[Said, Said]:
 def _install(wheel: Path, arm64: Arm64) -> None:
     """Unpack our wheel, and its dependencies where those there are not what pip names today."""
     target = Target(python=arm64.python, machine="aarch64")
-    wanted = resolve(wheel, EXTRAS, target).dependencies
+    wanted = resolve(wheel, DEVICE_EXTRAS, target).dependencies
     site, stamp = arm64.root / "opt" / "site", arm64.root / "opt" / "site.txt"
     names = "\n".join(wheel.file for wheel in wanted)
     if not stamp.exists() or stamp.read_text() != names:

@@ -17,6 +17,8 @@ from typing import Any
 
 REPO = Path(__file__).parents[2]
 CONSTRAINTS = REPO / "constraints.txt"
+DEVICE_EXTRAS = ("ort",)
+"""What a device installs beside the base; the Dockerfiles' EXTRAS say the same."""
 _TAGS = ("manylinux_2_17", "manylinux2014", "manylinux_2_27", "manylinux_2_28")
 
 

@@ -3,10 +3,9 @@
 import sys
 
 import pytest
-from foreign_wheels import Target, download, resolve
+from foreign_wheels import DEVICE_EXTRAS, Target, download, resolve
 from pip_for import target_environment
 
-EXTRAS = ("ort",)
 JETPACK_6 = Target(python="3.10.12", machine="aarch64")
 JETPACK_7 = Target(python="3.12.3", machine="aarch64")
 TRAINING = {"torch", "onnx", "wfdb", "pandas", "pyarrow", "scikit-learn", "matplotlib", "triton"}
@@ -14,7 +13,7 @@ TRAINING = {"torch", "onnx", "wfdb", "pandas", "pyarrow", "scikit-learn", "matpl
 
 @pytest.fixture(scope="module", params=[JETPACK_6, JETPACK_7], ids=["JetPack 6", "JetPack 7"])
 def resolved(request, wheel):
-    return request.param, resolve(wheel, EXTRAS, request.param)
+    return request.param, resolve(wheel, DEVICE_EXTRAS, request.param)
 
 
 def test_every_file_is_a_wheel_for_this_python_and_machine(resolved):
@@ -62,13 +61,13 @@ def test_a_set_without_wheels_is_refused_with_the_name(wheel, tmp_path):
     # numpy 2.4 needs Python 3.11: these constraints cannot be met on JetPack 6.
     (tmp_path / "constraints.txt").write_text("numpy==2.4.6\n")
     with pytest.raises(RuntimeError, match=r"Python 3\.10\.12 on aarch64:[\s\S]*numpy==2\.4\.6"):
-        resolve(wheel, EXTRAS, JETPACK_6, constraints=tmp_path / "constraints.txt")
+        resolve(wheel, DEVICE_EXTRAS, JETPACK_6, constraints=tmp_path / "constraints.txt")
 
 
 @pytest.mark.slow
 def test_they_can_be_downloaded_and_the_size_is_said(resolved, wheel, tmp_path, capsys):
     target, found = resolved
-    files = download(wheel, EXTRAS, target, tmp_path)
+    files = download(wheel, DEVICE_EXTRAS, target, tmp_path)
     assert sorted(path.name for path in files) == sorted(wheel.file for wheel in found.dependencies)
     size_mb = sum(path.stat().st_size for path in files) / 1e6
     with capsys.disabled():
