@@ -166,8 +166,8 @@ def _rewrite_record(folder, **changes):
     """Write an engine record anew with its own right id, as whoever builds an engine does."""
     bundle = load_bundle(folder)
     out = folder.with_name("rewritten.ecgb")
-    ((record, engine),) = _engine().values()
-    engines = {"I_II/int8": (replace(record, **changes), engine)}
+    (packed,) = _engine().values()
+    engines = {"I_II/int8": replace(packed, record=replace(packed.record, **changes))}
     write_bundle(out, manifest=bundle.manifest, files=FILES, engines=engines)
     return load_bundle(out)
 
@@ -198,14 +198,15 @@ def load_bundle_id(folder):
 
 def test_one_bad_engine_leaves_the_others(folder):
     bundle = load_bundle(folder)
-    ((record, engine),) = _engine().values()
-    engines = {"good": (record, engine), "bad": (replace(record, engine_sha256="0" * 64), engine)}
+    (packed,) = _engine().values()
+    bad = replace(packed, record=replace(packed.record, engine_sha256="0" * 64))
+    engines = {"good": packed, "bad": bad}
     out = folder.with_name("two.ecgb")
     write_bundle(out, manifest=bundle.manifest, files=FILES, engines=engines)
     two = load_bundle(out)
-    assert two.engines == (record,)
+    assert two.engines == (packed.record,)
     assert two.set_aside == (
-        f"{out}: engines/bad/model.engine does not match its record; build the engine again",
+        f"{out}: engines/bad/model.engine does not match the engine's record; build the engine again",
     )
 
 
@@ -213,12 +214,12 @@ def test_a_record_of_a_newer_kind_is_set_aside(folder):
     path = folder / "engines" / "I_II" / "int8" / "record.json"
     plain = json.loads(path.read_bytes())
     del plain["id"]
-    plain["driver"] = "600"
+    plain["firmware"] = "600"
     canonical = (json.dumps(plain, sort_keys=True, indent=1) + "\n").encode()
     with_id = {"id": sha256(canonical), **plain}
     path.write_bytes((json.dumps(with_id, sort_keys=True, indent=1) + "\n").encode())
     (reason,) = load_bundle(folder).set_aside
-    assert "unknown key 'driver'" in reason
+    assert "unknown key 'firmware'" in reason
 
 
 def test_unpacking_and_packing_give_the_same_bundle(bundle_path, tmp_path):

@@ -72,7 +72,8 @@ def open_on(bundle: Bundle, variant: VariantSpec, *, runtime: str = AUTO) -> Ope
         try:
             return Opened(_open_tested(bundle, variant, OPENERS[name]), name, tuple(refused))
         except UsageError as error:
-            absent.append(error)
+            # A bundle without engines is a whole one: what is missing then is ONNX Runtime.
+            absent += [error] if name == runtime or name != "tensorrt" else []
         except EngineError as error:
             refused.append(str(error))
     if refused:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecgedge.bundle import EngineRecord, copy_bundle, load_bundle, sha256, write_bundle
+from ecgedge.bundle import EngineRecord, PackedEngine, copy_bundle, load_bundle, sha256, write_bundle
 from ecgedge.cli import main
 from ecgedge.container import write_new
 from ecgedge.runtime.selftest import Expected, SelfTest, read_self_test, write_self_test
@@ -201,7 +201,7 @@ def _engine(place, **changes):
         onnx_sha256=bundle.manifest.files[MODEL], runtime="tensorrt", runtime_version="10.3.0", gpu="Orin",
         note="built elsewhere",
     )  # fmt: skip
-    place.rewrite(engines={"I_II/fp32": (replace(record, **changes), engine)})
+    place.rewrite(engines={"I_II/fp32": PackedEngine(replace(record, **changes), engine)})
     place.sign()
 
 
@@ -225,7 +225,7 @@ def _loose_engine(place):
     [
         (lambda p: _engine(p, onnx_sha256="0" * 64), f"was built from another {MODEL}"),
         (_altered_record, "record.json"),
-        (_altered_engine, "does not match its record"),
+        (_altered_engine, "does not match the engine's record"),
         (_loose_engine, "has no record"),
     ],
     ids=["foreign", "altered record", "altered engine", "no record"],

@@ -42,7 +42,7 @@ def test_by_name(bundle, runtime, kind):
 
 
 def test_an_unknown_name_lists_the_known_ones(bundle):
-    with pytest.raises(UsageError, match=r"'trt' is not known; choose one of auto, ort, "):
+    with pytest.raises(UsageError, match=r"'trt' is not known; choose one of auto, tensorrt, ort, "):
         open_runner(bundle, bundle.manifest.variants[0], runtime="trt")
     assert set(RUNTIMES) == {"auto", *choose.OPENERS}
 
