@@ -27,7 +27,7 @@ class Runner(Protocol):
 
     @property
     def precision(self) -> str:
-        """Either "fp32" or "int8"."""
+        """One of "fp32", "fp16", "int8"."""
         ...
 
     def run(self, ecg_mv: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:

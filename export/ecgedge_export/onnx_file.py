@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from ecgedge.errors import EngineError
+from ecgedge_export.pooling import pool_by_operator
 
 INPUT_NAME = "ecg_mv"
 BATCH = "batch"
@@ -75,7 +76,7 @@ def export_onnx(
         )
     if program is None:
         raise EngineError("torch exported nothing; install torch 2.6 or later")
-    model = strip_notes(program.model_proto)
+    model = pool_by_operator(strip_notes(program.model_proto))
     for key, value in sorted(metadata.items()):
         model.metadata_props.add(key=key, value=value)
     check_onnx(model)

@@ -27,13 +27,17 @@ from ecgedge.leads import format_lead_set, parse_lead_set
 from ecgedge.policy import AlarmPolicy
 from ecgedge.runtime.selftest import SELF_TEST_FILE, SelfTest, write_self_test
 from ecgedge.schema import from_plain
+from ecgedge_export.calibration import Calibration, tensor_ranges
 from ecgedge_export.card import write_card
 from ecgedge_export.compare import Int8Gate
 from ecgedge_export.engines.rtx import build_engine
 from ecgedge_export.fold import output_names
+from ecgedge_export.int8 import Int8Options
+from ecgedge_export.qdq import Flavour
 from ecgedge_export.sbom import write_sbom
+from ecgedge_export.sensitivity import Sensitivity, measure_sensitivity
 from ecgedge_export.targets import TargetProfile, load_target, target_toml
-from ecgedge_export.variants import BuiltVariant, Source, Windows, build_variants
+from ecgedge_export.variants import BuiltVariant, Source, Windows, build_variants, export_exact
 from ecgedge_train.calibrate import LeadSetCalibration
 from ecgedge_train.dataset import EcgDataset, open_dataset
 from ecgedge_train.evaluate import PROBE_FOLDER, headline_rows, load_probes, read_dataset_sha256, read_rows
@@ -68,6 +72,7 @@ def export_run(
     calibration_samples: int = 256,
     gate_samples: int = 128,
     int8_gate: Int8Gate | None = None,
+    int8_options: Int8Options | None = None,
     engines: bool = True,
 ) -> str:
     """Write the bundle of a finished run and return its id.
@@ -95,7 +100,9 @@ def export_run(
     calibration_samples, gate_samples
         How many windows at most.
     int8_gate
-        What INT8 must reach, and whether a lead set that does not is refused (default) or shipped in fp32 only.
+        What INT8 must reach, and whether a lead set that does not is refused (default) or shipped without INT8.
+    int8_options
+        How INT8 is calibrated, which layers stay in float, whether it may be fine-tuned.
     engines
         Build engines where the target builds them at export.
 
@@ -125,6 +132,7 @@ def export_run(
             flavour=profile.flavour,
             windows=windows,
             int8_gate=int8_gate or Int8Gate(),
+            int8_options=int8_options,
         )
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -144,6 +152,43 @@ def export_run(
     )
     records = _engines(built, profile) if engines else {}
     return write_bundle(out, manifest=manifest, files=_files(manifest, built, windows), engines=records)
+
+
+def run_sensitivity(
+    run_dir: Path | str,
+    *,
+    data: Path | str,
+    flavour: Flavour,
+    lead_sets: Sequence[tuple[str, ...]],
+    calibration: Calibration | None = None,
+    calibration_samples: int = 256,
+    samples: int = 64,
+) -> tuple[Sensitivity, ...]:
+    """Return what 8 bits do to each layer of a finished run, one report a lead set; see `sensitivity.py`.
+
+    Ranges and measurement are of the training split: the split of the gate takes no part in choosing layers.
+
+    Parameters
+    ----------
+    run_dir, data
+        As for `export_run`.
+    lead_sets
+        In standard order each.
+    calibration_samples, samples
+        How many windows at most give the ranges, and are measured on.
+    """
+    run, dataset = load_run(run_dir), open_dataset(data)
+    _fitted_on(run, dataset, None)
+    windows = _windows(dataset, calibration_samples=calibration_samples, gate_samples=1)
+    ecg_mv = windows.to_mv(windows.calibration)
+    some = ecg_mv[:: max(1, len(ecg_mv) // samples)]
+    reports = []
+    for leads in lead_sets:
+        source = Source(run.model, _calibration(run, leads), None, dataset.info.front_end.rate_hz)
+        exact = export_exact(source, leads, window_samples=ecg_mv.shape[2])
+        ranges = tensor_ranges(exact, ecg_mv, leads=leads, calibration=calibration)
+        reports.append(measure_sensitivity(exact, ranges, some, leads=leads, flavour=flavour))
+    return tuple(reports)
 
 
 def _probes(report: Path | None) -> dict[tuple[str, ...], LinearProbe]:

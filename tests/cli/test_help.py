@@ -14,6 +14,7 @@ COMMANDS = [
     "import",
     "evaluate",
     "export",
+    "sensitivity",
     "data build",
     "data info",
     "records show",

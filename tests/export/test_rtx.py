@@ -8,6 +8,7 @@ from ecgedge.errors import EngineError, UsageError
 from ecgedge_export.engines import rtx
 from ecgedge_export.engines.rtx import NEVER_RUN, BatchProfile, build_engine
 from ecgedge_export.fold import fold_lead_set
+from ecgedge_export.half import to_fp16
 from ecgedge_export.onnx_file import export_onnx
 from ecgedge_export.quantize import quantize
 from ecgedge_train.run import load_run
@@ -69,6 +70,22 @@ def test_fp32_engine(exact):
     built = build(data, compute_capabilities=("SM86",), batch=BatchProfile(1, 2, 4))
     assert len(built.engine) > len(data) / 2
     assert "batch 1 to 4, best 2" in built.record.note
+
+
+@pytest.mark.usefixtures("installed")
+def test_fp16_engine(exact):
+    """Without a warning; its weights take half the room."""
+    half = build(to_fp16(exact).SerializeToString(), compute_capabilities=("SM86",))
+    assert len(half.engine) > 10_000
+    assert "strongly typed" in half.record.note
+
+
+@pytest.mark.usefixtures("installed")
+def test_int8_with_a_layer_in_float(exact, ecg_mv):
+    mixed = quantize(
+        exact, ecg_mv[:16], leads=("I", "II"), flavour="rtx", float_layers=("stem", "blocks.1.conv2")
+    )
+    assert build(mixed.SerializeToString(), compute_capabilities=("SM86",)).engine
 
 
 @pytest.mark.usefixtures("installed")
