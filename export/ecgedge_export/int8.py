@@ -3,7 +3,8 @@
 1. Quantization after training (PTQ), as asked for: whole range by default, named layers in float.
 2. PTQ with the worst layers left in float, one after the other (by `sensitivity.py`, on the calibration windows).
 3. PTQ whose ranges leave out the largest 0.001 % of the values.
-4. Fine-tuning (QAT) of step 1, from ranges that hold the windows at twice their size too.
+4. Fine-tuning (QAT) of step 1, from ranges that hold the windows at twice their size too; left out for a graph with
+   operators that `torch_graph.py` does not know.
 
 What was done stands in the variant's results, hence on the card: `calibration_percentile` (or
 `calibration_entropy_bins`), `float_layer NAME`, `fine_tuning_steps`.
@@ -23,6 +24,7 @@ from ecgedge_export.qat import FineTune, fine_tune
 from ecgedge_export.qdq import Flavour, make_plan
 from ecgedge_export.quantize import quantized_file
 from ecgedge_export.sensitivity import measure_sensitivity
+from ecgedge_export.torch_graph import unknown_operators
 
 FALLBACK = Calibration("percentile", percentile=99.999)
 _SENSITIVITY_WINDOWS = 64
@@ -80,7 +82,7 @@ def int8_candidates(
     Raises
     ------
     EngineError
-        If a named layer does not exist, or fine-tuning does not know an operator.
+        If a named layer does not exist.
     """
     chosen = options or Int8Options()
     ranges = tensor_ranges(exact, calibration_mv, leads=leads, calibration=chosen.calibration)
@@ -98,7 +100,7 @@ def int8_candidates(
         narrow = tensor_ranges(exact, calibration_mv, leads=leads, calibration=FALLBACK)
         clipped = make_plan(exact, narrow, flavour=flavour, float_layers=chosen.float_layers)
         yield Candidate(quantized_file(exact, clipped), _notes(FALLBACK, chosen.float_layers))
-    if chosen.fine_tuning is not None:
+    if chosen.fine_tuning is not None and not unknown_operators(exact):
         wide = tensor_ranges(exact, _with_larger(calibration_mv), leads=leads, calibration=chosen.calibration)
         start = make_plan(exact, wide, flavour=flavour, float_layers=chosen.float_layers)
         tuned, tuned_plan = fine_tune(exact, start, calibration_mv, leads=leads, how=chosen.fine_tuning)

@@ -45,7 +45,7 @@ class FineTune:
 
     steps: int = 300
     batch: int = 32
-    lr: float = 1e-4
+    lr: float = 3e-4
     scale_lr: float = 1e-2
     seed: int = 0
 

@@ -357,8 +357,11 @@ class _Writer:
         ]
         return self._node("DequantizeLinear", inputs, f"{name}_dq", axis=0)
 
-    def _node(self, kind: str, inputs: list[str], output: str, **attributes: int) -> str:
-        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
+    def _node(self, kind: str, inputs: list[str], output: str, *, axis: int | None = None) -> str:
+        node = helper.make_node(kind, inputs, [output], name=output)
+        if axis is not None:
+            node.attribute.append(helper.make_attribute("axis", axis))
+        self.nodes.append(node)
         return output
 
     def _tensor(self, name: str, values: NDArray[Any]) -> str:

@@ -43,7 +43,7 @@ class FakeQuantNetwork(nn.Module):
 
     def __init__(self, model: onnx.ModelProto, plan: QuantPlan) -> None:
         super().__init__()
-        if unknown := sorted({node.op_type for node in model.graph.node} - set(_OPERATORS)):
+        if unknown := unknown_operators(model):
             raise EngineError(
                 f"fine-tuning does not know the operators {', '.join(unknown)}; take another calibration"
             )
@@ -114,6 +114,11 @@ class FakeQuantNetwork(nn.Module):
             for name, scale in zip(self._tensors, scales, strict=True)
         }
         return model, replace(self.plan, activations=activations)
+
+
+def unknown_operators(model: onnx.ModelProto) -> list[str]:
+    """Return the operators of a graph that cannot be fine-tuned here."""
+    return sorted({node.op_type for node in model.graph.node} - set(_OPERATORS))
 
 
 def _is_layer(node: onnx.NodeProto, plan: QuantPlan) -> bool:
