@@ -350,6 +350,9 @@ class _Writer:
         return names
 
     def _dequantized(self, name: str, values: NDArray[Any], scale: NDArray[np.float32]) -> str:
+        if any(node.output[0] == f"{name}_dq" for node in self.nodes):
+            # Equal constants share one name in a torch export; their scales differ.
+            name = f"{name}_{len(self.nodes)}"
         inputs = [
             self._tensor(f"{name}_q", values),
             self._tensor(f"{name}_scale", scale),
