@@ -210,3 +210,32 @@ def test_flavours_by_name():
     assert parse_flavour("mcu") == "mcu"
     with pytest.raises(UsageError, match="unknown INT8 flavour 'tpu'; expected cpu, rtx, mcu"):
         parse_flavour("tpu")
+
+
+def test_layers_that_share_a_constant_keep_their_own_scales(ecg_mv):
+    """As torch's export leaves equal constants; under one name the second scale would replace the first."""
+    from torch import nn
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(1, 4, (1, 5))
+            self.next = nn.Conv2d(4, 4, (1, 5))
+
+        def forward(self, x):
+            return (self.next(self.stem(x).relu()).mean(dim=(2, 3)),)
+
+    model = export_onnx(Two().eval(), n_leads=1, window_samples=500, output_names=["embedding"], metadata={})
+    first, second = [node for node in model.graph.node if node.op_type == "Conv"]
+    second.input[2] = first.input[2]
+    windows = np.ascontiguousarray(ecg_mv[:16, :, :500])
+    made = quantize(model, windows, leads=("II",), flavour="cpu")
+    biases = [node.input[2] for node in made.graph.node if node.op_type == "Conv"]
+    assert len(set(biases)) == 2
+    with (
+        OrtRunner(model.SerializeToString(), leads=("II",), precision="fp32") as reference,
+        OrtRunner(made.SerializeToString(), leads=("II",), precision="int8") as runner,
+    ):
+        expected, found = reference.run(windows[:, 1:2]), runner.run(windows[:, 1:2])
+    reach = np.abs(expected["embedding"]).max()
+    np.testing.assert_allclose(found["embedding"], expected["embedding"], atol=0.03 * reach)
