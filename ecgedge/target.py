@@ -102,6 +102,9 @@ class Gates:
 
     Attributes
     ----------
+    tune_min_cosine
+        Least centred cosine of INT8 embeddings on the tune split, where a file that misses it is still improved
+        (see `ecgedge_export.int8`). All others are of the test split.
     max_abs
         Largest difference of any output but the embedding, relative to max(1, the network's largest value): of a
         probability, the difference itself.
@@ -113,6 +116,7 @@ class Gates:
         Share of alarm transitions that both raise, see `ecgedge_export.agreement`.
     """
 
+    tune_min_cosine: float = 0.995
     max_abs: float = 0.1
     min_median_cosine: float = 0.995
     min_cosine: float = 0.95

@@ -30,7 +30,7 @@ def export(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Model name.")] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help="fp32 or int8; repeat for both. Default: the target's own.")
+        list[str] | None, typer.Option(help="fp32, fp16 or int8; repeat for more. Default: the target's own.")
     ] = None,
     int8_or_fp32: Annotated[
         bool, typer.Option("--int8-or-fp32", help="Leave a variant out, and say so, if it fails its gates.")
@@ -39,6 +39,15 @@ def export(
         int,
         typer.Option(min=0, help="Records of the test split to compare on; 0: no evidence, no gates there."),
     ] = 256,
+    calibration: Annotated[
+        str, typer.Option(help="Ranges for INT8: minmax, percentile:99.99 or entropy.")
+    ] = "minmax",
+    float_layers: Annotated[
+        str, typer.Option(help="Layers that INT8 leaves in float, for example stem,blocks.0.conv1.")
+    ] = "",
+    fine_tuning_steps: Annotated[
+        int, typer.Option(min=0, help="Where INT8 misses its gate: fine-tune it this long. 0: never.")
+    ] = 300,
 ) -> None:
     """Export a run as a bundle, each variant proven equal to the trained model before it is written.
 
@@ -47,7 +56,10 @@ def export(
     from ecgedge.leads import format_lead_set
 
     with needs("export", "export"):
+        from ecgedge_export.calibration import Calibration
+        from ecgedge_export.int8 import Int8Options
         from ecgedge_export.pack import export_run
+        from ecgedge_export.qat import FineTune
     chosen = parse_lead_sets(lead_sets)
     bundle_id = export_run(
         run,
@@ -60,13 +72,54 @@ def export(
         precisions=_precisions(precision),
         failing="leave_out" if int8_or_fp32 else "refuse",
         evidence_records=evidence_records,
+        int8_options=Int8Options(
+            calibration=Calibration.parse(calibration),
+            float_layers=_layers(float_layers),
+            fine_tuning=FineTune(steps=fine_tuning_steps) if fine_tuning_steps else None,
+        ),
     )
     typer.echo(f"{out}: id {bundle_id}")
 
 
+@app.command()
+def sensitivity(
+    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    data: Annotated[Path, typer.Option(help="Dataset directory: its training split is what is measured on.")],
+    out: Annotated[Path, typer.Option(help="JSON to write.")],
+    flavour: Annotated[str, typer.Option(help="cpu, rtx or mcu.")] = "cpu",
+    lead_sets: Annotated[str, typer.Option(help='Lead sets, for example "12;I,II;I".')] = "12",
+    calibration: Annotated[
+        str, typer.Option(help="Ranges for INT8: minmax, percentile:99.99 or entropy.")
+    ] = "minmax",
+) -> None:
+    """Quantize one layer of a run at a time and tell which layers suffer most from 8 bits.
+
+    Example: `ecgedge sensitivity runs/mpcwp --data out/sim --out sensitivity.json`
+    """
+    with needs("export", "sensitivity"):
+        from ecgedge_export.calibration import Calibration
+        from ecgedge_export.pack import run_sensitivity
+        from ecgedge_export.qdq import parse_flavour
+        from ecgedge_export.sensitivity import sensitivity_table, write_sensitivity
+    reports = run_sensitivity(
+        run,
+        data=data,
+        flavour=parse_flavour(flavour),
+        lead_sets=parse_lead_sets(lead_sets) or (),
+        calibration=Calibration.parse(calibration),
+    )
+    for report in reports:
+        typer.echo(sensitivity_table(report))
+    write_sensitivity(out, reports)
+
+
+def _layers(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def _precisions(names: Sequence[str] | None) -> tuple[Precision, ...] | None:
-    known: dict[str, Precision] = {"fp32": "fp32", "int8": "int8"}
+    known: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8"}
     for name in names or ():
         if name not in known:
-            raise UsageError(f"--precision is {name!r}; expected fp32 or int8")
+            raise UsageError(f"--precision is {name!r}; expected {', '.join(known)}")
     return tuple(known[name] for name in names) if names else None

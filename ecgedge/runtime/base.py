@@ -32,7 +32,7 @@ class Runner(Protocol):
 
     @property
     def precision(self) -> str:
-        """Either "fp32" or "int8"."""
+        """One of "fp32", "fp16", "int8"."""
         ...
 
     @property

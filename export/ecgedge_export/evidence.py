@@ -388,11 +388,11 @@ def _judge(
 
 
 def _cosine_limits(comparison: Comparison, gates: Gates) -> Iterator[tuple[bool, str]]:
-    if comparison.median_cosine is None or comparison.min_cosine is None:
+    if comparison.median_cosine is None or comparison.gated_cosine is None:
         return
     for name, value, least in (
         ("median", comparison.median_cosine, gates.min_median_cosine),
-        ("smallest", comparison.min_cosine, gates.min_cosine),
+        ("smallest", comparison.gated_cosine, gates.min_cosine),
     ):
         yield value >= least, f"the {name} centred cosine is {value:.4f}, the least is {least:g}"
 

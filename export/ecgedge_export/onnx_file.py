@@ -19,6 +19,7 @@ from torch import nn
 
 from ecgedge.errors import EngineError
 from ecgedge_export.opset import EXPORTED_OPSET, lower_opset
+from ecgedge_export.pooling import pool_by_operator
 
 INPUT_NAME = "ecg_mv"
 BATCH = "batch"
@@ -74,7 +75,7 @@ def export_onnx(
         )
     if program is None:
         raise EngineError("torch exported nothing; install torch 2.6 or later")
-    model = lower_opset(strip_notes(program.model_proto))
+    model = lower_opset(pool_by_operator(strip_notes(program.model_proto)))
     for key, value in sorted(metadata.items()):
         model.metadata_props.add(key=key, value=value)
     check_onnx(model)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from ecgedge.bundle import (
     ResultRow,
     write_bundle,
 )
-from ecgedge.errors import BundleError, EngineError, UsageError
+from ecgedge.errors import BundleError, EngineError
 from ecgedge.leads import format_lead_set, parse_lead_set
 from ecgedge.policy import AlarmPolicy
 from ecgedge.runtime.building import Maker, make_engine
@@ -32,6 +32,7 @@ from ecgedge.runtime.engines import engine_folder
 from ecgedge.runtime.selftest import SELF_TEST_FILE, SelfTest, write_self_test
 from ecgedge.schema import from_plain
 from ecgedge.target import TARGET_FILE, Gates, TargetProfile
+from ecgedge_export.calibration import Calibration, tensor_ranges
 from ecgedge_export.card import write_card
 from ecgedge_export.compare import Int8Gate
 from ecgedge_export.evidence import (
@@ -43,10 +44,12 @@ from ecgedge_export.evidence import (
     refused_variants,
 )
 from ecgedge_export.fold import output_names
-from ecgedge_export.quantize import Flavour
+from ecgedge_export.int8 import Int8Options
+from ecgedge_export.qdq import Flavour
 from ecgedge_export.sbom import write_sbom
+from ecgedge_export.sensitivity import Sensitivity, measure_sensitivity
 from ecgedge_export.targets import load_target, target_toml
-from ecgedge_export.variants import BuiltVariant, Source, Windows, build_variants
+from ecgedge_export.variants import BuiltVariant, Source, Windows, build_variants, export_exact
 from ecgedge_train.calibrate import LeadSetCalibration
 from ecgedge_train.dataset import EcgDataset, open_dataset
 from ecgedge_train.evaluate import PROBE_FOLDER, headline_rows, load_probes, read_dataset_sha256, read_rows
@@ -82,6 +85,7 @@ def export_run(
     gate_samples: int = 128,
     gates: Gates | None = None,
     failing: Literal["refuse", "leave_out"] = "refuse",
+    int8_options: Int8Options | None = None,
     evidence_records: int = DEFAULT_RECORDS,
     engines: bool = True,
 ) -> str:
@@ -111,10 +115,11 @@ def export_run(
     calibration_samples, gate_samples
         How many windows at most.
     gates
-        What every variant must reach on the test split, and in its median cosine on the tune split already; the
-        target's own by default.
+        What every variant must reach; the target's own by default.
     failing
         Whether a variant that does not refuses the export, or is left out and named on the card.
+    int8_options
+        How INT8 is calibrated, which layers stay in float, whether it may be fine-tuned.
     evidence_records
         How many records of the test split at most; with 0 the bundle is packed without evidence, and says so.
     engines
@@ -130,10 +135,9 @@ def export_run(
     if out.exists():
         raise BundleError(f"{out} exists already; remove it or choose another name")
     profile, run, dataset = load_target(target), load_run(run_dir), open_dataset(data)
-    flavour = _flavour(profile)
     fitted_on = _fitted_on(run, dataset, report)
     limits = gates or profile.gates
-    gate = Int8Gate(min_median_cosine=limits.min_median_cosine, otherwise=failing)
+    gate = Int8Gate(min_cosine=limits.tune_min_cosine, otherwise=failing)
     windows = _windows(dataset, calibration_samples=calibration_samples, gate_samples=gate_samples)
     probes = _probes(report)
     chosen = _chosen(lead_sets, report, probes)
@@ -145,7 +149,13 @@ def export_run(
     built: list[BuiltVariant] = []
     for leads, source in sources.items():
         built += build_variants(
-            source, leads, precisions=wanted, flavour=flavour, windows=windows, int8_gate=gate
+            source,
+            leads,
+            precisions=wanted,
+            flavour=profile.flavour,
+            windows=windows,
+            int8_gate=gate,
+            int8_options=int8_options,
         )
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -202,6 +212,43 @@ def _proven(
             "longer, or leave these variants out: --int8-or-fp32, --precision, --lead-sets"
         )
     return proven
+
+
+def run_sensitivity(
+    run_dir: Path | str,
+    *,
+    data: Path | str,
+    flavour: Flavour,
+    lead_sets: Sequence[tuple[str, ...]],
+    calibration: Calibration | None = None,
+    calibration_samples: int = 256,
+    samples: int = 64,
+) -> tuple[Sensitivity, ...]:
+    """Return what 8 bits do to each layer of a finished run, one report a lead set; see `sensitivity.py`.
+
+    Ranges and measurement are of the training split: the split of the gate takes no part in choosing layers.
+
+    Parameters
+    ----------
+    run_dir, data
+        As for `export_run`.
+    lead_sets
+        In standard order each.
+    calibration_samples, samples
+        How many windows at most give the ranges, and are measured on.
+    """
+    run, dataset = load_run(run_dir), open_dataset(data)
+    _fitted_on(run, dataset, None)
+    windows = _windows(dataset, calibration_samples=calibration_samples, gate_samples=1)
+    ecg_mv = windows.to_mv(windows.calibration)
+    some = ecg_mv[:: max(1, len(ecg_mv) // samples)]
+    reports = []
+    for leads in lead_sets:
+        source = Source(run.model, _calibration(run, leads), None, dataset.info.front_end.rate_hz)
+        exact = export_exact(source, leads, window_samples=ecg_mv.shape[2])
+        ranges = tensor_ranges(exact, ecg_mv, leads=leads, calibration=calibration)
+        reports.append(measure_sensitivity(exact, ranges, some, leads=leads, flavour=flavour))
+    return tuple(reports)
 
 
 def _probes(report: Path | None) -> dict[tuple[str, ...], LinearProbe]:
@@ -325,17 +372,6 @@ def _provenance(run: Run, data: DataInfo) -> Provenance:
         dataset_sha256=data.sha256,
         versions={package: metadata.version(package) for package in _VERSIONS},
         git_commit=commit if isinstance(commit, str) else None,
-    )
-
-
-def _flavour(profile: TargetProfile) -> Flavour:
-    known: tuple[Flavour, ...] = get_args(Flavour)
-    for flavour in known:
-        if flavour == profile.flavour:
-            return flavour
-    raise UsageError(
-        f"the target {profile.name} takes INT8 of the flavour {profile.flavour}, which the quantizer does not write "
-        f"yet (it writes {', '.join(known)}); choose another target"
     )
 
 

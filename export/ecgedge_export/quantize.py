@@ -1,58 +1,21 @@
-"""INT8 as explicit QDQ: what the file says is what every engine does.
+"""INT8 after training (PTQ): ranges from real windows, a plan, a file. `qdq.py` says what the file looks like.
 
-Two flavours, since no one file suits both engines:
-
-- "cpu": unsigned asymmetric activations, signed weights per channel. On x86 with VNNI, ONNX Runtime runs it faster
-  than signed activations. TensorRT refuses it (zero points other than 0).
-- "rtx": everything signed and symmetric, biases in float: TensorRT has no int32 DequantizeLinear.
-
-Calibration takes the whole range (percentile 100) by default: calibrators that clip hard cut the QRS peaks, which
-are rare but carry the information. A percentile of 99.999 helps where a few artefacts have stretched the range.
-
-Two ends stay float. The first convolution: 8 bits over +-5 mV are steps of 39 uV, a third of a P wave, and a large
-artefact would saturate before any filter has seen it. What follows the pooling (embedding, heads, probe): it is
-under 1 % of the work, and a pressure in mmHg does not fit 256 steps.
+What stays float unless the flavour is "mcu": all that follows the pooling (embedding, heads, probe). It is under 1 %
+of the work, and a pressure in mmHg does not fit 256 steps.
 """
 
 from __future__ import annotations
 
-import io
-import logging
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    CalibrationMethod,
-    QuantFormat,
-    QuantType,
-    quantize_static,
-)
 
-from ecgedge.errors import EngineError
-from ecgedge.leads import STANDARD_LEADS
-from ecgedge_export.onnx_file import INPUT_NAME, strip_notes
+from ecgedge_export.calibration import Calibration, tensor_ranges
+from ecgedge_export.qdq import Flavour, QuantPlan, make_plan, write_qdq
 
-Flavour = Literal["cpu", "rtx"]
-MIN_CALIBRATION_WINDOWS = 16
-WHOLE_RANGE = 100.0
-QUANTIZED_OPS = ("Conv", "Add", "MaxPool", "Relu")
-_FLAVOURS: dict[str, dict[str, Any]] = {
-    "cpu": {
-        "activation_type": QuantType.QUInt8,
-        "extra_options": {"ActivationSymmetric": False, "WeightSymmetric": True},
-    },
-    "rtx": {
-        "activation_type": QuantType.QInt8,
-        "extra_options": {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
-    },
-}
+__all__ = ["Flavour", "quantize", "quantized_file"]
 
 
 def quantize(
@@ -61,7 +24,8 @@ def quantize(
     *,
     leads: Sequence[str],
     flavour: Flavour,
-    percentile: float = WHOLE_RANGE,
+    calibration: Calibration | None = None,
+    float_layers: Sequence[str] = (),
 ) -> onnx.ModelProto:
     """Return the INT8 QDQ form of a float variant.
 
@@ -74,87 +38,26 @@ def quantize(
     leads
         The variant's measured leads.
     flavour
-        "cpu" or "rtx", see the head of this file.
-    percentile
-        Share of the activations' values, in per cent, that must fit into the 8-bit range.
+        "cpu", "rtx" or "mcu", see `qdq.py`.
+    calibration
+        How ranges are taken; the whole range by default.
+    float_layers
+        Layers that stay in float, by the names of `qdq.layer_name`.
 
     Raises
     ------
     EngineError
-        If there are too few windows, or windows of another shape.
+        If there are too few windows, windows of another shape, or no such layer.
     """
-    _check_windows(calibration_mv)
-    rows = [STANDARD_LEADS.index(lead) for lead in leads]
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-        onnx.save(onnx.shape_inference.infer_shapes(model), source)
-        quantize_static(
-            source,
-            target,
-            _Windows(calibration_mv[:, rows]),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(QUANTIZED_OPS),
-            nodes_to_exclude=[node.name for node in model.graph.node if INPUT_NAME in node.input],
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            **_options(flavour, percentile),
-        )
-        quantized: onnx.ModelProto = onnx.load(target)
-    metadata = {item.key: item.value for item in model.metadata_props} | {"precision": "int8"}
-    strip_notes(quantized)
-    for key, value in sorted(metadata.items()):
-        quantized.metadata_props.add(key=key, value=value)
+    ranges = tensor_ranges(model, calibration_mv, leads=leads, calibration=calibration)
+    return quantized_file(model, make_plan(model, ranges, flavour=flavour, float_layers=float_layers))
+
+
+def quantized_file(model: onnx.ModelProto, plan: QuantPlan) -> onnx.ModelProto:
+    """Return the checked file of a plan, its metadata saying int8."""
+    quantized = write_qdq(model, plan)
+    for item in quantized.metadata_props:
+        if item.key == "precision":
+            item.value = "int8"
+    onnx.checker.check_model(quantized, full_check=True)
     return quantized
-
-
-def _options(flavour: Flavour, percentile: float) -> dict[str, Any]:
-    options = _FLAVOURS[flavour]
-    if percentile == WHOLE_RANGE:
-        return {**options, "calibrate_method": CalibrationMethod.MinMax}
-    return {
-        **options,
-        "calibrate_method": CalibrationMethod.Percentile,
-        "extra_options": {**options["extra_options"], "CalibPercentile": percentile},
-    }
-
-
-class _Windows(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped
-    """One window at a time: the (N, K, T) calibration windows."""
-
-    def __init__(self, ecg_mv: NDArray[np.float32]) -> None:
-        self._windows = iter(ecg_mv)
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        """Return the next window as (1, K, 1, T), or None at the end."""
-        window = next(self._windows, None)
-        return None if window is None else {INPUT_NAME: np.ascontiguousarray(window[None, :, None, :])}
-
-
-def _check_windows(ecg_mv: NDArray[np.float32]) -> None:
-    if ecg_mv.ndim != 3 or ecg_mv.shape[1] != len(STANDARD_LEADS) or ecg_mv.dtype != np.float32:
-        raise EngineError(
-            f"calibration windows are {ecg_mv.dtype} {ecg_mv.shape}; give float32 (N, 12, samples)"
-        )
-    if len(ecg_mv) < MIN_CALIBRATION_WINDOWS:
-        raise EngineError(
-            f"{len(ecg_mv)} calibration windows are too few for the range of an ECG; give at least "
-            f"{MIN_CALIBRATION_WINDOWS}, better 256"
-        )
-    if not np.isfinite(ecg_mv).all():
-        raise EngineError("a calibration window holds NaN or infinity; take windows without gaps")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence ONNX Runtime: its advice to pre-process (the exporter has folded what it would fold), its prints."""
-    root = logging.getLogger()
-
-    def keep(record: logging.LogRecord) -> bool:
-        return "pre-processing before quantization" not in record.getMessage()
-
-    root.addFilter(keep)
-    try:
-        with redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        root.removeFilter(keep)

@@ -1,8 +1,8 @@
-"""One lead set of a trained model as files: fp32 and INT8 ONNX, each past its gate, each with its self-test numbers."""
+"""One lead set as files: fp32, fp16 and INT8 ONNX, each past its gate, each with its self-test numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from ecgedge.leads import STANDARD_LEADS, format_lead_set
 from ecgedge.runtime.ort import OrtRunner
 from ecgedge.runtime.selftest import Expected
 from ecgedge_export.compare import (
+    FP16_MIN_COSINE,
     Comparison,
     Int8Gate,
     Outputs,
@@ -23,18 +24,23 @@ from ecgedge_export.compare import (
     require_exact,
 )
 from ecgedge_export.fold import fold_lead_set, masked_outputs
+from ecgedge_export.half import to_fp16
+from ecgedge_export.int8 import Candidate, Int8Options, int8_candidates
 from ecgedge_export.onnx_file import export_onnx, graph_cost
-from ecgedge_export.quantize import WHOLE_RANGE, Flavour, quantize
+from ecgedge_export.qdq import Flavour
 from ecgedge_train.calibrate import LeadSetCalibration
 from ecgedge_train.evaluate.probe import LinearProbe
 from ecgedge_train.model import EcgModel
 
-# Another CPU adds in another order: ten times the difference seen here, and at least 1e-4 of the output's size.
-FP32_MARGIN, FP32_FLOOR = 10.0, 1e-4
-# Integer products are exact everywhere, but a rounding at a requantization can tip over and spread.
-INT8_MARGIN, INT8_FLOOR = 2.0, 1e-2
-PERCENTILES = (WHOLE_RANGE, 99.999)
-"""Calibrations that are tried in turn: the second only where artefacts have stretched the range too far."""
+_TOLERANCES: dict[Precision, tuple[float, float]] = {
+    # Another CPU adds in another order: ten times the difference seen here, and at least 1e-4 of the output's size.
+    "fp32": (10.0, 1e-4),
+    # A GPU adds in 16 bits where a CPU adds in 32: 11 bits of mantissa, many times over.
+    "fp16": (4.0, 5e-3),
+    # Integer products are exact everywhere, but a rounding at a requantization can tip over and spread.
+    "int8": (2.0, 1e-2),
+}
+"""Of the self-test: margin over the difference seen at export, and floor as a share of the output's size."""
 
 
 @dataclass(frozen=True)
@@ -71,28 +77,13 @@ class BuiltVariant:
     expected: Expected
 
 
-def build_variants(
-    source: Source,
-    leads: tuple[str, ...],
-    *,
-    precisions: Sequence[Precision],
-    flavour: Flavour,
-    windows: Windows,
-    int8_gate: Int8Gate,
-) -> list[BuiltVariant]:
-    """Export one lead set in each precision and hold it against the network.
-
-    Raises
-    ------
-    EngineError
-        If the float file differs from torch by more than rounding, or the INT8 file turns the embedding and the
-        gate does not say to leave it out.
-    """
+def export_exact(source: Source, leads: tuple[str, ...], *, window_samples: int) -> onnx.ModelProto:
+    """Return the float file of one lead set, from which all others are made."""
     network = fold_lead_set(source.model, leads, source.calibration, probe=source.probe)
-    exact = export_onnx(
+    return export_onnx(
         network,
         n_leads=len(leads),
-        window_samples=windows.gate.shape[2],
+        window_samples=window_samples,
         output_names=network.output_names,
         metadata={
             "leads": format_lead_set(leads),
@@ -101,28 +92,52 @@ def build_variants(
             "unit": "mV",
         },
     )
+
+
+def build_variants(
+    source: Source,
+    leads: tuple[str, ...],
+    *,
+    precisions: Sequence[Precision],
+    flavour: Flavour,
+    windows: Windows,
+    int8_gate: Int8Gate,
+    int8_options: Int8Options | None = None,
+) -> list[BuiltVariant]:
+    """Export one lead set in each precision and hold it against the network.
+
+    Raises
+    ------
+    EngineError
+        If the float file differs from torch by more than rounding, or a file of lower precision turns the embedding
+        and the gate does not say to leave it out.
+    """
+    exact = export_exact(source, leads, window_samples=windows.gate.shape[2])
     held = _Held(source, leads, _Reference.of(source, leads, windows))
     built = [held.against_network(exact, "fp32")]
+    if "fp16" in precisions:
+        built.append(held.against_network(to_fp16(exact), "fp16", min_cosine=FP16_MIN_COSINE))
     if "int8" in precisions:
-        built += _int8(exact, held, flavour=flavour, windows=windows, gate=int8_gate)
+        candidates = int8_candidates(
+            exact, windows.to_mv(windows.calibration), leads=leads, flavour=flavour, options=int8_options
+        )
+        built += _first_that_passes(candidates, held, int8_gate)
     return [variant for variant in built if variant.spec.precision in precisions]
 
 
-def _int8(
-    exact: onnx.ModelProto, held: _Held, *, flavour: Flavour, windows: Windows, gate: Int8Gate
-) -> list[BuiltVariant]:
+def _first_that_passes(candidates: Iterable[Candidate], held: _Held, gate: Int8Gate) -> list[BuiltVariant]:
     """Return the first INT8 form that passes the gate; none where the gate says to leave it out."""
-    calibration_mv = windows.to_mv(windows.calibration)
-    for percentile in PERCENTILES:
-        model = quantize(exact, calibration_mv, leads=held.leads, flavour=flavour, percentile=percentile)
+    refused: QuantizationError | None = None
+    for candidate in candidates:
         try:
-            built = held.against_network(model, "int8", gate=gate)
-        except QuantizationError:
-            if percentile == PERCENTILES[-1] and gate.otherwise == "refuse":
-                raise
+            built = held.against_network(candidate.model, "int8", min_cosine=gate.min_cosine)
+        except QuantizationError as error:
+            refused = error
             continue
-        results = {**built.spec.results, "calibration_percentile": percentile}
+        results = {**built.spec.results, **candidate.notes}
         return [replace(built, spec=replace(built.spec, results=results))]
+    if refused is not None and gate.otherwise == "refuse":
+        raise refused
     return []
 
 
@@ -157,7 +172,7 @@ class _Held:
     reference: _Reference
 
     def against_network(
-        self, model: onnx.ModelProto, precision: Precision, *, gate: Int8Gate | None = None
+        self, model: onnx.ModelProto, precision: Precision, *, min_cosine: float = 0.0
     ) -> BuiltVariant:
         """Return the variant of a file that passes its gate."""
         onnx_bytes = model.SerializeToString(deterministic=True)
@@ -168,7 +183,7 @@ class _Held:
         if precision == "fp32":
             require_exact(comparison, variant=name)
         else:
-            require_close(comparison, variant=name, gate=gate)
+            require_close(comparison, variant=name, min_cosine=min_cosine)
         tolerance = _tolerances(on_self_test, precision)
         cost, calibration = graph_cost(model), self.source.calibration
         spec = VariantSpec(
@@ -186,7 +201,7 @@ class _Held:
 
 
 def _tolerances(comparison: Comparison, precision: Precision) -> dict[str, float]:
-    margin, floor = (FP32_MARGIN, FP32_FLOOR) if precision == "fp32" else (INT8_MARGIN, INT8_FLOOR)
+    margin, floor = _TOLERANCES[precision]
     return {
         name: max(margin * difference.max_abs, floor * max(1.0, difference.scale))
         for name, difference in comparison.outputs.items()
@@ -195,7 +210,10 @@ def _tolerances(comparison: Comparison, precision: Precision) -> dict[str, float
 
 def _results(comparison: Comparison) -> dict[str, float]:
     results = {f"max_abs_difference_{name}": d.max_abs for name, d in comparison.outputs.items()}
-    if comparison.median_cosine is not None and comparison.min_cosine is not None:
-        results["centred_cosine_median"] = comparison.median_cosine
-        results["centred_cosine_min"] = comparison.min_cosine
-    return {**results, "windows": float(comparison.windows)}
+    cosines = {
+        "centred_cosine_median": comparison.median_cosine,
+        "centred_cosine_min": comparison.min_cosine,
+        "centred_cosine_gated": comparison.gated_cosine,
+    }
+    known = {name: value for name, value in cosines.items() if value is not None}
+    return {**results, **known, "windows": float(comparison.windows)}

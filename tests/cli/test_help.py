@@ -17,6 +17,7 @@ COMMANDS = [
     "evaluate",
     "compress",
     "export",
+    "sensitivity",
     "data build",
     "data info",
     "records show",

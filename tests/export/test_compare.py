@@ -5,10 +5,10 @@ import pytest
 
 from ecgedge.errors import EngineError
 from ecgedge_export.compare import (
-    Int8Gate,
     QuantizationError,
     centred_cosine,
     compare,
+    floored_cosine,
     require_close,
     require_exact,
 )
@@ -78,7 +78,43 @@ def test_close_gate():
     comparison = compare(outputs(EMBEDDING, [0.5] * 4), outputs(turned, [0.5] * 4))
     with pytest.raises(QuantizationError, match=r"I/int8.*median 0\.990.*leave int8 out"):
         require_close(comparison, variant="I/int8")
-    require_close(comparison, variant="I/int8", gate=Int8Gate(min_median_cosine=0.98))
+    with pytest.raises(QuantizationError, match="leave fp16 out"):
+        require_close(comparison, variant="I/fp16")
+    require_close(comparison, variant="I/int8", min_cosine=0.98)
+
+
+def test_one_record_is_enough_to_fail():
+    """Three of four are untouched, so the median is 1; the fourth is another patient's."""
+    swapped = EMBEDDING.copy()
+    swapped[0] = EMBEDDING[1]
+    comparison = compare(outputs(EMBEDDING, [0.5] * 4), outputs(swapped, [0.5] * 4))
+    assert comparison.median_cosine == pytest.approx(1.0)
+    with pytest.raises(QuantizationError):
+        require_close(comparison, variant="v")
+
+
+def test_a_record_at_the_mean_is_judged_by_its_error():
+    """Four unit vectors and one of length 0.01: the root mean square is 0.894, the floor a quarter of it, 0.2236.
+
+    An error of 0.02 turns the short one right over, but is 1 - 0.02^2 / (2 x 0.05) = 0.996 at the floor's length.
+    """
+    reference = np.array([[1, 0], [0, 1], [-1, 0], [0, -1], [0, 0]], np.float32)
+    reference[4, 0] = 0.01
+    candidate = reference.copy()
+    candidate[4, 0] = -0.01
+    # The mean is (0.002, 0): the short one is 0.008 from it, and -0.012 after the error.
+    assert centred_cosine(reference, candidate)[4] == pytest.approx(-1.0)
+    assert floored_cosine(reference, candidate)[4] == pytest.approx(0.996, abs=1e-4)
+    np.testing.assert_allclose(floored_cosine(reference, candidate)[:4], 1.0)
+    comparison = compare(outputs(reference, [0.5] * 5), outputs(candidate, [0.5] * 5))
+    assert (comparison.min_cosine, comparison.gated_cosine) == (
+        pytest.approx(-1.0),
+        pytest.approx(0.996, abs=1e-4),
+    )
+    require_close(comparison, variant="v")
+    candidate[4, 0] = -0.03
+    with pytest.raises(QuantizationError, match=r"\(gated 0\.98"):
+        require_close(compare(outputs(reference, [0.5] * 5), outputs(candidate, [0.5] * 5)), variant="v")
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,17 @@ def test_graph_is_plain(exported):
     assert ranks == {4}
 
 
+def test_pooling_is_pooling(exported):
+    """A reduction would be copied out of the blocked layout first, and has no 8-bit form."""
+    operators = [node.op_type for node in exported.graph.node]
+    assert not set(operators) & {"ReduceMean", "ReduceMax"}
+    [mean] = [node for node in exported.graph.node if node.op_type == "GlobalAveragePool"]
+    [largest] = [node for node in exported.graph.node if node.op_type == "MaxPool"]
+    assert mean.input[0] == largest.input[0]
+    assert list(largest.attribute[0].ints) == [1, 79]
+    assert operators.count("Flatten") == 1
+
+
 def test_nothing_of_the_machine(exported):
     """Neither paths nor module names: only the producer's own name and version."""
     clean = onnx.ModelProto()

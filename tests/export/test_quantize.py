@@ -3,16 +3,26 @@
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
-from ecgedge.errors import EngineError
+from ecgedge.errors import EngineError, UsageError
 from ecgedge.runtime import OpenVinoRunner, OrtRunner
 from ecgedge_export.compare import compare
 from ecgedge_export.fold import fold_lead_set
 from ecgedge_export.onnx_file import export_onnx, graph_cost
+from ecgedge_export.qdq import (
+    INTEGER_TYPES,
+    Affine,
+    affine_of,
+    parse_flavour,
+    quantizable_layers,
+    weight_scale,
+)
 from ecgedge_export.quantize import quantize
 from ecgedge_train.run import load_run
 
 LEADS = ("I", "II")
+BLOCKS = [f"blocks.{b}.{layer}" for b in range(4) for layer in ("conv1", "conv2", "shortcut.0")]
 
 
 @pytest.fixture(scope="module")
@@ -27,42 +37,90 @@ def exact(run_dir):
     )
 
 
-@pytest.fixture(scope="module", params=["cpu", "rtx"])
+@pytest.fixture(scope="module", params=["cpu", "rtx", "mcu"])
 def flavoured(request, exact, ecg_mv):
     return request.param, quantize(exact, ecg_mv[:32], leads=LEADS, flavour=request.param)
 
 
+def constants(model):
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
 def zero_points(model):
-    """Values and types of all zero points, by the tensor name's role."""
-    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    return [weights[n.input[2]] for n in model.graph.node if n.op_type == "QuantizeLinear"]
+    known = constants(model)
+    return [known[n.input[2]] for n in model.graph.node if n.op_type == "QuantizeLinear"]
+
+
+def fed_by_integers(model, kind):
+    """Names of the weights of the layers of a kind whose input comes out of 8 bits."""
+    produced = {name: node.op_type for node in model.graph.node for name in node.output}
+    layers = [node for node in model.graph.node if node.op_type == kind]
+    return [node.input[1] for node in layers if produced.get(node.input[0]) == "DequantizeLinear"]
 
 
 def test_form(flavoured):
     flavour, model = flavoured
     onnx.checker.check_model(model, full_check=True)
-    kinds = {point.dtype for point in zero_points(model)}
-    if flavour == "cpu":
-        assert kinds == {np.dtype(np.uint8)}
-    else:
-        assert kinds == {np.dtype(np.int8)}
+    types = {t.data_type for t in model.graph.initializer}
+    assert {point.dtype for point in zero_points(model)} == {
+        np.dtype(np.uint8 if flavour == "cpu" else np.int8)
+    }
+    assert (onnx.TensorProto.INT32 in types) == (flavour != "rtx"), "TensorRT takes no int32 bias"
+    if flavour == "rtx":
         assert not any(point.any() for point in zero_points(model))
-        types = {t.data_type for t in model.graph.initializer}
-        assert onnx.TensorProto.INT32 not in types, "TensorRT takes no int32 bias"
+    else:
+        # A ReLU's range starts at 0, so its zero point is the lowest integer, which clamps: no ReLU is left.
+        assert "Relu" not in {n.op_type for n in model.graph.node if not n.input[0].startswith("embedding")}
 
 
-def test_what_stays_float(flavoured):
-    """The first convolution reads the input itself, and no Gemm sees a quantized value."""
+def test_weights_are_symmetric_per_channel(flavoured, exact):
     _, model = flavoured
-    [first] = [node for node in model.graph.node if "ecg_mv" in node.input]
-    assert first.op_type == "Conv"
+    known, floats = constants(model), constants(exact)
+    name = "tail.encoder.blocks.1.conv2.weight"
+    reach = np.abs(floats[name]).max(axis=(1, 2, 3))
+    np.testing.assert_allclose(known[f"{name}_scale"], reach / 127, rtol=1e-6)
+    assert known[f"{name}_q"].dtype == np.int8
+    assert (np.abs(known[f"{name}_q"]).max(axis=(1, 2, 3)) == 127).all()
+    assert not known[f"{name}_zero_point"].any()
+
+
+def test_what_is_quantized(flavoured):
+    """Every convolution; on a microcontroller the embedding's layer and the poolings too; the heads never."""
+    flavour, model = flavoured
+    assert len(fed_by_integers(model, "Conv")) == 13
+    assert fed_by_integers(model, "Gemm") == (["tail.encoder.fc.weight_dq"] if flavour == "mcu" else [])
     produced = {name: node.op_type for node in model.graph.node for name in node.output}
-    gemms = [node for node in model.graph.node if node.op_type == "Gemm"]
-    assert gemms
-    assert not any(produced.get(name) == "DequantizeLinear" for node in gemms for name in node.input)
-    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
-    fed = [node for node in convolutions if produced.get(node.input[0]) == "DequantizeLinear"]
-    assert len(fed) == len(convolutions) - 1 == 12
+    for node in model.graph.node:
+        if node.op_type in ("Add", "MaxPool") or (flavour == "mcu" and node.op_type in ("Concat", "Flatten")):
+            assert {produced[name] for name in node.input} == {"DequantizeLinear"}, node.name
+    outputs = {value.name for value in model.graph.output}
+    assert not any(set(n.input) & outputs for n in model.graph.node if n.op_type == "QuantizeLinear")
+
+
+def test_a_max_pool_keeps_its_scale(flavoured):
+    """Then it picks integers, and nothing is rounded twice."""
+    _, model = flavoured
+    [pool] = [n for n in model.graph.node if n.op_type == "MaxPool"]
+    before = next(n for n in model.graph.node if pool.input[0] in n.output)
+    after = next(n for n in model.graph.node if n.op_type == "QuantizeLinear" and pool.output[0] in n.input)
+    assert list(after.input[1:]) == list(before.input[1:])
+
+
+def test_layers_have_names(exact):
+    assert quantizable_layers(exact, flavour="cpu")[0] == "stem"
+    assert sorted(quantizable_layers(exact, flavour="cpu")) == sorted(["stem", *BLOCKS])
+    assert sorted(quantizable_layers(exact, flavour="mcu")) == sorted(["stem", *BLOCKS, "fc"])
+
+
+def test_a_layer_left_in_float(exact, ecg_mv):
+    model = quantize(exact, ecg_mv[:16], leads=LEADS, flavour="cpu", float_layers=("stem", "blocks.2.conv1"))
+    floats = [n.input[1] for n in model.graph.node if n.op_type == "Conv" and not n.input[1].endswith("_dq")]
+    assert floats == ["stem.weight", "tail.encoder.blocks.2.conv1.weight"]
+    assert "QuantizeLinear" not in {n.op_type for n in model.graph.node if "ecg_mv" in n.input}
+    with pytest.raises(
+        EngineError, match=r"no layer blocks\.9 to leave in float; the cpu flavour quantizes: stem"
+    ):
+        quantize(exact, ecg_mv[:16], leads=LEADS, flavour="cpu", float_layers=("blocks.9",))
 
 
 def test_cost_and_metadata(flavoured, exact):
@@ -80,7 +138,7 @@ def test_close_to_float(flavoured, exact, ecg_mv):
         OrtRunner(model.SerializeToString(), leads=LEADS, precision="int8") as runner,
     ):
         comparison = compare(reference.run(ecg_mv[32:, :2]), runner.run(ecg_mv[32:, :2]))
-    assert comparison.median_cosine > 0.95
+    assert comparison.median_cosine > 0.98
     assert comparison.max_abs > 0, "the file computes in float"
 
 
@@ -101,18 +159,6 @@ def test_openvino_is_as_close_to_float_as_onnx_runtime(flavoured, exact, ecg_mv)
     assert found.max_abs < 1.5 * expected.max_abs
 
 
-def test_percentile_narrows_the_range(exact, ecg_mv):
-    """One artefact of 5 mV stretches the whole range, but is no 0.1 % of the values."""
-    windows = ecg_mv[:16].copy()
-    windows[0, :, 100:103] = 5.0
-    wide = quantize(exact, windows, leads=LEADS, flavour="rtx")
-    narrow = quantize(exact, windows, leads=LEADS, flavour="rtx", percentile=99.9)
-    name = next(n.input[1] for n in wide.graph.node if n.op_type == "QuantizeLinear")
-    scale = {t.name: onnx.numpy_helper.to_array(t).item() for t in wide.graph.initializer if t.name == name}
-    other = {t.name: onnx.numpy_helper.to_array(t).item() for t in narrow.graph.initializer if t.name == name}
-    assert 0 < other[name] < 0.8 * scale[name]
-
-
 def test_deterministic_and_silent(exact, ecg_mv, capfd, caplog):
     first = quantize(exact, ecg_mv[:16], leads=LEADS, flavour="cpu")
     second = quantize(exact, ecg_mv[:16], leads=LEADS, flavour="cpu")
@@ -122,14 +168,91 @@ def test_deterministic_and_silent(exact, ecg_mv, capfd, caplog):
 
 
 @pytest.mark.parametrize(
-    ("windows", "message"),
+    ("flavour", "low", "high", "expected"),
     [
-        (np.zeros((3, 12, 2500), np.float32), "3 calibration windows are too few"),
-        (np.zeros((20, 2, 2500), np.float32), r"float32 \(20, 2, 2500\)"),
-        (np.zeros((20, 12, 2500)), "float64"),
-        (np.full((20, 12, 2500), np.nan, np.float32), "NaN"),
+        ("cpu", -1.0, 1.55, Affine(0.01, 100)),
+        ("cpu", 0.0, 2.55, Affine(0.01, 0)),
+        ("mcu", 0.0, 2.55, Affine(0.01, -128)),
+        ("mcu", -1.28, 1.27, Affine(0.01, 0)),
+        ("rtx", -0.5, 1.27, Affine(0.01, 0)),
+        ("cpu", 0.0, 0.0, Affine(1.0, 0)),
+        ("rtx", 0.0, 0.0, Affine(1.0, 0)),
     ],
 )
-def test_bad_windows(exact, windows, message):
-    with pytest.raises(EngineError, match=message):
-        quantize(exact, windows, leads=LEADS, flavour="cpu")
+def test_scale_and_zero_point_by_hand(flavour, low, high, expected):
+    found = affine_of(low, high, INTEGER_TYPES[flavour])
+    assert (found.scale, found.zero_point) == (pytest.approx(expected.scale), expected.zero_point)
+
+
+def test_weight_scales_by_hand():
+    """A dead channel gets 1; a channel with next to no weights takes the scale that its bias needs in 32 bits."""
+    weight = np.array([[1.27, -0.5], [0, 0], [1e-12, 0]], np.float32)
+    found = weight_scale(weight, np.array([0, 0, 100], np.float32), 0.01)
+    np.testing.assert_allclose(found[:2], [0.01, 1.0], rtol=1e-6)
+    assert 100 / (0.01 * found[2]) < 2**31
+    assert weight_scale(weight, None, 0.01)[2] == pytest.approx(1e-12 / 127)
+
+
+def test_ops_that_round_alike(exact, ecg_mv):
+    """The MCU file in integers by hand, one convolution: 32-bit sums, one rounding, saturation."""
+    model = quantize(exact, ecg_mv[:16], leads=LEADS, flavour="mcu")
+    known = constants(model)
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    kept = next(
+        i for i, n in enumerate(model.graph.node) if n.op_type == "QuantizeLinear" and n.input[0] == "relu"
+    )
+    del probe.graph.node[kept + 1 :]
+    del probe.graph.output[:]
+    probe.graph.output.append(helper.make_tensor_value_info("relu_q", onnx.TensorProto.INT8, None))
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+    [found] = session.run(None, {"ecg_mv": ecg_mv[40:41, :2, None]})
+    x_scale, x_zero = known["ecg_mv_scale"], int(known["ecg_mv_zero_point"])
+    x = np.clip(np.rint(ecg_mv[40, :2] / x_scale) + x_zero, -128, 127).astype(np.int64) - x_zero
+    padded = np.pad(x, ((0, 0), (8, 8)))
+    columns = np.lib.stride_tricks.sliding_window_view(padded, 17, axis=1)[:, ::2]
+    weight = known["stem.weight_q"].astype(np.int64)[:, :, 0]
+    sums = np.einsum("oik,itk->ot", weight, columns) + known["stem.bias_q"].astype(np.int64)[:, None]
+    step = x_scale.astype(np.float64) * known["stem.weight_scale"].astype(np.float64) / known["relu_scale"]
+    expected = np.clip(np.rint(sums * step[:, None]) + int(known["relu_zero_point"]), -128, 127)
+    difference = np.abs(found[0, :, 0].astype(int) - expected)
+    # ONNX Runtime multiplies in float32: a sum that lies on a half tips over now and then.
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-3
+
+
+def test_flavours_by_name():
+    assert parse_flavour("mcu") == "mcu"
+    with pytest.raises(UsageError, match="unknown INT8 flavour 'tpu'; expected cpu, rtx, mcu"):
+        parse_flavour("tpu")
+
+
+def test_layers_that_share_a_constant_keep_their_own_scales(ecg_mv):
+    """As torch's export leaves equal constants; under one name the second scale would replace the first."""
+    from torch import nn
+
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(1, 4, (1, 5))
+            self.next = nn.Conv2d(4, 4, (1, 5))
+
+        def forward(self, x):
+            return (self.next(self.stem(x).relu()).mean(dim=(2, 3)),)
+
+    model = export_onnx(Two().eval(), n_leads=1, window_samples=500, output_names=["embedding"], metadata={})
+    first, second = [node for node in model.graph.node if node.op_type == "Conv"]
+    second.input[2] = first.input[2]
+    windows = np.ascontiguousarray(ecg_mv[:16, :, :500])
+    made = quantize(model, windows, leads=("II",), flavour="cpu")
+    biases = [node.input[2] for node in made.graph.node if node.op_type == "Conv"]
+    assert len(set(biases)) == 2
+    with (
+        OrtRunner(model.SerializeToString(), leads=("II",), precision="fp32") as reference,
+        OrtRunner(made.SerializeToString(), leads=("II",), precision="int8") as runner,
+    ):
+        expected, found = reference.run(windows[:, 1:2]), runner.run(windows[:, 1:2])
+    reach = np.abs(expected["embedding"]).max()
+    np.testing.assert_allclose(found["embedding"], expected["embedding"], atol=0.03 * reach)

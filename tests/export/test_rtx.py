@@ -31,17 +31,6 @@ NETWORKS = {
 FILE = "variants/I_II/int8/model.onnx"
 
 
-class Half(torch.nn.Module):
-    """A network in half precision with float input and outputs."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network.half()
-
-    def forward(self, ecg_mv):
-        return tuple(output.float() for output in self.network(ecg_mv.half()))
-
-
 def folded(settings, leads):
     torch.manual_seed(5)
     return fold_lead_set(build_model(load_recipe("ptbxl_supervised", list(settings))).eval(), leads, None)
@@ -74,11 +63,12 @@ def files(ecg_mv):
         return made[name, precision]
 
     def make(settings, leads, name, precision):
-        if precision == "int8":
+        if precision != "fp32":
             exact = onnx.load_from_string(get(name, "fp32"))
-            return quantize(exact, ecg_mv[:16], leads=leads, flavour="rtx")
+            half = precision == "fp16"
+            return to_fp16(exact) if half else quantize(exact, ecg_mv[:16], leads=leads, flavour="rtx")
         network = folded(settings, leads)
-        return exported(Half(network) if precision == "fp16" else network, network.output_names, leads)
+        return exported(network, network.output_names, leads)
 
     return get
 
@@ -172,6 +162,14 @@ def test_record(engines, files):
     # The header is all that a machine without a GPU can read of an engine.
     runtime = trt.Runtime(trt.Logger(trt.Logger.INTERNAL_ERROR))
     assert len(packed.engine) > runtime.engine_header_size > 0
+
+
+def test_int8_with_layers_in_float(files, maker, ecg_mv):
+    exact = onnx.load_from_string(files("student, two leads", "fp32"))
+    layers = ("stem", "blocks.1.conv2")
+    mixed = quantize(exact, ecg_mv[:16], leads=("I", "II"), flavour="rtx", float_layers=layers)
+    packed = make_engine(mixed.SerializeToString(), onnx_file=FILE, maker=maker, batch=BatchProfile())
+    assert read_report(packed.files[REPORT_FILE]).messages == ()
 
 
 def test_the_cpu_flavour_is_refused(files, maker, ecg_mv):

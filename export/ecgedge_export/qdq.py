@@ -1,0 +1,386 @@
+"""Explicit INT8 (QDQ): a plan says which tensor has which scale, one writer puts it into an ONNX file.
+
+One plan serves the writer here and the fine-tuning network in `qat.py`, so that what was trained is what is written.
+
+Placement, the same in all flavours: a pair of QuantizeLinear and DequantizeLinear stands on the input of every
+quantized layer, on what comes out of it (behind its ReLU, never between the two) and on both arms and the result of
+every residual sum; a max-pool hands its input's scale on. Weights are s8, symmetric, per output channel. Outputs of
+the graph are never quantized. A layer that stays in float computes in float between its neighbours' tensors.
+
+Flavours, since no one file suits every engine:
+
+- "cpu": u8 activations with a zero point, s32 biases. On x86, ONNX Runtime runs u8 times s8 two to three times faster
+  than s8 times s8. TensorRT refuses it (zero points other than 0). The ReLU is the clamp at the zero point.
+- "rtx": s8 activations without a zero point, biases in float: TensorRT has no int32 DequantizeLinear.
+- "mcu": s8 activations with a zero point, s32 biases, and everything up to the embedding quantized: poolings, their
+  concatenation and the embedding's layer, whose 32-bit sums are the (float) embedding. For integer C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from ecgedge.errors import EngineError, UsageError
+from ecgedge_export.calibration import Ranges
+
+Flavour = Literal["cpu", "rtx", "mcu"]
+WEIGHTED_OPS = ("Conv", "Gemm")
+WEIGHT_LIMIT = 127
+_BIAS_LIMIT = 2.0**31 - 1
+_POOLS = ("MaxPool", "GlobalMaxPool")
+_SHAPE_OPS = ("Flatten", "Reshape", "Squeeze")
+
+
+@dataclass(frozen=True)
+class IntegerType:
+    """What a flavour's activations are made of."""
+
+    low: int
+    high: int
+    symmetric: bool
+    int32_bias: bool
+
+    @property
+    def dtype(self) -> type[np.uint8] | type[np.int8]:
+        """Type of the zero point, and so of the tensor."""
+        return np.uint8 if self.low == 0 else np.int8
+
+
+INTEGER_TYPES: Mapping[str, IntegerType] = {
+    "cpu": IntegerType(0, 255, symmetric=False, int32_bias=True),
+    "rtx": IntegerType(-127, 127, symmetric=True, int32_bias=False),
+    "mcu": IntegerType(-128, 127, symmetric=False, int32_bias=True),
+}
+
+
+@dataclass(frozen=True)
+class Affine:
+    """value = scale * (q - zero_point)."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class QuantPlan:
+    """Which tensors of a float graph are quantized, and how.
+
+    Attributes
+    ----------
+    activations
+        By tensor name.
+    same_as
+        Tensor to the tensor whose numbers it shares (behind a max-pool).
+    layers
+        Names of the quantized layers, see `layer_name`.
+    """
+
+    flavour: Flavour
+    activations: Mapping[str, Affine]
+    same_as: Mapping[str, str]
+    layers: tuple[str, ...]
+
+    @property
+    def integers(self) -> IntegerType:
+        """The flavour's integers."""
+        return INTEGER_TYPES[self.flavour]
+
+    def affine(self, tensor: str) -> Affine | None:
+        """Return a tensor's numbers; None if it stays float."""
+        return self.activations.get(self.same_as.get(tensor, tensor))
+
+
+def parse_flavour(text: str) -> Flavour:
+    """Return a flavour by its name.
+
+    Raises
+    ------
+    UsageError
+        If there is no such flavour.
+    """
+    known: dict[str, Flavour] = {"cpu": "cpu", "rtx": "rtx", "mcu": "mcu"}
+    if text not in known:
+        raise UsageError(f"unknown INT8 flavour {text!r}; expected {', '.join(known)}")
+    return known[text]
+
+
+def layer_name(node: onnx.NodeProto) -> str:
+    """Return the name of a layer as the user gives it: "stem", "blocks.0.conv1", "fc"."""
+    return str(node.input[1]).removeprefix("tail.encoder.").removesuffix(".weight")
+
+
+def quantizable_layers(model: onnx.ModelProto, *, flavour: Flavour) -> tuple[str, ...]:
+    """Return the layers of a float graph that a flavour quantizes, in the order of the graph."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    nodes = [n for n in model.graph.node if n.op_type in WEIGHTED_OPS and n.input[1] in constants]
+    behind = _behind_outputs(model)
+    return tuple(
+        layer_name(node)
+        for node in nodes
+        if node.op_type == "Conv" or (flavour == "mcu" and node.input[0] not in behind)
+    )
+
+
+def _behind_outputs(model: onnx.ModelProto) -> set[str]:
+    """Return the tensors that are computed out of an output of the graph: the heads behind the embedding."""
+    behind = {value.name for value in model.graph.output}
+    for node in model.graph.node:
+        if behind.intersection(node.input):
+            behind.update(node.output)
+    return behind
+
+
+def affine_of(low: float, high: float, integers: IntegerType) -> Affine:
+    """Return scale and zero point of a range that holds 0."""
+    if integers.symmetric:
+        reach = max(-low, high)
+        return Affine(_float32(reach / integers.high if reach > 0 else 1.0), 0)
+    if high <= low:
+        return Affine(1.0, integers.low)
+    scale = _float32((high - low) / (integers.high - integers.low))
+    return Affine(scale, int(np.clip(round(integers.low - low / scale), integers.low, integers.high)))
+
+
+def _float32(value: float) -> float:
+    return float(np.float32(value))
+
+
+def make_plan(
+    model: onnx.ModelProto,
+    ranges: Ranges,
+    *,
+    flavour: Flavour,
+    float_layers: Sequence[str] = (),
+    only_layers: bool = False,
+) -> QuantPlan:
+    """Decide what is quantized, and with which numbers.
+
+    Parameters
+    ----------
+    model
+        Float, from `export_onnx`.
+    ranges
+        From `tensor_ranges`.
+    float_layers
+        Layers that stay in float.
+    only_layers
+        Leave sums and poolings in float: what is left is the damage of the layers alone.
+
+    Raises
+    ------
+    EngineError
+        If a named layer does not exist.
+    """
+    known = quantizable_layers(model, flavour=flavour)
+    if unknown := sorted(set(float_layers) - set(known)):
+        raise EngineError(
+            f"no layer {', '.join(unknown)} to leave in float; the {flavour} flavour quantizes: {', '.join(known)}"
+        )
+    layers = tuple(layer for layer in known if layer not in float_layers)
+    marked, same_as = _mark(model, layers, flavour=flavour, only_layers=only_layers)
+    outputs = {value.name for value in model.graph.output}
+    activations = {
+        name: affine_of(*ranges[name], INTEGER_TYPES[flavour])
+        for name in marked
+        if name not in outputs and name not in same_as
+    }
+    return QuantPlan(flavour, activations, same_as, layers)
+
+
+def _mark(
+    model: onnx.ModelProto, layers: Sequence[str], *, flavour: Flavour, only_layers: bool
+) -> tuple[dict[str, None], dict[str, str]]:
+    """Return the tensors to quantize, in order, and those that share another's numbers."""
+    graph = _Graph.of(model)
+    marked: dict[str, None] = {}
+    same_as: dict[str, str] = {}
+    passing = (*_POOLS, *(_SHAPE_OPS if flavour == "mcu" else ()))
+    for node in model.graph.node:
+        source, out = node.input[0], node.output[0]
+        if node.op_type in WEIGHTED_OPS and layer_name(node) in layers:
+            marked[source] = None
+            if node.op_type == "Conv":
+                marked[graph.behind_relu(out)] = None
+        elif only_layers:
+            continue
+        elif node.op_type in passing and source in (same_as | marked):
+            same_as[out] = same_as.get(source, source)
+        elif graph.is_sum(node):
+            marked.update(dict.fromkeys([*node.input, graph.behind_relu(out)]))
+        elif flavour == "mcu" and node.op_type in ("GlobalAveragePool", "Concat"):
+            marked[out] = None
+    return marked, same_as
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """Who reads what."""
+
+    readers: Mapping[str, tuple[onnx.NodeProto, ...]]
+    constants: frozenset[str]
+    heads: frozenset[str]
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto) -> _Graph:
+        readers: dict[str, tuple[onnx.NodeProto, ...]] = {}
+        for node in model.graph.node:
+            for name in node.input:
+                readers[name] = (*readers.get(name, ()), node)
+        constants = frozenset(tensor.name for tensor in model.graph.initializer)
+        return cls(readers, constants, frozenset(_behind_outputs(model)))
+
+    def only_reader(self, tensor: str) -> onnx.NodeProto | None:
+        """Return the node that alone reads a tensor."""
+        readers = self.readers.get(tensor, ())
+        return readers[0] if len(readers) == 1 else None
+
+    def behind_relu(self, tensor: str) -> str:
+        """Return the output of the ReLU that alone reads a tensor; else the tensor."""
+        reader = self.only_reader(tensor)
+        return str(reader.output[0]) if reader is not None and reader.op_type == "Relu" else tensor
+
+    def is_sum(self, node: onnx.NodeProto) -> bool:
+        """Whether a node sums two activations of the encoder."""
+        return node.op_type == "Add" and not any(
+            name in self.constants or name in self.heads for name in node.input
+        )
+
+
+def write_qdq(model: onnx.ModelProto, plan: QuantPlan) -> onnx.ModelProto:
+    """Return a float graph as an INT8 QDQ file.
+
+    Parameters
+    ----------
+    model
+        The float graph that the plan was made for (its weights may be others); left as it is.
+    plan
+        What is quantized. The scale of a weight's channel is its largest absolute value by 127.
+    """
+    writer = _Writer(plan, _Graph.of(model), {t.name: t for t in model.graph.initializer})
+    for name in (value.name for value in model.graph.input):
+        writer.pair(name)
+    for node in model.graph.node:
+        writer.add(node)
+    out = onnx.ModelProto()
+    out.CopyFrom(model)
+    del out.graph.node[:]
+    del out.graph.initializer[:]
+    out.graph.node.extend(writer.nodes)
+    used = {name for node in writer.nodes for name in node.input}
+    tensors = {tensor.name: tensor for tensor in (*model.graph.initializer, *writer.tensors)}
+    out.graph.initializer.extend(tensor for name, tensor in tensors.items() if name in used)
+    return out
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Copies nodes in order, with the pairs between them."""
+
+    plan: QuantPlan
+    graph: _Graph
+    weights: Mapping[str, onnx.TensorProto]
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    tensors: list[onnx.TensorProto] = field(default_factory=list)
+    now: dict[str, str] = field(default_factory=dict)
+
+    def add(self, node: onnx.NodeProto) -> None:
+        """Copy a node; weights become DQ of integers, planned outputs get their pair."""
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        copy.input[:] = [self.now.get(name, name) for name in node.input]
+        if node.op_type in WEIGHTED_OPS and layer_name(node) in self.plan.layers:
+            copy.input[1:] = self._integer_weights(node)
+        if self._is_clamp(node):
+            self.nodes[-1].output[0] = node.output[0]
+        else:
+            self.nodes.append(copy)
+        for name in node.output:
+            self.pair(name)
+
+    def _is_clamp(self, node: onnx.NodeProto) -> bool:
+        """Whether a ReLU is nothing but the lower end of the integers behind it."""
+        affine = self.plan.affine(node.output[0]) if node.op_type == "Relu" else None
+        return (
+            affine is not None
+            and affine.zero_point == self.plan.integers.low
+            and self.graph.only_reader(node.input[0]) is not None
+            and self.nodes[-1].output[0] == node.input[0]
+        )
+
+    def pair(self, tensor: str) -> None:
+        """Put QuantizeLinear and DequantizeLinear behind a tensor, if the plan says so."""
+        affine = self.plan.affine(tensor)
+        if affine is None:
+            return
+        home = self.plan.same_as.get(tensor, tensor)
+        numbers = [
+            self._tensor(f"{home}_scale", np.array(affine.scale, np.float32)),
+            self._tensor(f"{home}_zero_point", np.array(affine.zero_point, self.plan.integers.dtype)),
+        ]
+        self._node("QuantizeLinear", [tensor, *numbers], f"{tensor}_q")
+        self._node("DequantizeLinear", [f"{tensor}_q", *numbers], f"{tensor}_dq")
+        self.now[tensor] = f"{tensor}_dq"
+
+    def _integer_weights(self, node: onnx.NodeProto) -> list[str]:
+        """Store a layer's weight and bias as integers; return the names of their dequantized forms."""
+        weight_name, *bias_names = node.input[1:]
+        weight = numpy_helper.to_array(self.weights[weight_name])
+        bias = numpy_helper.to_array(self.weights[bias_names[0]]) if bias_names else None
+        source = self.plan.affine(node.input[0])
+        if source is None:
+            raise EngineError(f"the plan quantizes {layer_name(node)}, but not its input {node.input[0]}")
+        scale = weight_scale(weight, bias, source.scale)
+        shape = (-1, *[1] * (weight.ndim - 1))
+        integers = np.clip(np.rint(weight / scale.reshape(shape)), -WEIGHT_LIMIT, WEIGHT_LIMIT)
+        names = [self._dequantized(weight_name, integers.astype(np.int8), scale)]
+        if bias is not None and self.plan.integers.int32_bias:
+            bias_scale = (np.float32(source.scale) * scale).astype(np.float32)
+            names.append(
+                self._dequantized(bias_names[0], np.rint(bias / bias_scale).astype(np.int32), bias_scale)
+            )
+        else:
+            names += bias_names
+        return names
+
+    def _dequantized(self, name: str, values: NDArray[Any], scale: NDArray[np.float32]) -> str:
+        if any(node.output[0] == f"{name}_dq" for node in self.nodes):
+            # Equal constants share one name in a torch export; their scales differ.
+            name = f"{name}_{len(self.nodes)}"
+        inputs = [
+            self._tensor(f"{name}_q", values),
+            self._tensor(f"{name}_scale", scale),
+            self._tensor(f"{name}_zero_point", np.zeros(scale.shape, values.dtype)),
+        ]
+        return self._node("DequantizeLinear", inputs, f"{name}_dq", axis=0)
+
+    def _node(self, kind: str, inputs: list[str], output: str, *, axis: int | None = None) -> str:
+        node = helper.make_node(kind, inputs, [output], name=output)
+        if axis is not None:
+            node.attribute.append(helper.make_attribute("axis", axis))
+        self.nodes.append(node)
+        return output
+
+    def _tensor(self, name: str, values: NDArray[Any]) -> str:
+        self.tensors.append(numpy_helper.from_array(values, name))
+        return name
+
+
+def weight_scale(
+    weight: NDArray[np.float32], bias: NDArray[np.float32] | None, input_scale: float
+) -> NDArray[np.float32]:
+    """Return the scale of each output channel, (n_out,) float32.
+
+    A channel of zeros gets 1. Where the bias would not fit 32 bits at input scale times weight scale (a channel that
+    has almost died), the scale is as large as the bias needs.
+    """
+    reach = np.abs(weight.reshape(len(weight), -1)).max(axis=1) / np.float32(WEIGHT_LIMIT)
+    if bias is not None:
+        reach = np.maximum(reach, np.abs(bias) / np.float32(input_scale * _BIAS_LIMIT * 0.5))
+    return np.where(reach > 0, reach, 1.0).astype(np.float32)
