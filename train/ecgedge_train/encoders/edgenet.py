@@ -26,7 +26,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from ecgedge_train.encoders.causal import conv_over_time, padded_stem
 
 Size = Literal["s", "m"]
 
@@ -49,28 +50,14 @@ SIZES: dict[str, SizeSpec] = {
 }
 
 
-class CausalConv2d(nn.Conv2d):
-    """A convolution over time whose last input is the sample of its output; `padding` stays 0."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, n_in, 1, T) to (B, n_out, 1, ceil(T / stride))."""
-        return super().forward(functional.pad(x, (self.kernel_size[1] - 1, 0)))
-
-
-def _conv(n_in: int, n_out: int, kernel: int, *, stride: int = 1, causal: bool) -> nn.Conv2d:
-    if causal:
-        return CausalConv2d(n_in, n_out, (1, kernel), stride=(1, stride), bias=False)
-    return nn.Conv2d(n_in, n_out, (1, kernel), stride=(1, stride), padding=(0, kernel // 2), bias=False)
-
-
 class ResidualBlock(nn.Module):
     """Two convolutions around a shortcut, stride 2."""
 
     def __init__(self, n_in: int, n_out: int, *, kernel: int, causal: bool = False) -> None:
         super().__init__()
-        self.conv1 = _conv(n_in, n_out, kernel, stride=2, causal=causal)
+        self.conv1 = conv_over_time(n_in, n_out, kernel, stride=2, causal=causal)
         self.bn1 = nn.BatchNorm2d(n_out)
-        self.conv2 = _conv(n_out, n_out, kernel, causal=causal)
+        self.conv2 = conv_over_time(n_out, n_out, kernel, causal=causal)
         self.bn2 = nn.BatchNorm2d(n_out)
         self.shortcut = nn.Sequential(
             nn.Conv2d(n_in, n_out, (1, 1), stride=(1, 2), bias=False), nn.BatchNorm2d(n_out)
@@ -121,11 +108,7 @@ class EdgeNet(nn.Module):
             raise ValueError(f"unknown EdgeNet size {size!r}; known: {', '.join(SIZES)}")
         spec = SIZES[size]
         self.embedding_size = embedding_size
-        self.ahead = (STEM_KERNEL - 1) // STEM_STRIDE if causal else 0
-        stem_padding = STEM_KERNEL - 1 if causal else STEM_KERNEL // 2
-        self.stem = nn.Conv2d(
-            12, spec.stem, (1, STEM_KERNEL), stride=(1, STEM_STRIDE), padding=(0, stem_padding), bias=False
-        )
+        self.stem, self.ahead = padded_stem(spec.stem, STEM_KERNEL, stride=STEM_STRIDE, causal=causal)
         self.presence = nn.Linear(12, spec.stem)
         self.bn = nn.BatchNorm2d(spec.stem)
         self.relu = nn.ReLU()
@@ -160,7 +143,10 @@ class EdgeNet(nn.Module):
 
     def after_stem(self, y: Tensor) -> Tensor:
         """Stem and presence summed, (B, C, 1, about T/2), to (B, E): shared with the folded K-lead network."""
-        y = self.time_features(y)
+        return self.from_features(self.time_features(y))
+
+    def from_features(self, y: Tensor) -> Tensor:
+        """Features over time, (B, C, 1, n), to (B, E)."""
         # The mean counts how much of the window shows a feature, the maximum whether any beat does.
         pooled = torch.cat([y.mean(dim=(2, 3)), y.amax(dim=(2, 3))], dim=1)
         out: Tensor = self.fc(self.dropout(pooled))
