@@ -25,10 +25,16 @@ def bundle_verify(bundle: BundleArgument) -> None:
     Example: `ecgedge bundle verify embedded`
     """
     from ecgedge.bundle import load_bundle
+    from ecgedge.runtime import open_step_runner
     from ecgedge.stream import Variants
 
     loaded = load_bundle(bundle)
     typer.echo(f"{bundle}: {len(loaded.contents)} files intact, id {loaded.id}")
-    with Variants(loaded) as variants:
-        names = "; ".join(",".join(leads) for leads in variants.lead_sets)
-    typer.echo(f"self-test passed on this machine for lead sets {names}")
+    streams = [variant for variant in loaded.manifest.variants if variant.stream is not None]
+    if len(streams) < len(loaded.manifest.variants):
+        with Variants(loaded) as variants:
+            names = "; ".join(",".join(leads) for leads in variants.lead_sets)
+        typer.echo(f"self-test passed on this machine for lead sets {names}")
+    for variant in streams:
+        open_step_runner(loaded, variant, beds=1).close()
+        typer.echo(f"self-test passed on this machine for the streaming form {variant.name}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -29,6 +29,9 @@ def export(
     precision: Annotated[
         list[str] | None, typer.Option(help="fp32 or int8; repeat for both. Default: the target's own.")
     ] = None,
+    form: Annotated[
+        str, typer.Option(help="window, stream (a causal run, fed chunk by chunk), or both in one bundle.")
+    ] = "window",
     int8_or_fp32: Annotated[
         bool, typer.Option("--int8-or-fp32", help="Ship a lead set in fp32 only if its INT8 fails the gate.")
     ] = False,
@@ -52,9 +55,16 @@ def export(
         report=report,
         name=name,
         precisions=_precisions(precision),
+        form=_form(form),
         int8_gate=Int8Gate(otherwise="leave_out" if int8_or_fp32 else "refuse"),
     )
     typer.echo(f"{out}: id {bundle_id}")
+
+
+def _form(name: str) -> Literal["window", "stream", "both"]:
+    if name not in ("window", "stream", "both"):
+        raise UsageError(f"--form is {name!r}; expected window, stream or both")
+    return cast("Literal['window', 'stream', 'both']", name)
 
 
 def _precisions(names: Sequence[str] | None) -> tuple[Precision, ...] | None:

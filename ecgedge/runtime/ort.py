@@ -47,7 +47,7 @@ class OrtRunner:
         self._leads = leads
         self._precision = precision
         self._name = f"{'12' if len(leads) == 12 else ','.join(leads)}/{precision}"
-        self._session: Any = _session(model, threads=threads, name=self._name)
+        self._session: Any = open_session(model, threads=threads, name=self._name)
         self._window_samples = self._check_input()
         self._output_names: list[str] = [output.name for output in self._session.get_outputs()]
         self.run(np.zeros((1, len(leads), self._window_samples), np.float32))  # the first run allocates
@@ -55,6 +55,11 @@ class OrtRunner:
     @classmethod
     def from_variant(cls, bundle: Bundle, variant: VariantSpec) -> OrtRunner:
         """Open one variant of a bundle."""
+        if variant.stream is not None:
+            raise EngineError(
+                f"{variant.name} is a streaming form, which takes {variant.stream.chunk_samples} samples at a time; "
+                "open it with ecgedge.runtime.open_step_runner"
+            )
         return cls(bundle.read_bytes(variant.file), leads=variant.leads, precision=variant.precision)
 
     @property
@@ -145,7 +150,16 @@ def open_runner(bundle: Bundle, variant: VariantSpec) -> OrtRunner:
     return runner
 
 
-def _session(model: bytes, *, threads: int, name: str) -> Any:
+def open_session(model: bytes, *, threads: int, name: str) -> Any:
+    """Return an ONNX Runtime session on the CPU.
+
+    Raises
+    ------
+    EngineError
+        If ONNX Runtime refuses the file.
+    UsageError
+        If it is not installed.
+    """
     ort = _onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads

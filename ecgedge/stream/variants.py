@@ -11,7 +11,9 @@ from ecgedge.runtime import Runner, open_runner
 
 
 class Variants:
-    """Every variant of a bundle behind one choice; several beds may share one.
+    """Every window form of a bundle behind one choice; several beds may share one.
+
+    Streaming forms are left out: they are served by `ecgedge.runtime.StepRunner`.
 
     Parameters
     ----------
@@ -36,8 +38,13 @@ class Variants:
         preferred = precision or ("int8" if bundle.manifest.target == "cpu" else "fp32")
         self.refused: list[str] = []
         self._by_leads: dict[tuple[str, ...], tuple[VariantSpec, Runner]] = {}
-        for leads in dict.fromkeys(v.leads for v in bundle.manifest.variants):
-            specs = [v for v in bundle.manifest.variants if v.leads == leads]
+        windows = [v for v in bundle.manifest.variants if v.stream is None]
+        if not windows:
+            raise EngineError(
+                f"{bundle.source} holds streaming forms only; a bed takes windows: export with --form both"
+            )
+        for leads in dict.fromkeys(v.leads for v in windows):
+            specs = [v for v in windows if v.leads == leads]
             specs.sort(key=lambda v: v.precision != preferred)
             self._by_leads[leads] = self._open_first(bundle, specs)
         self._order = sorted(self._by_leads, key=len, reverse=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,8 @@ from ecgedge_export.compare import Int8Gate
 from ecgedge_export.engines.rtx import build_engine
 from ecgedge_export.fold import output_names
 from ecgedge_export.sbom import write_sbom
+from ecgedge_export.step_network import causal_encoder
+from ecgedge_export.streams import build_stream_variants
 from ecgedge_export.targets import TargetProfile, load_target, target_toml
 from ecgedge_export.variants import BuiltVariant, Source, Windows, build_variants
 from ecgedge_train.calibrate import LeadSetCalibration
@@ -49,6 +52,12 @@ INTENDED_USE = (
     "Research on ECG-derived estimates in simulated and recorded data. Not for diagnosis, monitoring or treatment. "
     + RESEARCH_USE_ONLY
 )
+Form = Literal["window", "stream", "both"]
+_BUILDERS = {
+    "window": (build_variants,),
+    "stream": (build_stream_variants,),
+    "both": (build_variants, build_stream_variants),
+}
 _VERSIONS = ("ecgedge", "torch", "onnx", "onnxruntime", "numpy", "scipy")
 
 
@@ -69,6 +78,7 @@ def export_run(
     gate_samples: int = 128,
     int8_gate: Int8Gate | None = None,
     engines: bool = True,
+    form: Form = "window",
 ) -> str:
     """Write the bundle of a finished run and return its id.
 
@@ -97,7 +107,9 @@ def export_run(
     int8_gate
         What INT8 must reach, and whether a lead set that does not is refused (default) or shipped in fp32 only.
     engines
-        Build engines where the target builds them at export.
+        Build engines where the target builds them at export; of window forms only.
+    form
+        "window", "stream", or "both" in one bundle. A streaming form needs a causal encoder.
 
     Raises
     ------
@@ -109,6 +121,8 @@ def export_run(
     if out.exists():
         raise BundleError(f"{out} exists already; remove it or choose another name")
     profile, run, dataset = load_target(target), load_run(run_dir), open_dataset(data)
+    if form != "window":
+        causal_encoder(run.model.encoder)  # refused before minutes of work
     fitted_on = _fitted_on(run, dataset, report)
     windows = _windows(dataset, calibration_samples=calibration_samples, gate_samples=gate_samples)
     probes = _probes(report)
@@ -118,14 +132,15 @@ def export_run(
         source = Source(
             run.model, _calibration(run, leads), probes.get(leads), dataset.info.front_end.rate_hz
         )
-        built += build_variants(
-            source,
-            leads,
-            precisions=precisions or profile.precisions,
-            flavour=profile.flavour,
-            windows=windows,
-            int8_gate=int8_gate or Int8Gate(),
-        )
+        for build in _BUILDERS[form]:
+            built += build(
+                source,
+                leads,
+                precisions=precisions or profile.precisions,
+                flavour=profile.flavour,
+                windows=windows,
+                int8_gate=int8_gate or Int8Gate(),
+            )
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         name=name or f"{run.data.name}-{run.recipe.encoder.name}",
@@ -270,7 +285,7 @@ def _engines(built: Sequence[BuiltVariant], profile: TargetProfile) -> dict[str,
     if profile.engine is None or profile.engine.built != "export":
         return {}
     made: dict[str, tuple[EngineRecord, bytes]] = {}
-    for variant in built:
+    for variant in (v for v in built if v.spec.stream is None):
         engine = build_engine(
             variant.onnx_bytes,
             onnx_file=variant.spec.file,

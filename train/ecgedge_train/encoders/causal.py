@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -20,7 +22,9 @@ class CausalMaxPool2d(nn.MaxPool2d):
     def forward(self, x: Tensor) -> Tensor:
         """(B, n, 1, T), not negative, to (B, n, 1, ceil(T / stride))."""
         # Zeros, not -inf: behind a ReLU they are the same, and an engine's 8 bits have no infinity.
-        return super().forward(functional.pad(x, (self.kernel_size[1] - 1, 0)))
+        _, kernel = cast("tuple[int, int]", self.kernel_size)
+        out: Tensor = super().forward(functional.pad(x, (kernel - 1, 0)))
+        return out
 
 
 def conv_over_time(n_in: int, n_out: int, kernel: int, *, stride: int = 1, causal: bool) -> nn.Conv2d:
