@@ -30,7 +30,8 @@ ROUNDS = 400
 def main(arguments: list[str]) -> None:
     """Measure, print, and write JSON if asked."""
     bundle = load_bundle(arguments[0])
-    runners = {v.name: open_runner(bundle, v) for v in bundle.manifest.variants}
+    variants = [v for v in bundle.manifest.variants if v.stream is None]
+    runners = {v.name: open_runner(bundle, v) for v in variants}
     rng = np.random.default_rng(0)
     window_mv = {
         name: rng.normal(0, 0.2, (1, len(r.leads), 2500)).astype(np.float32) for name, r in runners.items()
@@ -48,7 +49,7 @@ def main(arguments: list[str]) -> None:
             "median_ms": round(statistics.median(times_ms[v.name]), 3),
             **{name: float(f"{value:.6g}") for name, value in v.results.items()},
         }
-        for v in bundle.manifest.variants
+        for v in variants
     ]
     on_test = {}
     if "--data" in arguments:

@@ -57,11 +57,36 @@ class OutputSpec:
 
 
 @dataclass(frozen=True)
-class VariantSpec:
-    """One model file: a lead set at a precision.
+class StreamSpec:
+    """How a streaming form is fed: one chunk of `chunk_samples` and the states in, outputs and next states out.
 
-    `tolerance` bounds the absolute difference of every output from the self-test's reference;
-    `interval_halfwidth_mmhg` is the split-conformal half width at `interval_coverage`.
+    An output speaks of the last `window_frames` frames of `frame_samples` samples. From `ready_after_samples` on a
+    stream has filled its window; from `exact_after_samples` on its first frames, too, have seen real samples before
+    them. A state of shape (channels, n) is a tensor (1, channels, beds, n); `state_00` comes back as `next_00`.
+    `reprime_s` is how often a stream's owner should build its states anew from the samples.
+    """
+
+    chunk_samples: int
+    window_frames: int
+    frame_samples: int
+    ready_after_samples: int
+    exact_after_samples: int
+    reprime_s: float
+    state_names: tuple[str, ...]
+    state_shapes: tuple[tuple[int, int], ...]
+
+    @property
+    def next_names(self) -> tuple[str, ...]:
+        """Names of the outputs that hold the next states, in the order of `state_names`."""
+        return tuple(name.replace("state_", "next_") for name in self.state_names)
+
+
+@dataclass(frozen=True)
+class VariantSpec:
+    """One model file: a lead set at a precision, as a window form or (with `stream`) as a streaming form.
+
+    `macs` are those of one window, or of one chunk. `tolerance` bounds the absolute difference of every output from
+    the self-test's reference; `interval_halfwidth_mmhg` is the split-conformal half width at `interval_coverage`.
     """
 
     leads: tuple[str, ...]
@@ -73,12 +98,13 @@ class VariantSpec:
     interval_halfwidth_mmhg: float | None = None
     interval_coverage: float | None = None
     results: Mapping[str, float] = field(default_factory=dict)
+    stream: StreamSpec | None = None
 
     @property
     def name(self) -> str:
-        """Name as events carry it: "I,II/int8"."""
+        """Name as events carry it: "I,II/int8", or "I,II/int8/stream"."""
         leads = "12" if len(self.leads) == 12 else ",".join(self.leads)
-        return f"{leads}/{self.precision}"
+        return f"{leads}/{self.precision}" + ("" if self.stream is None else "/stream")
 
 
 @dataclass(frozen=True)

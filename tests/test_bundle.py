@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from ecgedge.bundle import (
     PackedEngine,
     Provenance,
     ResultRow,
+    StreamSpec,
     VariantSpec,
     copy_bundle,
     describe_bundle,
@@ -85,6 +87,26 @@ def test_what_was_written_is_read(bundle_path):
     assert bundle.simulated
     with pytest.raises(BundleError, match="holds no file"):
         bundle.read_bytes("other")
+
+
+def test_a_streaming_form_beside_its_window_form(tmp_path):
+    window = _manifest().variants[0]
+    spec = StreamSpec(256, 79, 32, 2560, 3840, 3600.0, ("state_00", "state_01"), ((2, 13), (64, 1)))
+    stream = replace(window, file="variants/I_II/fp32/stream/model.onnx", stream=spec)
+    manifest = replace(_manifest(), variants=(window, stream))
+    write_bundle(tmp_path / "b", manifest=manifest, files={**FILES, stream.file: b"another"})
+    bundle = load_bundle(tmp_path / "b")
+    assert bundle.manifest.variants == (window, stream)
+    assert [v.name for v in bundle.manifest.variants] == ["I,II/fp32", "I,II/fp32/stream"]
+    assert spec.next_names == ("next_00", "next_01")
+    assert "I,II/fp32/stream" in describe_bundle(bundle)
+
+
+def test_a_bundle_from_before_streaming_forms_still_loads():
+    """The embedded one was written without the key."""
+    manifest = (resources.files("ecgedge") / "embedded.ecgb" / "manifest.json").read_text()
+    assert '"stream"' not in manifest
+    assert all(v.stream is None for v in load_bundle("embedded").manifest.variants)
 
 
 def test_directory_and_zip_have_one_id(tmp_path):

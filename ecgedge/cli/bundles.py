@@ -129,12 +129,15 @@ def _signature_line(bundle: Bundle) -> str:
 def _self_test_all(bundle: Bundle) -> str:
     """Run the self-test of every variant; refuse the bundle if one disagrees."""
     from ecgedge.errors import BundleError, EngineError
-    from ecgedge.runtime import open_runner
+    from ecgedge.runtime import open_runner, open_step_runner
 
     failed: list[str] = []
     for variant in bundle.manifest.variants:
         try:
-            open_runner(bundle, variant).close()
+            if variant.stream is None:
+                open_runner(bundle, variant).close()
+            else:
+                open_step_runner(bundle, variant, beds=1).close()
         except EngineError as error:
             failed.append(str(error))
     if failed:

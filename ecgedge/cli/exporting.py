@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -32,6 +32,9 @@ def export(
     precision: Annotated[
         list[str] | None, typer.Option(help="fp32, fp16 or int8; repeat for more. Default: the target's own.")
     ] = None,
+    form: Annotated[
+        str, typer.Option(help="window, stream (a causal run, fed chunk by chunk), or both in one bundle.")
+    ] = "window",
     int8_or_fp32: Annotated[
         bool, typer.Option("--int8-or-fp32", help="Leave a variant out, and say so, if it fails its gates.")
     ] = False,
@@ -70,6 +73,7 @@ def export(
         report=report,
         name=name,
         precisions=_precisions(precision),
+        form=_form(form),
         failing="leave_out" if int8_or_fp32 else "refuse",
         evidence_records=evidence_records,
         int8_options=Int8Options(
@@ -115,6 +119,12 @@ def sensitivity(
 
 def _layers(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _form(name: str) -> Literal["window", "stream", "both"]:
+    if name not in ("window", "stream", "both"):
+        raise UsageError(f"--form is {name!r}; expected window, stream or both")
+    return cast("Literal['window', 'stream', 'both']", name)
 
 
 def _precisions(names: Sequence[str] | None) -> tuple[Precision, ...] | None:

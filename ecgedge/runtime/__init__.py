@@ -4,9 +4,11 @@ from ecgedge.runtime.base import Runner
 from ecgedge.runtime.buckets import BucketRunner
 from ecgedge.runtime.choose import AUTO, RUNTIMES, Opened, check_runtime, open_on, open_runner
 from ecgedge.runtime.engines import open_engine
+from ecgedge.runtime.feeder import StepAnswer, StepFeeder
 from ecgedge.runtime.openvino import OpenVinoRunner
 from ecgedge.runtime.ort import OrtRunner
-from ecgedge.runtime.selftest import self_test
+from ecgedge.runtime.selftest import self_test, stream_self_test
+from ecgedge.runtime.step import StepRunner, open_step_runner
 
 __all__ = [
     "AUTO",
@@ -16,9 +18,14 @@ __all__ = [
     "Opened",
     "OrtRunner",
     "Runner",
+    "StepAnswer",
+    "StepFeeder",
+    "StepRunner",
     "check_runtime",
     "open_engine",
     "open_on",
     "open_runner",
+    "open_step_runner",
     "self_test",
+    "stream_self_test",
 ]

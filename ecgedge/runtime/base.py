@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgedge.bundle import StreamSpec
 from ecgedge.errors import EngineError
 from ecgedge.leads import format_lead_set
 
@@ -62,6 +63,43 @@ class Runner(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Release the engine."""
+        ...
+
+
+class Stepper(Protocol):
+    """The streaming form of a variant, with the state of every bed inside."""
+
+    @property
+    def name(self) -> str:
+        """Variant name, for example "I,II/int8/stream"."""
+        ...
+
+    @property
+    def leads(self) -> tuple[str, ...]:
+        """The measured leads, in the order of the chunk's rows."""
+        ...
+
+    @property
+    def spec(self) -> StreamSpec:
+        """Lengths and states."""
+        ...
+
+    @property
+    def beds(self) -> int:
+        """How many beds there are."""
+        ...
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The batch sizes that are run."""
+        ...
+
+    def step(self, beds: Sequence[int], chunk_mv: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Give each of some beds its next chunk, (len(beds), K, C), and return the outputs by name."""
+        ...
+
+    def reset(self, bed: int) -> None:
+        """Let a bed begin a new stream."""
         ...
 
 

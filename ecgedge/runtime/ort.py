@@ -67,7 +67,7 @@ class OrtRunner(EngineRunner):
         provider: Provider = "cpu",
     ) -> None:
         name = runner_name(leads, precision)
-        self._session: Any = _session(
+        self._session: Any = open_session(
             model, threads=threads, name=name, provider=provider, int8=precision == "int8"
         )
         super().__init__(
@@ -81,6 +81,11 @@ class OrtRunner(EngineRunner):
     @classmethod
     def from_variant(cls, bundle: Bundle, variant: VariantSpec, *, provider: Provider = "cpu") -> OrtRunner:
         """Open one variant of a bundle."""
+        if variant.stream is not None:
+            raise EngineError(
+                f"{variant.name} is a streaming form, which takes {variant.stream.chunk_samples} samples at a time; "
+                "open it with ecgedge.runtime.open_step_runner"
+            )
         model = bundle.read_bytes(variant.file)
         return cls(model, leads=variant.leads, precision=variant.precision, provider=provider)
 
@@ -101,7 +106,18 @@ def _input(name: str, kind: str, shape: Sequence[int | str | None]) -> ModelInpu
     return ModelInput(name, dtype, tuple(size if isinstance(size, int) else None for size in shape))
 
 
-def _session(model: bytes, *, threads: int, name: str, provider: Provider, int8: bool) -> Any:
+def open_session(
+    model: bytes, *, threads: int, name: str, provider: Provider = "cpu", int8: bool = False
+) -> Any:
+    """Return an ONNX Runtime session.
+
+    Raises
+    ------
+    EngineError
+        If ONNX Runtime refuses the file, or the provider does not start.
+    UsageError
+        If it is not installed, or was built without the provider.
+    """
     ort = _onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads

@@ -4,25 +4,29 @@
 `reference/VARIANT/OUTPUT` (n,) or (n, size) float32, the trained network's own answer, and
 `tolerance/VARIANT/OUTPUT`, the largest absolute difference allowed. It catches what hashes cannot: an engine
 or a CPU that computes something else (8-bit products that saturate, a miscompiled kernel, a wrong layout).
+
+A streaming form is given the same windows joined into one stream (`joined_stream`), chunk by chunk. Its reference is
+what the full-window network says at the end of each chunk from the first on at which both must agree.
 """
 
 from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgedge.bundle import Bundle
+from ecgedge.bundle import Bundle, StreamSpec
 from ecgedge.errors import EngineError
 from ecgedge.leads import STANDARD_LEADS
-from ecgedge.runtime.base import Runner
+from ecgedge.runtime.base import Runner, Stepper
 
 SELF_TEST_FILE = "selftest.npz"
+MIN_STREAM_ANSWERS = 8
 
 
 @dataclass(frozen=True)
@@ -88,17 +92,85 @@ def self_test(runner: Runner, bundle: Bundle) -> None:
     EngineError
         If an output is missing or differs by more than its tolerance; the message gives the numbers.
     """
+    test, expected = _read(runner, bundle)
+    outputs = runner.run(_to_mv(test.counts, runner, bundle))
+    for name, reference in expected.reference.items():
+        _check_output(outputs.get(name), reference, expected.tolerance[name], place=f"{runner.name}: {name}")
+
+
+def stream_self_test(stepper: Stepper, bundle: Bundle) -> None:
+    """Stream the bundle's windows in every batch size and compare with the reference; all beds are reset after it.
+
+    Raises
+    ------
+    EngineError
+        If an output is missing or differs by more than its tolerance; the message gives the numbers.
+    """
+    test, expected = _read(stepper, bundle)
+    stream_mv = _to_mv(joined_stream(test.counts, stepper.spec)[None], stepper, bundle)[0]
+    first = stepper.spec.exact_after_samples
+    for size in stepper.batch_sizes:
+        beds = range(min(size, stepper.beds))
+        # The whole stream once; then each batch size as far as its first answer.
+        found = stream_outputs(stepper, stream_mv if size == 1 else stream_mv[:, :first], beds=beds)
+        for name, reference in expected.reference.items():
+            values = found.get(name)
+            for bed in beds:
+                _check_output(
+                    None if values is None else values[:, bed],
+                    reference if size == 1 else reference[:1],
+                    expected.tolerance[name],
+                    place=f"{stepper.name}: {name}",
+                )
+
+
+def joined_stream(counts: NDArray[np.int16], spec: StreamSpec) -> NDArray[np.int16]:
+    """Return windows (n, 12, T) end to end as a stream (12, N) of whole chunks, repeated until it is long enough."""
+    joined = counts.transpose(1, 0, 2).reshape(counts.shape[1], -1)
+    needed = spec.exact_after_samples + MIN_STREAM_ANSWERS * spec.chunk_samples
+    repeated = np.tile(joined, (1, -(-needed // joined.shape[1])))
+    return repeated[:, : repeated.shape[1] // spec.chunk_samples * spec.chunk_samples]
+
+
+def stream_outputs(
+    stepper: Stepper, stream_mv: NDArray[np.float32], *, beds: Sequence[int]
+) -> dict[str, NDArray[np.float32]]:
+    """Give some beds the same stream (K, N) from a reset on, and reset them after it.
+
+    Returns
+    -------
+    dict
+        Outputs by name, (answers, beds) or (answers, beds, size): one answer a chunk from `exact_after_samples` on.
+    """
+    chunk, answers = stepper.spec.chunk_samples, []
+    for bed in beds:
+        stepper.reset(bed)
+    for end in range(chunk, stream_mv.shape[1] + 1, chunk):
+        samples = np.broadcast_to(stream_mv[:, end - chunk : end], (len(beds), len(stream_mv), chunk))
+        outputs = stepper.step(beds, samples)
+        if end >= stepper.spec.exact_after_samples:
+            answers.append(outputs)
+    for bed in beds:
+        stepper.reset(bed)
+    return {name: np.stack([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def _read(runner: Runner | Stepper, bundle: Bundle) -> tuple[SelfTest, Expected]:
     test = read_self_test(bundle.read_bytes(SELF_TEST_FILE))
     if runner.name not in test.variants:
         raise EngineError(
             f"{bundle.source}: {SELF_TEST_FILE} has no reference for {runner.name}; export the bundle again"
         )
+    return test, test.variants[runner.name]
+
+
+def _to_mv(counts: NDArray[np.int16], runner: Runner | Stepper, bundle: Bundle) -> NDArray[np.float32]:
+    """Return the runner's leads of (n, 12, T) counts as millivolts."""
     rows = [STANDARD_LEADS.index(lead) for lead in runner.leads]
-    ecg_mv = test.counts[:, rows].astype(np.float32) * np.float32(bundle.manifest.front_end.lsb_mv)
-    outputs = runner.run(ecg_mv)
-    expected = test.variants[runner.name]
-    for name, reference in expected.reference.items():
-        _check_output(outputs.get(name), reference, expected.tolerance[name], place=f"{runner.name}: {name}")
+    ecg_mv: NDArray[np.float32] = counts[:, rows].astype(np.float32) * np.float32(
+        bundle.manifest.front_end.lsb_mv
+    )
+    return ecg_mv
 
 
 def _check_output(

@@ -23,7 +23,9 @@ class VariantChoice(Protocol):
 
 
 class Variants:
-    """Every variant of a bundle behind one choice; several beds may share one.
+    """Every window form of a bundle behind one choice; several beds may share one.
+
+    Streaming forms are left out: they are served by `ecgedge.runtime.StepRunner`.
 
     A variant's engine serves if it was built for this machine; ONNX Runtime serves otherwise.
 
@@ -55,8 +57,13 @@ class Variants:
         preferred = precision or ("int8" if bundle.manifest.target in INT8_TARGETS else "fp32")
         self.refused: list[str] = []
         self._by_leads: dict[tuple[str, ...], tuple[VariantSpec, Opened]] = {}
-        for leads in dict.fromkeys(v.leads for v in bundle.manifest.variants):
-            specs = [v for v in bundle.manifest.variants if v.leads == leads]
+        windows = [v for v in bundle.manifest.variants if v.stream is None]
+        if not windows:
+            raise BundleError(
+                f"{bundle.source} holds streaming forms only; a bed takes windows: export with --form both"
+            )
+        for leads in dict.fromkeys(v.leads for v in windows):
+            specs = [v for v in windows if v.leads == leads]
             specs.sort(key=lambda v: v.precision != preferred)
             opened = self._open_first(bundle, specs, runtime)
             if opened is not None:

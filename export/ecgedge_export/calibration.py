@@ -120,7 +120,7 @@ def tensor_ranges(
         If there are too few windows, or windows of another shape.
     """
     chosen = calibration or Calibration()
-    _check_windows(calibration_mv)
+    check_windows(calibration_mv)
     rows = [STANDARD_LEADS.index(lead) for lead in leads]
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):  # it prints its progress
         source = Path(folder) / "float.onnx"
@@ -162,7 +162,14 @@ class _Windows(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is u
         return None if window is None else {INPUT_NAME: np.ascontiguousarray(window[None, :, None, :])}
 
 
-def _check_windows(ecg_mv: NDArray[np.float32]) -> None:
+def check_windows(ecg_mv: NDArray[np.float32]) -> None:
+    """Refuse windows that calibration cannot use.
+
+    Raises
+    ------
+    EngineError
+        If they are no float32 (N, 12, samples) of finite numbers, or too few.
+    """
     if ecg_mv.ndim != 3 or ecg_mv.shape[1] != len(STANDARD_LEADS) or ecg_mv.dtype != np.float32:
         raise EngineError(
             f"calibration windows are {ecg_mv.dtype} {ecg_mv.shape}; give float32 (N, 12, samples)"

@@ -90,7 +90,7 @@ def _variants(variants: Sequence[VariantSpec]) -> str:
     body = [
         (
             format_lead_set(variant.leads),
-            variant.precision,
+            variant.precision if variant.stream is None else f"{variant.precision}, stream",
             f"{variant.parameters:,}",
             f"{variant.macs:,}",
             f"{variant.tolerance:.2g}",
@@ -103,7 +103,7 @@ def _variants(variants: Sequence[VariantSpec]) -> str:
         "leads",
         "precision",
         "parameters",
-        "MACs a window",
+        "MACs a window (stream: a chunk)",
         "tolerance",
         "mPCWP interval",
         "against the network",

@@ -189,7 +189,8 @@ def gather_evidence(
     """
     info = held_out.dataset.info
     found: list[VariantEvidence] = []
-    for leads in dict.fromkeys(spec.leads for spec in bundle.manifest.variants):
+    windows = [spec for spec in bundle.manifest.variants if spec.stream is None]
+    for leads in dict.fromkeys(spec.leads for spec in windows):
         found += _lead_set(bundle, leads, sources[leads], held_out, gates, openers, alarm_duration_s)
     alarms = any(evidence.alarms is not None for evidence in found)
     return Evidence(
@@ -222,7 +223,7 @@ def _lead_set(
     alarm_duration_s: float,
 ) -> Iterator[VariantEvidence]:
     """Yield the evidence of one lead set: the network answers once, and so do the streams."""
-    specs = [spec for spec in bundle.manifest.variants if spec.leads == leads]
+    specs = [spec for spec in bundle.manifest.variants if spec.leads == leads and spec.stream is None]
     network = _network(source, leads)
     rows = [STANDARD_LEADS.index(lead) for lead in leads]
     ecg_mv = np.ascontiguousarray(held_out.ecg_mv[:, rows])

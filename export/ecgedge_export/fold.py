@@ -26,6 +26,7 @@ from ecgedge.errors import EngineError
 from ecgedge.leads import derivation_matrix, format_lead_set, presence_vector
 from ecgedge_train.calibrate import LeadSetCalibration
 from ecgedge_train.encoders import EdgeNet, PclrResNet, ResNet18
+from ecgedge_train.encoders.causal import CausalConv2d
 from ecgedge_train.evaluate.probe import LinearProbe
 from ecgedge_train.masking import fixed_lead_set
 from ecgedge_train.model import ClassesHead, EcgModel, Encoder, HemodynamicsHead
@@ -62,6 +63,20 @@ class FoldedNetwork(nn.Module):
         self.resample = encoder.resample if isinstance(encoder, PclrResNet) else nn.Identity()
         self.stem = fold_stem(encoder, leads)
         self.tail = _Tail(encoder)
+        self.outputs = OutputLayers(model, platt=platt, probe=probe)
+        self.output_names = self.outputs.names
+
+    def forward(self, ecg_mv: Tensor) -> tuple[Tensor, ...]:
+        """(B, K, 1, T) millivolts to the outputs."""
+        outputs: tuple[Tensor, ...] = self.outputs(self.tail(self.stem(self.resample(ecg_mv))))
+        return outputs
+
+
+class OutputLayers(nn.Module):
+    """What stands behind the embedding: heads with their scaling, and the probe. `names` gives the order."""
+
+    def __init__(self, model: EcgModel, *, platt: Platt, probe: LinearProbe | None) -> None:
+        super().__init__()
         # A projection head serves training only; it does not ship.
         self.heads = nn.ModuleList(
             copy.deepcopy(head)
@@ -72,11 +87,10 @@ class FoldedNetwork(nn.Module):
         self.platt = platt
         self.class_labels = _class_labels(model)
         self.probe_labels = () if probe is None else probe.labels
-        self.output_names = output_names(model, probe)
+        self.names = output_names(model, probe)
 
-    def forward(self, ecg_mv: Tensor) -> tuple[Tensor, ...]:
-        """(B, K, 1, T) millivolts to the outputs."""
-        embedding = self.tail(self.stem(self.resample(ecg_mv)))
+    def forward(self, embedding: Tensor) -> tuple[Tensor, ...]:
+        """(B, E) to the outputs."""
         raw: dict[str, Tensor] = {}
         for head in self.heads:
             raw.update(head(embedding))
@@ -89,7 +103,7 @@ class FoldedNetwork(nn.Module):
             outputs.update(_by_label(torch.sigmoid(raw["class_logits"]), self.class_labels))
         if self.probe is not None:
             outputs.update(_by_label(torch.sigmoid(self.probe(embedding)), self.probe_labels))
-        return tuple(outputs[name] for name in self.output_names)
+        return tuple(outputs[name] for name in self.names)
 
 
 def fold_lead_set(
@@ -144,18 +158,25 @@ def fold_stem(encoder: Foldable, leads: Sequence[str]) -> nn.Conv2d:
             known = torch.from_numpy(presence_vector(leads)).double()
             shift = encoder.presence.weight.double() @ known + encoder.presence.bias.double()
             bias = shift if bias is None else bias + shift
-        made = nn.Conv2d(
+        # A causal stem is padded on its left alone here, so that nothing has to be dropped behind it.
+        causal = _ahead(encoder) > 0
+        made = (CausalConv2d if causal else nn.Conv2d)(
             len(leads),
             stem.out_channels,
             (1, weight.shape[3]),
             stride=(1, int(stem.stride[-1])),
-            padding=(0, int(stem.padding[-1])),
+            padding=(0, 0 if causal else int(stem.padding[-1])),
             bias=bias is not None,
         )
         made.weight.copy_(folded_weight)
         if bias is not None and made.bias is not None:
             made.bias.copy_(bias)
     return made
+
+
+def _ahead(encoder: Foldable) -> int:
+    """Return how many of the stem's last outputs a causal encoder drops."""
+    return 0 if isinstance(encoder, PclrResNet) else encoder.ahead
 
 
 def output_names(model: EcgModel, probe: LinearProbe | None) -> tuple[str, ...]:
@@ -207,6 +228,17 @@ def masked_outputs(
         parts.append({"embedding": features.embedding, **features.outputs})
     model.train(was_training)
     raw = {name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]}
+    return named_outputs(raw, model, calibration, probe=probe)
+
+
+def named_outputs(
+    raw: dict[str, NDArray[np.float32]],
+    model: EcgModel,
+    calibration: LeadSetCalibration | None,
+    *,
+    probe: LinearProbe | None,
+) -> dict[str, NDArray[np.float32]]:
+    """Return a variant's outputs from the embedding and the heads' raw values, scaled in numpy."""
     outputs = _reference_outputs(raw, model, Platt.from_calibration(calibration), probe)
     return {name: outputs[name].astype(np.float32) for name in output_names(model, probe)}
 
@@ -263,6 +295,8 @@ class _Tail(nn.Module):
     def __init__(self, encoder: Foldable) -> None:
         super().__init__()
         self.encoder = copy.deepcopy(encoder)
+        if not isinstance(self.encoder, PclrResNet):
+            self.encoder.ahead = 0  # of a causal encoder; see fold_stem
 
     def forward(self, y: Tensor) -> Tensor:
         """Stem output (B, C, 1, T') to (B, E)."""

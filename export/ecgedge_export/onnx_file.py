@@ -7,6 +7,7 @@ Runtime 17 from 1.12 on. `tests/export` checks every file against torch in ONNX 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +19,10 @@ import torch
 from torch import nn
 
 from ecgedge.errors import EngineError
+from ecgedge.schema import to_plain
 from ecgedge_export.opset import EXPORTED_OPSET, lower_opset
 from ecgedge_export.pooling import pool_by_operator
+from ecgedge_export.step_network import StepNetwork
 
 INPUT_NAME = "ecg_mv"
 BATCH = "batch"
@@ -60,17 +63,64 @@ def export_onnx(
     EngineError
         If the exported graph is not what a bundle may hold.
     """
-    network.eval()
     example = torch.zeros(2, n_leads, 1, window_samples)
+    return _exported(
+        network,
+        (example,),
+        inputs=[INPUT_NAME],
+        outputs=output_names,
+        batches=({0: torch.export.Dim(BATCH)},),
+        metadata=metadata,
+    )
+
+
+def export_step_onnx(network: StepNetwork, *, metadata: Mapping[str, str]) -> onnx.ModelProto:
+    """Export a streaming form to a checked ONNX model: the states are inputs `state_00`... and outputs `next_00`...
+
+    The metadata gets the lengths, and the names and shapes of the states, too.
+
+    Raises
+    ------
+    EngineError
+        If the exported graph is not what a bundle may hold.
+    """
+    spec, batch = network.spec, torch.export.Dim(BATCH)
+    states = tuple(torch.zeros(1, channels, 2, n) for channels, n in spec.state_shapes)
+    lengths = {name: str(value) for name, value in to_plain(spec).items() if not name.startswith("state_")}
+    shapes = zip(spec.state_names, spec.state_shapes, strict=True)
+    return _exported(
+        network,
+        (torch.zeros(2, network.n_leads, 1, spec.chunk_samples), *states),
+        inputs=[INPUT_NAME, *spec.state_names],
+        outputs=[*network.output_names, *spec.next_names],
+        batches=({0: batch}, ({2: batch},) * len(states)),
+        metadata={
+            **metadata,
+            **lengths,
+            "states": json.dumps({name: [1, c, BATCH, n] for name, (c, n) in shapes}),
+        },
+    )
+
+
+def _exported(
+    network: nn.Module,
+    example: tuple[torch.Tensor, ...],
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    batches: tuple[object, ...],
+    metadata: Mapping[str, str],
+) -> onnx.ModelProto:
+    network.eval()
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             network,
-            (example,),
+            example,
             dynamo=True,
             opset_version=EXPORTED_OPSET,
-            input_names=[INPUT_NAME],
-            output_names=list(output_names),
-            dynamic_shapes=({0: torch.export.Dim(BATCH)},),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=batches,
             verbose=False,
         )
     if program is None:
@@ -163,6 +213,8 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r".*LeafSpec.*deprecated", category=FutureWarning)
+            # One batch for all inputs is what is meant.
+            warnings.filterwarnings("ignore", message=r".*axis name: batch will not be used")
             yield
     finally:
         logger.setLevel(before)

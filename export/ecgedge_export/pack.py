@@ -48,6 +48,8 @@ from ecgedge_export.int8 import Int8Options
 from ecgedge_export.qdq import Flavour
 from ecgedge_export.sbom import write_sbom
 from ecgedge_export.sensitivity import Sensitivity, measure_sensitivity
+from ecgedge_export.step_network import causal_encoder
+from ecgedge_export.streams import build_stream_variants
 from ecgedge_export.targets import load_target, target_toml
 from ecgedge_export.variants import BuiltVariant, Source, Windows, build_variants, export_exact
 from ecgedge_train.calibrate import LeadSetCalibration
@@ -65,6 +67,12 @@ INTENDED_USE = (
     "Research on ECG-derived estimates in simulated and recorded data. Not for diagnosis, monitoring or treatment. "
     + RESEARCH_USE_ONLY
 )
+Form = Literal["window", "stream", "both"]
+_BUILDERS = {
+    "window": (build_variants,),
+    "stream": (build_stream_variants,),
+    "both": (build_variants, build_stream_variants),
+}
 _VERSIONS = ("ecgedge", "torch", "onnx", "onnxruntime", "numpy", "scipy")
 
 
@@ -88,6 +96,7 @@ def export_run(
     int8_options: Int8Options | None = None,
     evidence_records: int = DEFAULT_RECORDS,
     engines: bool = True,
+    form: Form = "window",
 ) -> str:
     """Write the bundle of a finished run and return its id.
 
@@ -123,7 +132,9 @@ def export_run(
     evidence_records
         How many records of the test split at most; with 0 the bundle is packed without evidence, and says so.
     engines
-        Build engines where the target builds them at export.
+        Build engines where the target builds them at export; of window forms only.
+    form
+        "window", "stream", or "both" in one bundle. A streaming form needs a causal encoder.
 
     Raises
     ------
@@ -135,9 +146,11 @@ def export_run(
     if out.exists():
         raise BundleError(f"{out} exists already; remove it or choose another name")
     profile, run, dataset = load_target(target), load_run(run_dir), open_dataset(data)
+    if form != "window":
+        causal_encoder(run.model.encoder)  # refused before minutes of work
     fitted_on = _fitted_on(run, dataset, report)
     limits = gates or profile.gates
-    gate = Int8Gate(min_cosine=limits.tune_min_cosine, otherwise=failing)
+    gate = Int8Gate(limits.min_cosine, limits.min_median_cosine, otherwise=failing)
     windows = _windows(dataset, calibration_samples=calibration_samples, gate_samples=gate_samples)
     probes = _probes(report)
     chosen = _chosen(lead_sets, report, probes)
@@ -148,15 +161,16 @@ def export_run(
     wanted = precisions or profile.precisions
     built: list[BuiltVariant] = []
     for leads, source in sources.items():
-        built += build_variants(
-            source,
-            leads,
-            precisions=wanted,
-            flavour=profile.flavour,
-            windows=windows,
-            int8_gate=gate,
-            int8_options=int8_options,
-        )
+        for build in _BUILDERS[form]:
+            built += build(
+                source,
+                leads,
+                precisions=wanted,
+                flavour=profile.flavour,
+                windows=windows,
+                int8_gate=gate,
+                int8_options=int8_options,
+            )
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         name=name or f"{run.data.name}-{run.recipe.encoder.name}",
@@ -384,6 +398,7 @@ def _engines(built: Sequence[BuiltVariant], profile: TargetProfile) -> dict[str,
             variant.onnx_bytes, onnx_file=variant.spec.file, maker=maker, batch=batch
         )
         for variant in built
+        if variant.spec.stream is None
     }
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ecgedge.bundle import Precision, VariantSpec
+from ecgedge.bundle import Precision, StreamSpec, VariantSpec
 from ecgedge.leads import STANDARD_LEADS, format_lead_set
 from ecgedge.runtime.ort import OrtRunner
 from ecgedge.runtime.selftest import Expected
@@ -67,6 +68,15 @@ class Source:
     probe: LinearProbe | None
     rate_hz: float
 
+    def metadata(self, leads: Sequence[str]) -> dict[str, str]:
+        """Return what every file of a lead set says of itself."""
+        return {
+            "leads": format_lead_set(leads),
+            "precision": "fp32",
+            "rate_hz": f"{self.rate_hz:g}",
+            "unit": "mV",
+        }
+
 
 @dataclass(frozen=True)
 class BuiltVariant:
@@ -85,12 +95,7 @@ def export_exact(source: Source, leads: tuple[str, ...], *, window_samples: int)
         n_leads=len(leads),
         window_samples=window_samples,
         output_names=network.output_names,
-        metadata={
-            "leads": format_lead_set(leads),
-            "precision": "fp32",
-            "rate_hz": f"{source.rate_hz:g}",
-            "unit": "mV",
-        },
+        metadata=source.metadata(leads),
     )
 
 
@@ -113,24 +118,81 @@ def build_variants(
         and the gate does not say to leave it out.
     """
     exact = export_exact(source, leads, window_samples=windows.gate.shape[2])
-    held = _Held(source, leads, _Reference.of(source, leads, windows))
-    built = [held.against_network(exact, "fp32")]
+    held = _HeldWindows(source, leads, _Reference.of(source, leads, windows))
+    candidates = int8_candidates(
+        exact, windows.to_mv(windows.calibration), leads=leads, flavour=flavour, options=int8_options
+    )
+    return against_network(held, exact, candidates, precisions=precisions, gate=int8_gate)
+
+
+class Held(Protocol):
+    """One lead set in one form, ready to hold files against the network's answers."""
+
+    @property
+    def source(self) -> Source:
+        """The trained model, and what belongs to the lead set."""
+        ...
+
+    @property
+    def leads(self) -> tuple[str, ...]:
+        """The measured leads."""
+        ...
+
+    @property
+    def stream(self) -> StreamSpec | None:
+        """How the streaming form is fed; None for the window form."""
+        ...
+
+    @property
+    def gate(self) -> Outputs:
+        """The network's answers to the gate's input."""
+        ...
+
+    @property
+    def self_test(self) -> Outputs:
+        """The network's answers to the self-test's input."""
+        ...
+
+    def answers(self, onnx_bytes: bytes, spec: VariantSpec) -> tuple[Outputs, Outputs]:
+        """Return what a file says to the gate's input, and to the self-test's."""
+        ...
+
+    def more_results(self) -> dict[str, float]:
+        """Return what else the bundle should tell of this form."""
+        ...
+
+
+def against_network(
+    held: Held,
+    exact: onnx.ModelProto,
+    candidates: Iterable[Candidate],
+    *,
+    precisions: Sequence[Precision],
+    gate: Int8Gate,
+) -> list[BuiltVariant]:
+    """Return the variants of a float file, and of the files of lower precision made of it, that pass their gates.
+
+    `candidates` are INT8 files, each made when it is asked for; the first that passes is taken.
+
+    Raises
+    ------
+    EngineError
+        See `build_variants`.
+    """
+    built = [_vetted(held, exact, "fp32")]
     if "fp16" in precisions:
-        built.append(held.against_network(to_fp16(exact), "fp16", min_cosine=FP16_MIN_COSINE))
+        built.append(_vetted(held, to_fp16(exact), "fp16", gate=Int8Gate(FP16_MIN_COSINE, FP16_MIN_COSINE)))
     if "int8" in precisions:
-        candidates = int8_candidates(
-            exact, windows.to_mv(windows.calibration), leads=leads, flavour=flavour, options=int8_options
-        )
-        built += _first_that_passes(candidates, held, int8_gate)
+        built += _first_that_passes(candidates, held, gate)
     return [variant for variant in built if variant.spec.precision in precisions]
 
 
-def _first_that_passes(candidates: Iterable[Candidate], held: _Held, gate: Int8Gate) -> list[BuiltVariant]:
+def _first_that_passes(candidates: Iterable[Candidate], held: Held, gate: Int8Gate) -> list[BuiltVariant]:
     """Return the first INT8 form that passes the gate; none where the gate says to leave it out."""
     refused: QuantizationError | None = None
     for candidate in candidates:
         try:
-            built = held.against_network(candidate.model, "int8", min_cosine=gate.min_cosine)
+            built = _vetted(held, candidate.model, "int8", gate=gate)
         except QuantizationError as error:
             refused = error
             continue
@@ -164,40 +226,58 @@ class _Reference:
 
 
 @dataclass(frozen=True)
-class _Held:
-    """One lead set, ready to hold files against the network."""
+class _HeldWindows:
+    """A lead set's window form."""
 
     source: Source
     leads: tuple[str, ...]
     reference: _Reference
+    stream: StreamSpec | None = None
 
-    def against_network(
-        self, model: onnx.ModelProto, precision: Precision, *, min_cosine: float = 0.0
-    ) -> BuiltVariant:
-        """Return the variant of a file that passes its gate."""
-        onnx_bytes = model.SerializeToString(deterministic=True)
-        with OrtRunner(onnx_bytes, leads=self.leads, precision=precision) as runner:
-            comparison = compare(self.reference.gate, runner.run(self.reference.gate_mv))
-            on_self_test = compare(self.reference.self_test, runner.run(self.reference.self_test_mv))
-            name = runner.name
-        if precision == "fp32":
-            require_exact(comparison, variant=name)
-        else:
-            require_close(comparison, variant=name, min_cosine=min_cosine)
-        tolerance = _tolerances(on_self_test, precision)
-        cost, calibration = graph_cost(model), self.source.calibration
-        spec = VariantSpec(
-            leads=self.leads,
-            precision=precision,
-            file=f"variants/{format_lead_set(self.leads).replace(',', '_')}/{precision}/model.onnx",
-            parameters=cost.parameters,
-            macs=cost.macs,
-            tolerance=max(tolerance.values()),
-            interval_halfwidth_mmhg=None if calibration is None else calibration.interval_halfwidth_mmhg,
-            interval_coverage=None if calibration is None else calibration.interval_coverage,
-            results=_results(comparison),
-        )
-        return BuiltVariant(spec, onnx_bytes, Expected(self.reference.self_test, tolerance))
+    @property
+    def gate(self) -> Outputs:
+        return self.reference.gate
+
+    @property
+    def self_test(self) -> Outputs:
+        return self.reference.self_test
+
+    def answers(self, onnx_bytes: bytes, spec: VariantSpec) -> tuple[Outputs, Outputs]:
+        with OrtRunner(onnx_bytes, leads=self.leads, precision=spec.precision) as runner:
+            return runner.run(self.reference.gate_mv), runner.run(self.reference.self_test_mv)
+
+    def more_results(self) -> dict[str, float]:
+        return {}
+
+
+def _vetted(
+    held: Held, model: onnx.ModelProto, precision: Precision, *, gate: Int8Gate | None = None
+) -> BuiltVariant:
+    """Return the variant of a file that passes its gate."""
+    onnx_bytes = model.SerializeToString(deterministic=True)
+    cost, calibration = graph_cost(model), held.source.calibration
+    form = precision if held.stream is None else f"{precision}/stream"
+    spec = VariantSpec(
+        leads=held.leads,
+        precision=precision,
+        file=f"variants/{format_lead_set(held.leads).replace(',', '_')}/{form}/model.onnx",
+        parameters=cost.parameters,
+        macs=cost.macs,
+        tolerance=0.0,
+        interval_halfwidth_mmhg=None if calibration is None else calibration.interval_halfwidth_mmhg,
+        interval_coverage=None if calibration is None else calibration.interval_coverage,
+        stream=held.stream,
+    )
+    on_gate, on_self_test = held.answers(onnx_bytes, spec)
+    comparison = compare(held.gate, on_gate)
+    if precision == "fp32":
+        require_exact(comparison, variant=spec.name)
+    else:
+        require_close(comparison, variant=spec.name, gate=gate)
+    tolerance = _tolerances(compare(held.self_test, on_self_test), precision)
+    results = {**_results(comparison), **held.more_results()}
+    spec = replace(spec, tolerance=max(tolerance.values()), results=results)
+    return BuiltVariant(spec, onnx_bytes, Expected(held.self_test, tolerance))
 
 
 def _tolerances(comparison: Comparison, precision: Precision) -> dict[str, float]:

@@ -36,6 +36,8 @@ TABLE = [
     ("lead-sets", ("evaluate", "r", "--data", "d", "--out", "o", "--lead-sets", "I,V9"), 2, ["V9"]),
     ("precision", ("export", "r", "--target", "cpu", "--data", "d", "--out", "o", "--precision", "int4"), 2,
      ["int4", "fp32, fp16, int8"]),
+    ("form", ("export", "r", "--target", "cpu", "--data", "d", "--out", "o", "--form", "steps"), 2,
+     ["steps", "window, stream or both"]),
     ("target", ("export", "r", "--target", "toaster", "--data", "d", "--out", "o"), 2, ["toaster", "cpu"]),
     ("set", ("data", "build", "sim", "--out", "o", "--set", "patients"), 2, ["key=value", "--set patients=64"]),
     ("source", ("data", "build", "mimic", "--out", "o"), 2, ["mimic", "ptbxl", "sim"]),

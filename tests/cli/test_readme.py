@@ -37,7 +37,7 @@ def test_the_block_of_commands_runs_as_it_stands(ecg_data, tmp_path):
     assert set(macro) == {"12", "I,II,V1,V5", "I,II", "I", "II"}
     assert min(macro.values()) > 0.75
     assert macro["12"] > 0.84
-    for variant in ("12/int8", "I/int8", "p_NORM"):
+    for variant in ("12/fp32", "I/fp32", "p_NORM"):  # INT8 of a lead set that misses its gate is left out
         assert variant in done.stdout
     assert done.stdout.count("Research use only") >= 4
 

@@ -7,6 +7,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from ecgedge.bundle import FrontEndSpec
+from ecgedge.records import read
+from ecgedge.signal import condition
 from ecgedge_train.dataset import EcgDataset, build_dataset, open_dataset
 from ecgedge_train.loop import train
 from ecgedge_train.model import EcgModel, build_model
@@ -84,3 +87,24 @@ def shake_norms(model: EcgModel) -> EcgModel:
 def resnet_model() -> EcgModel:
     recipe = load_recipe("jeong2023")
     return shake_norms(build_model(recipe))
+
+
+@pytest.fixture(scope="session")
+def causal_model() -> EcgModel:
+    return shake_norms(
+        build_model(load_recipe("sim_mpcwp", ["encoder.embedding_size=32", "encoder.causal=true"]))
+    )
+
+
+@pytest.fixture(scope="session")
+def causal_resnet() -> EcgModel:
+    return shake_norms(build_model(load_recipe("jeong2023", ["encoder.causal=true"])))
+
+
+@pytest.fixture(scope="session")
+def long_ecg(ecg_data: Path) -> NDArray[np.int16]:
+    """(12, 9600) front-end counts: 38 s of one patient of the PTB Diagnostic ECG Database, without a joint."""
+    recording = read(ecg_data / "ptbdb_15lead" / "s0010_re.hea")
+    counts = condition(recording, FrontEndSpec()).counts
+    assert counts.shape == (12, 9600)
+    return counts

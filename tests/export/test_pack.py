@@ -32,7 +32,7 @@ from ecgedge_train.run import load_run
 
 # 60 steps of training leave an embedding that quantizes badly; what is tested here is the line, not the network.
 LENIENT = Gates(
-    tune_min_cosine=0.2, max_abs=2.0, min_median_cosine=0.5, min_cosine=-1.0, max_auroc_loss=0.5,
+    max_abs=2.0, min_median_cosine=0.5, min_cosine=-1.0, max_auroc_loss=0.5,
     min_alarm_agreement=0.0,
 )  # fmt: skip
 CALIBRATION = LeadSetCalibration((1.7, -0.3), (0.6, 0.9), 6.5, 0.9, 20)
@@ -182,7 +182,7 @@ import sys
 from ecgedge_export.pack import export_run
 from ecgedge.target import Gates
 run, data, out = sys.argv[1:]
-gates = Gates(tune_min_cosine=0.2, max_abs=2.0, min_median_cosine=0.5, min_cosine=-1.0, max_auroc_loss=0.5,
+gates = Gates(max_abs=2.0, min_median_cosine=0.5, min_cosine=-1.0, max_auroc_loss=0.5,
               min_alarm_agreement=0.0)
 print(export_run(run, data=data, target="cpu", out=__import__("pathlib").Path(out), lead_sets=("II",),
                  calibration_samples=16, gate_samples=16, evidence_records=16, gates=gates))
@@ -273,7 +273,7 @@ def test_a_report_without_a_probe_for_a_lead_set(hemodynamic_run, ptbxl, tmp_pat
 
 def test_poor_int8(run_dir, ptbxl, tmp_path):
     options = {"data": ptbxl, "target": "cpu", "lead_sets": ("II",), "calibration_samples": 16}
-    impossible = replace(LENIENT, tune_min_cosine=1.1)
+    impossible = replace(LENIENT, min_cosine=1.1)
     options["int8_options"] = Int8Options(max_float_layers=1, fine_tuning=FineTune(steps=1, batch=2))
     with pytest.raises(EngineError, match="leave int8 out for this lead set"):
         export_run(run_dir, out=tmp_path / "a", gates=impossible, **options)

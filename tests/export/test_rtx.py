@@ -17,6 +17,7 @@ from ecgedge.runtime.trt.build import REPORT_FILE, read_report
 from ecgedge.runtime.trt.report import convolutions_in_int8
 from ecgedge.target import BatchProfile
 from ecgedge_export.fold import fold_lead_set
+from ecgedge_export.half import to_fp16
 from ecgedge_export.onnx_file import export_onnx
 from ecgedge_export.quantize import quantize
 from ecgedge_train.model import build_model

@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from ecgedge_train.encoders import ResNet18
@@ -141,3 +143,52 @@ def test_absent_leads_give_numbers():
     net = ResNet18(8)
     for mode in (net.train(), net.eval()):
         assert mode(torch.zeros(2, 12, 500), torch.zeros(2, 12)).isfinite().all()
+
+
+def causal_features(net, x):
+    return net.time_features(net.stem(x[:, :, None]))
+
+
+@given(n=st.integers(200, 700), t=st.integers(0, 699))
+@settings(max_examples=8)
+def test_causal_features_never_look_ahead(n, t):
+    t = min(t, n - 1)
+    torch.manual_seed(1)
+    net = ResNet18(8, causal=True).eval()
+    x = torch.randn(1, 12, n)
+    changed = x.clone()
+    changed[..., t:] += 1.0
+    with torch.inference_mode():
+        before, after = causal_features(net, x), causal_features(net, changed)
+    # Feature j ends at sample 32 j: all up to (t - 1) // 32 are older than the change, those behind it see it.
+    past = (t + 31) // 32
+    assert before.shape[-1] == -(-n // 32)
+    torch.testing.assert_close(after[..., :past], before[..., :past], rtol=0, atol=1e-5)
+    if past < before.shape[-1]:
+        assert (after[..., past] - before[..., past]).abs().max() > 1e-4
+
+
+def test_the_published_form_does_look_ahead():
+    net = ResNet18(8).eval()
+    x = torch.randn(1, 12, 640)
+    changed = x.clone()
+    changed[..., 320:] += 1.0
+    with torch.inference_mode():
+        assert (causal_features(net, changed) - causal_features(net, x))[..., :10].abs().max() > 1e-3
+
+
+def test_causal_weights_are_those_of_the_published_form():
+    usual = {name: t.shape for name, t in ResNet18(8).state_dict().items()}
+    causal = ResNet18(8, causal=True)
+    assert {name: t.shape for name, t in causal.state_dict().items()} == usual
+    for m in causal.modules():
+        if isinstance(m, nn.Conv2d):
+            assert m.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_causal_pool_is_the_maximum_of_the_last_three():
+    x = torch.rand(2, 4, 1, 37)
+    with torch.inference_mode():
+        y = ResNet18(8, causal=True).maxpool(x)
+    for j in range(19):
+        assert torch.equal(y[..., j], x[..., max(0, 2 * j - 2) : 2 * j + 1].amax(-1))

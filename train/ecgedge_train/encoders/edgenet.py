@@ -30,7 +30,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from ecgedge_train.encoders.causal import conv_over_time, padded_stem
 
 Size = Literal["s", "m"]
 
@@ -59,28 +60,14 @@ SIZES: dict[str, SizeSpec] = {
 }
 
 
-class CausalConv2d(nn.Conv2d):
-    """A convolution over time whose last input is the sample of its output; `padding` stays 0."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, n_in, 1, T) to (B, n_out, 1, ceil(T / stride))."""
-        return super().forward(functional.pad(x, (self.kernel_size[1] - 1, 0)))
-
-
-def _conv(n_in: int, n_out: int, kernel: int, *, stride: int = 1, causal: bool) -> nn.Conv2d:
-    if causal:
-        return CausalConv2d(n_in, n_out, (1, kernel), stride=(1, stride), bias=False)
-    return nn.Conv2d(n_in, n_out, (1, kernel), stride=(1, stride), padding=(0, kernel // 2), bias=False)
-
-
 class ResidualBlock(nn.Module):
     """Two convolutions around a shortcut, stride 2; `n_inner` channels between them."""
 
     def __init__(self, n_in: int, n_inner: int, n_out: int, *, kernel: int, causal: bool = False) -> None:
         super().__init__()
-        self.conv1 = _conv(n_in, n_inner, kernel, stride=2, causal=causal)
+        self.conv1 = conv_over_time(n_in, n_inner, kernel, stride=2, causal=causal)
         self.bn1 = nn.BatchNorm2d(n_inner)
-        self.conv2 = _conv(n_inner, n_out, kernel, causal=causal)
+        self.conv2 = conv_over_time(n_inner, n_out, kernel, causal=causal)
         self.bn2 = nn.BatchNorm2d(n_out)
         self.shortcut = nn.Sequential(
             nn.Conv2d(n_in, n_out, (1, 1), stride=(1, 2), bias=False), nn.BatchNorm2d(n_out)
@@ -145,11 +132,7 @@ class EdgeNet(nn.Module):
             raise ValueError(f"{len(self.widths)} widths given; the stem and two a block make {N_WIDTHS}")
         n_stem, *of_blocks = self.widths
         self.embedding_size = embedding_size
-        self.ahead = (STEM_KERNEL - 1) // STEM_STRIDE if causal else 0
-        stem_padding = STEM_KERNEL - 1 if causal else STEM_KERNEL // 2
-        self.stem = nn.Conv2d(
-            12, n_stem, (1, STEM_KERNEL), stride=(1, STEM_STRIDE), padding=(0, stem_padding), bias=False
-        )
+        self.stem, self.ahead = padded_stem(n_stem, STEM_KERNEL, stride=STEM_STRIDE, causal=causal)
         self.presence = nn.Linear(12, n_stem)
         self.bn = nn.BatchNorm2d(n_stem)
         self.relu = nn.ReLU()
@@ -184,7 +167,10 @@ class EdgeNet(nn.Module):
 
     def after_stem(self, y: Tensor) -> Tensor:
         """Stem and presence summed, (B, C, 1, about T/2), to (B, E): shared with the folded K-lead network."""
-        y = self.time_features(y)
+        return self.from_features(self.time_features(y))
+
+    def from_features(self, y: Tensor) -> Tensor:
+        """Features over time, (B, C, 1, n), to (B, E)."""
         # The mean counts how much of the window shows a feature, the maximum whether any beat does.
         pooled = torch.cat([y.mean(dim=(2, 3)), y.amax(dim=(2, 3))], dim=1)
         out: Tensor = self.fc(self.dropout(pooled))

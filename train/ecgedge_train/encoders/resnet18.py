@@ -14,6 +14,9 @@ is He's N(0, 2/(k Cout)). And it makes a new random last layer at every call of 
 The layers are two-dimensional of height 1 with weights and activations in channels-last order: the same numbers
 from the same kernels as the published Conv1d (whose weights load after `unsqueeze(2)`), and 1.1 times as many
 training steps a second on a CPU, in float32 and under bfloat16 autocast alike.
+
+Causal (ours, not published): convolutions and the max-pool are padded before the signal only. The feature of time
+step j then sees the samples 0 to 32 j and none after, so that features can be kept while a stream goes on.
 """
 
 from __future__ import annotations
@@ -24,23 +27,26 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ecgedge_train.encoders.causal import CausalMaxPool2d, conv_over_time, padded_stem
 from ecgedge_train.encoders.channels_last import to_channels_last
 
 Init = Literal["he", "published"]
 
 WIDTHS = (64, 128, 256, 512)
 STRIDES = (1, 2, 2, 2)
+STEM_KERNEL = 15
+POOL = 3
+KERNEL = 7
 
 
 class BasicBlock(nn.Module):
     """Two convolutions (k=7) around a shortcut; dropout after the first ReLU, as published."""
 
-    def __init__(self, n_in: int, n_out: int, *, stride: int, dropout: float) -> None:
+    def __init__(self, n_in: int, n_out: int, *, stride: int, dropout: float, causal: bool = False) -> None:
         super().__init__()
-        pad = (0, 3)
-        self.conv1 = nn.Conv2d(n_in, n_out, (1, 7), stride=(1, stride), padding=pad, bias=False)
+        self.conv1 = conv_over_time(n_in, n_out, KERNEL, stride=stride, causal=causal)
         self.bn1 = nn.BatchNorm2d(n_out)
-        self.conv2 = nn.Conv2d(n_out, n_out, (1, 7), padding=pad, bias=False)
+        self.conv2 = conv_over_time(n_out, n_out, KERNEL, causal=causal)
         self.bn2 = nn.BatchNorm2d(n_out)
         self.relu = nn.ReLU()
         self.dropout = nn.Dropout(dropout)
@@ -69,29 +75,39 @@ class ResNet18(nn.Module):
         After the first ReLU of each block; 0.2 as published.
     init
         "he" (right for one dimension) or "published" (see the head of this file).
+    causal
+        Pad before the signal only; the names and shapes of the weights do not change.
 
     Attributes
     ----------
     stem
-        First convolution over the leads, (64, 12, 1, 15): lead subsets fold into it.
+        First convolution over the leads, (64, 12, 1, 15): lead subsets fold into it. In the causal form it is
+        padded on both sides and `time_features` drops the last 7 outputs, those that would look ahead.
     presence
         None: this network does not look at the presence vector.
     """
 
     presence = None
 
-    def __init__(self, embedding_size: int = 128, *, dropout: float = 0.2, init: Init = "he") -> None:
+    def __init__(
+        self, embedding_size: int = 128, *, dropout: float = 0.2, init: Init = "he", causal: bool = False
+    ) -> None:
         super().__init__()
         self.embedding_size = embedding_size
-        self.stem = nn.Conv2d(12, WIDTHS[0], (1, 15), stride=(1, 2), padding=(0, 7), bias=False)
+        self.stem, self.ahead = padded_stem(WIDTHS[0], STEM_KERNEL, stride=2, causal=causal)
         self.bn1 = nn.BatchNorm2d(WIDTHS[0])
         self.relu = nn.ReLU()
-        self.maxpool = nn.MaxPool2d((1, 3), stride=(1, 2), padding=(0, 1))
+        self.maxpool = (
+            CausalMaxPool2d((1, POOL), stride=(1, 2))
+            if causal
+            else nn.MaxPool2d((1, POOL), stride=(1, 2), padding=(0, 1))
+        )
         self.stages = nn.Sequential()
         n_in = WIDTHS[0]
         for width, stride in zip(WIDTHS, STRIDES, strict=True):
-            first = BasicBlock(n_in, width, stride=stride, dropout=dropout)
-            self.stages.append(nn.Sequential(first, BasicBlock(width, width, stride=1, dropout=dropout)))
+            first = BasicBlock(n_in, width, stride=stride, dropout=dropout, causal=causal)
+            second = BasicBlock(width, width, stride=1, dropout=dropout, causal=causal)
+            self.stages.append(nn.Sequential(first, second))
             n_in = width
         self.fc = nn.Linear(n_in, embedding_size)
         _init_convolutions(self, init)
@@ -105,8 +121,18 @@ class ResNet18(nn.Module):
 
     def after_stem(self, y: Tensor) -> Tensor:
         """(B, 64, 1, T/2), the stem's output, to (B, E): shared with the folded K-lead network."""
-        y = self.stages(self.maxpool(self.relu(self.bn1(y))))
+        return self.from_features(self.time_features(y))
+
+    def from_features(self, y: Tensor) -> Tensor:
+        """Features over time, (B, 512, 1, n), to (B, E)."""
         out: Tensor = self.fc(y.mean(dim=(2, 3)))
+        return out
+
+    def time_features(self, y: Tensor) -> Tensor:
+        """Return the features before pooling, (B, 512, 1, ceil(T / 32)), of the stem's output."""
+        if self.ahead:
+            y = y[..., : -self.ahead]
+        out: Tensor = self.stages(self.maxpool(self.relu(self.bn1(y))))
         return out
 
 

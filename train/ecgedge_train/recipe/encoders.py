@@ -31,12 +31,13 @@ class EdgeNetRecipe:
 
 @dataclass(frozen=True)
 class ResNet18Recipe:
-    """Encoder of the SSL-DML paper, see encoders/resnet18.py."""
+    """Encoder of the SSL-DML paper, see encoders/resnet18.py. `causal`: no sample looks ahead of its own time."""
 
     name: Literal["resnet18"]
     embedding_size: int = 128
     dropout: float = 0.2
     init: Literal["he", "published"] = "he"
+    causal: bool = False
 
 
 @dataclass(frozen=True)

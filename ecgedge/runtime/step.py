@@ -1,0 +1,311 @@
+"""A streaming form in ONNX Runtime: one chunk of each bed in, outputs out, every bed's state kept here.
+
+One object owns the states: they are allocated once, no caller holds or passes them, and a refused call leaves them as
+they were. Beds are batched into a few fixed sizes that were run before the first answer, because each new size costs
+allocations; a chunk has exactly the length that the graph was made for.
+
+A state of shape (channels, n) lies in memory as (channels, beds, n): as the graph wants it, see
+`ecgedge.bundle.StreamSpec`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgedge.bundle import Bundle, StreamSpec, VariantSpec
+from ecgedge.errors import EngineError
+from ecgedge.runtime.base import INPUT_NAME, require_finite
+from ecgedge.runtime.ort import open_session
+from ecgedge.runtime.selftest import stream_self_test
+
+BUCKETS = (1, 4, 16, 64)
+"""Batch sizes that are run."""
+FULL_ENOUGH = 0.75
+"""A bucket this full is run rather than several smaller ones."""
+
+F32 = NDArray[np.float32]
+
+
+class StepRunner:
+    """The streaming form of a variant for a number of beds; warmed up, but not yet tested (see `open_step_runner`).
+
+    Parameters
+    ----------
+    model
+        The ONNX file's bytes.
+    variant
+        Its specification, with `stream`.
+    beds
+        How many beds there are, at least 1; they are called 0, 1, ...
+    threads
+        Threads inside one operator.
+
+    Raises
+    ------
+    EngineError
+        If ONNX Runtime refuses the file, or it does not take what the specification says.
+    UsageError
+        If ONNX Runtime is not installed.
+    """
+
+    def __init__(self, model: bytes, variant: VariantSpec, *, beds: int, threads: int = 1) -> None:
+        if variant.stream is None:
+            raise EngineError(f"{variant.name} is a window form; open it with ecgedge.runtime.open_runner")
+        if beds < 1:
+            raise EngineError(f"{beds} beds; give at least 1")
+        self._variant, self._spec, self._n_beds = variant, variant.stream, beds
+        self._session: Any = open_session(model, threads=threads, name=self.name)
+        self._check_inputs()
+        self._seen = np.zeros(beds, np.int64)
+        self._states: list[F32] = [np.zeros((c, beds, n), np.float32) for c, n in self.spec.state_shapes]
+        sizes = sorted({size for n in range(1, beds + 1) for size, _ in plan_batches(n)})
+        self._buckets = {size: _Bucket(self._session, size, self.spec, len(self.leads)) for size in sizes}
+        for bucket in self._buckets.values():
+            bucket.run()
+
+    @classmethod
+    def from_variant(cls, bundle: Bundle, variant: VariantSpec, *, beds: int) -> StepRunner:
+        """Open one streaming variant of a bundle."""
+        return cls(bundle.read_bytes(variant.file), variant, beds=beds)
+
+    @property
+    def name(self) -> str:
+        """Variant name, for example "I,II/int8/stream"."""
+        return self._variant.name
+
+    @property
+    def leads(self) -> tuple[str, ...]:
+        """The measured leads, in the order of the chunk's rows."""
+        return self._variant.leads
+
+    @property
+    def spec(self) -> StreamSpec:
+        """Lengths and states."""
+        return self._spec
+
+    @property
+    def beds(self) -> int:
+        """How many beds there are."""
+        return self._n_beds
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs, in the file's order."""
+        return tuple(next(iter(self._buckets.values())).outputs)
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The batch sizes that this number of beds needs, all of them warm."""
+        return tuple(self._buckets)
+
+    def seen_samples(self, bed: int) -> int:
+        """Return how many samples the bed has had since its last reset or prime began."""
+        self._check_beds([bed])
+        return int(self._seen[bed])
+
+    def ready(self, bed: int) -> bool:
+        """Whether the bed has filled its window: before that, its outputs are of a window that is partly empty."""
+        return self.seen_samples(bed) >= self.spec.ready_after_samples
+
+    def step(self, beds: Sequence[int], chunk_mv: F32) -> dict[str, F32]:
+        """Give each of some beds its next chunk.
+
+        Parameters
+        ----------
+        beds
+            Each bed at most once.
+        chunk_mv
+            (len(beds), K, C) float32 millivolts, C exactly `spec.chunk_samples`.
+
+        Returns
+        -------
+        dict
+            Outputs by name, (len(beds),) or (len(beds), size), of the windows that end with these chunks.
+
+        Raises
+        ------
+        EngineError
+            On a wrong shape, type, bed or value; no state has changed then. Also if an output is not finite.
+        """
+        if self._session is None:
+            raise EngineError(f"{self.name}: the runner is closed; open the variant again")
+        index = self._check_beds(beds)
+        chunk = self._check_chunk(chunk_mv, len(index))
+        parts: list[dict[str, F32]] = []
+        start = 0
+        for size, n in plan_batches(len(index)):
+            parts.append(self._run(self._buckets[size], index[start : start + n], chunk[start : start + n]))
+            start += n
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def reset(self, bed: int) -> None:
+        """Let a bed begin a new stream: nothing of its past is left."""
+        self._check_beds([bed])
+        for pool in self._states:
+            pool[:, bed] = 0.0
+        self._seen[bed] = 0
+
+    def prime(self, bed: int, samples_mv: F32) -> dict[str, F32]:
+        """Begin a bed's stream anew with samples that are there already; return the outputs at their end.
+
+        Parameters
+        ----------
+        samples_mv
+            (K, n) float32 millivolts, n a multiple of the chunk. With `spec.exact_after_samples` or more the outputs
+            are those of a stream that never began anew.
+
+        Raises
+        ------
+        EngineError
+            On a wrong shape, type or value; no state has changed then.
+        """
+        self._check_beds([bed])
+        c = self.spec.chunk_samples
+        if samples_mv.ndim != 2 or samples_mv.shape[1] < c or samples_mv.shape[1] % c:
+            raise EngineError(
+                f"{self.name}: samples of shape {samples_mv.shape} to prime with; give ({len(self.leads)}, n), n a "
+                f"multiple of {c}, best the last {self.spec.exact_after_samples}"
+            )
+        chunks = samples_mv.reshape(len(samples_mv), -1, c).transpose(1, 0, 2)
+        self._check_chunk(chunks, len(chunks))
+        self.reset(bed)
+        outputs: dict[str, F32] = {}
+        for chunk in chunks:
+            outputs = self.step([bed], chunk[None])
+        return outputs
+
+    def close(self) -> None:
+        """Release the session; safe to call twice."""
+        self._session = None
+        for bucket in self._buckets.values():
+            bucket.close()
+
+    def __enter__(self) -> StepRunner:
+        """Return the runner itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the session."""
+        self.close()
+
+    def _run(self, bucket: _Bucket, index: NDArray[np.int64], chunk: F32) -> dict[str, F32]:
+        n = len(index)
+        bucket.chunk[:n, :, 0] = chunk
+        for pool, state in zip(self._states, bucket.states, strict=True):
+            state[0, :, :n] = pool[:, index]
+        bucket.run()
+        outputs = {name: values[:n].copy() for name, values in bucket.outputs.items()}
+        require_finite(outputs, name=self.name)
+        for pool, state in zip(self._states, bucket.next_states, strict=True):
+            pool[:, index] = state[0, :, :n]
+        self._seen[index] += self.spec.chunk_samples
+        return outputs
+
+    def _check_beds(self, beds: Sequence[int]) -> NDArray[np.int64]:
+        index = np.asarray(beds, np.int64)
+        if index.ndim != 1 or not len(index) or len(np.unique(index)) != len(index):
+            raise EngineError(f"{self.name}: beds {list(beds)}; name each bed once, and at least one")
+        if index.min() < 0 or index.max() >= self.beds:
+            raise EngineError(f"{self.name}: beds {list(beds)}; they are numbered 0 to {self.beds - 1}")
+        return index
+
+    def _check_chunk(self, chunk_mv: F32, n: int) -> F32:
+        k, c = len(self.leads), self.spec.chunk_samples
+        if chunk_mv.dtype != np.float32:
+            raise EngineError(f"{self.name}: the chunk is {chunk_mv.dtype}; give float32 millivolts")
+        if chunk_mv.shape != (n, k, c):
+            raise EngineError(
+                f"{self.name}: the chunk has shape {chunk_mv.shape}; this streaming form takes exactly {c} samples a "
+                f"step, ({n}, {k}, {c}). Collect them with ecgedge.runtime.StepFeeder, which takes any number"
+            )
+        if not np.isfinite(chunk_mv).all():
+            bad = np.flatnonzero(~np.isfinite(chunk_mv).all(axis=(1, 2)))
+            raise EngineError(
+                f"{self.name}: rows {bad.tolist()} of the chunk hold NaN or infinity, which would stay in the state; "
+                "fill gaps first, or reset the bed"
+            )
+        return chunk_mv
+
+    def _check_inputs(self) -> None:
+        taken = {i.name: tuple(i.shape) for i in self._session.get_inputs()}
+        wanted: dict[str, tuple[object, ...]] = {
+            INPUT_NAME: ("batch", len(self.leads), 1, self.spec.chunk_samples)
+        }
+        for name, (channels, n) in zip(self.spec.state_names, self.spec.state_shapes, strict=True):
+            wanted[name] = (1, channels, "batch", n)
+        given = {output.name for output in self._session.get_outputs()}
+        if taken != wanted or not set(self.spec.next_names) < given:
+            raise EngineError(
+                f"{self.name}: the model takes {taken} and gives {sorted(given)}, which is not the streaming form that "
+                "the manifest tells of. Export the bundle again"
+            )
+
+
+def plan_batches(n: int) -> list[tuple[int, int]]:
+    """Return how n beds are batched: (size of the bucket, beds in it), in order."""
+    batches: list[tuple[int, int]] = []
+    while n:
+        size = max(b for b in BUCKETS if b * FULL_ENOUGH <= n)
+        batches.append((size, min(size, n)))
+        n -= batches[-1][1]
+    return batches
+
+
+class _Bucket:
+    """The buffers of one batch size, handed to ONNX Runtime once."""
+
+    def __init__(self, session: Any, size: int, spec: StreamSpec, n_leads: int) -> None:
+        def zeros(*shape: int) -> F32:
+            return np.zeros(shape, np.float32)
+
+        self.chunk = zeros(size, n_leads, 1, spec.chunk_samples)
+        self.states = [zeros(1, channels, size, n) for channels, n in spec.state_shapes]
+        self.next_states = [zeros(1, channels, size, n) for channels, n in spec.state_shapes]
+        self.outputs = {
+            output.name: zeros(size, *output.shape[1:])
+            for output in session.get_outputs()
+            if output.name not in spec.next_names
+        }
+        self._session = session
+        self._binding = session.io_binding()
+        for name, array in zip((INPUT_NAME, *spec.state_names), (self.chunk, *self.states), strict=True):
+            self._binding.bind_input(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+        results = {**self.outputs, **dict(zip(spec.next_names, self.next_states, strict=True))}
+        for name, array in results.items():
+            self._binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+
+    def run(self) -> None:
+        """Compute outputs and next states of what lies in the buffers."""
+        self._session.run_with_iobinding(self._binding)
+
+    def close(self) -> None:
+        """Let go of the session."""
+        self._session = self._binding = None
+
+
+def open_step_runner(bundle: Bundle, variant: VariantSpec, *, beds: int) -> StepRunner:
+    """Open one streaming variant and let it serve only if it passes the bundle's self-test.
+
+    Raises
+    ------
+    EngineError
+        If the file is refused or an output is outside the tolerance.
+    UsageError
+        If ONNX Runtime is not installed.
+    """
+    runner = StepRunner.from_variant(bundle, variant, beds=beds)
+    try:
+        stream_self_test(runner, bundle)
+    except EngineError:
+        runner.close()
+        raise
+    return runner

@@ -1,0 +1,242 @@
+"""A causal run becomes a bundle of streaming forms, alone or beside the window forms, and the device runs them."""
+
+import json
+import os
+
+import numpy as np
+import onnx
+import pytest
+from typer.testing import CliRunner
+
+from ecgedge.bundle import FrontEndSpec, load_bundle
+from ecgedge.errors import EngineError
+from ecgedge.runtime import StepFeeder, StepRunner, open_runner, open_step_runner, stream_self_test
+from ecgedge.signal import counts_to_mv
+from ecgedge.sim import Simulator
+from ecgedge.stream import Bed, Variants
+from ecgedge_export.compare import Int8Gate
+from ecgedge_export.pack import export_run
+from ecgedge_export.streams import full_window_outputs
+from ecgedge_export.variants import Source
+from ecgedge_train.calibrate import LeadSetCalibration, write_calibration
+from ecgedge_train.checkpoint import save_tensors
+from ecgedge_train.recipe import load_recipe, to_toml
+
+CALIBRATION = LeadSetCalibration((1.7, -0.3), (0.6, 0.9), 6.5, 0.9, 20)
+# Random weights quantize badly; what is tested here is the line, not the network.
+LENIENT = Int8Gate(min_median_cosine=0.5)
+LEADS = ("I", "II")
+
+
+def write_run(folder, model, dataset, *, causal):
+    folder.mkdir()
+    recipe = load_recipe("sim_mpcwp", ["encoder.embedding_size=32", f"encoder.causal={causal}".lower()])
+    (folder / "recipe.toml").write_text(to_toml(recipe))
+    (folder / "data.json").write_text(json.dumps(dataset.info.for_run()))
+    save_tensors(folder / "model.safetensors", model.state_dict())
+    write_calibration(folder, {"I,II": CALIBRATION})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def causal_run(causal_model, dataset, tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("runs") / "causal", causal_model, dataset, causal=True)
+
+
+@pytest.fixture(scope="module")
+def exported(causal_run, ptbxl, tmp_path_factory):
+    out = tmp_path_factory.mktemp("bundles") / "both.ecgb"
+    options = {"data": ptbxl, "target": "cpu", "lead_sets": ("I,II",), "calibration_samples": 32}
+    export_run(causal_run, out=out, form="both", int8_gate=LENIENT, **options)
+    return out
+
+
+@pytest.fixture(scope="module")
+def bundle(exported):
+    return load_bundle(exported)
+
+
+def variant(bundle, name):
+    [found] = [v for v in bundle.manifest.variants if v.name == name]
+    return found
+
+
+def test_both_forms_are_in_one_bundle(bundle):
+    assert [v.name for v in bundle.manifest.variants] == [
+        "I,II/fp32", "I,II/int8", "I,II/fp32/stream", "I,II/int8/stream",
+    ]  # fmt: skip
+    files = {f"variants/I_II/{p}/model.onnx" for p in ("fp32", "int8", "fp32/stream", "int8/stream")}
+    assert files < set(bundle.manifest.files)
+    window, stream = variant(bundle, "I,II/fp32"), variant(bundle, "I,II/fp32/stream")
+    assert window.stream is None
+    assert stream.stream.chunk_samples == 256
+    assert stream.stream.window_frames == 79
+    assert stream.stream.ready_after_samples == 2560
+    assert stream.stream.exact_after_samples == 3072
+    assert stream.parameters == window.parameters
+    assert 9 < window.macs / stream.macs < 10.1  # 79 frames against 8
+    assert stream.interval_halfwidth_mmhg == window.interval_halfwidth_mmhg == 6.5
+    assert stream.results["max_abs_difference_embedding"] < 1e-5 * 30
+    assert 0 < stream.results["window_form_centred_cosine_median"] <= 1
+    assert "| I,II | fp32, stream |" in bundle.read_bytes("card.md").decode()
+
+
+def test_the_file(bundle):
+    spec = variant(bundle, "I,II/fp32/stream").stream
+    model = onnx.load_from_string(bundle.read_bytes("variants/I_II/fp32/stream/model.onnx"))
+    assert [o.version for o in model.opset_import] == [18]
+    inputs = {
+        i.name: [d.dim_param or d.dim_value for d in i.type.tensor_type.shape.dim] for i in model.graph.input
+    }
+    assert inputs.pop("ecg_mv") == ["batch", 2, 1, 256]
+    assert inputs == {
+        name: [1, channels, "batch", n]
+        for name, (channels, n) in zip(spec.state_names, spec.state_shapes, strict=True)
+    }
+    assert list(inputs)[:2] == ["state_00", "state_01"]
+    outputs = [o.name for o in model.graph.output]
+    assert outputs[:4] == ["p_gt_15", "p_gt_18", "mpcwp_mmhg", "embedding"]
+    assert outputs[4:] == [name.replace("state", "next") for name in spec.state_names]
+    told = {item.key: item.value for item in model.metadata_props}
+    assert told["leads"] == "I,II"
+    assert told["rate_hz"] == "250"
+    assert told["chunk_samples"] == "256"
+    assert told["window_frames"] == "79"
+    assert json.loads(told["states"]) == inputs
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    assert {len(weights[node.input[1]].dims) for node in convolutions} == {4}
+    assert not {"BatchNormalization", "Pad", "Shape"} & {node.op_type for node in model.graph.node}
+
+
+def test_nothing_of_the_machine(bundle, causal_run, ptbxl):
+    for name, content in bundle.contents.items():
+        for path in (str(causal_run.parent), str(ptbxl.parent), os.getcwd(), os.path.expanduser("~") + "/"):
+            assert path.encode() not in content, name
+        assert b"site-packages" not in content, name
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_every_form_passes_its_self_test(bundle, precision):
+    with open_step_runner(bundle, variant(bundle, f"I,II/{precision}/stream"), beds=6) as runner:
+        assert runner.batch_sizes == (1, 4)
+        assert runner.seen_samples(0) == 0
+
+
+def test_a_swapped_pair_of_leads_fails_the_self_test(bundle):
+    with StepRunner.from_variant(bundle, variant(bundle, "I,II/int8/stream"), beds=1) as runner:
+        step = runner.step
+        runner.step = lambda beds, chunk: step(beds, np.ascontiguousarray(chunk[:, ::-1]))
+        with pytest.raises(EngineError, match=r"I,II/int8/stream: .* differs from its reference"):
+            stream_self_test(runner, bundle)
+
+
+def test_a_fault_in_one_batch_size_fails_the_self_test(bundle):
+    with StepRunner.from_variant(bundle, variant(bundle, "I,II/fp32/stream"), beds=4) as runner:
+        runner._buckets[4].states[3] = np.ones_like(runner._buckets[4].states[3])  # no longer what is bound
+        with pytest.raises(EngineError, match="differs from its reference"):
+            stream_self_test(runner, bundle)
+
+
+def test_the_device_gives_what_the_full_window_gives(bundle, causal_model, long_ecg):
+    stream_mv = counts_to_mv(long_ecg, FrontEndSpec())
+    spec = variant(bundle, "I,II/fp32/stream")
+    source = Source(causal_model, CALIBRATION, None, 250.0)
+    expected = full_window_outputs(source, LEADS, stream_mv[:, : 37 * 256], spec.stream)
+    with open_step_runner(bundle, spec, beds=2) as runner:
+        feeder = StepFeeder(runner, rate_hz=250.0)
+        answers = [a for a in feeder.push({1: stream_mv[:2], 0: stream_mv[:2, 100:]}) if a.bed == 1]
+    assert [a.end_sample for a in answers] == [256 * (k + 1) for k in range(37)]
+    for name, reference in expected.items():
+        found = np.stack([a.outputs[name] for a in answers[11:]])
+        assert np.abs(found - reference).max() <= 1e-5 * max(1.0, np.abs(reference).max()), name
+
+
+def test_int8_stays_close_to_float(bundle, long_ecg):
+    """Windows that the calibration has not seen; the first convolution and what follows the pooling stay float."""
+    stream_mv = counts_to_mv(long_ecg, FrontEndSpec())[:2]
+    said = {}
+    for precision in ("fp32", "int8"):
+        with open_step_runner(bundle, variant(bundle, f"I,II/{precision}/stream"), beds=1) as runner:
+            answers = StepFeeder(runner, rate_hz=250.0).push({0: stream_mv})
+            said[precision] = np.stack([a.outputs["embedding"] for a in answers[11:]])
+    scale = np.abs(said["fp32"]).max()
+    assert 0 < np.abs(said["int8"] - said["fp32"]).max() < 0.3 * scale
+    model = onnx.load_from_string(bundle.read_bytes("variants/I_II/int8/stream/model.onnx"))
+    produced = {name: node.op_type for node in model.graph.node for name in node.output}
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    fed = [node for node in convolutions if produced[node.input[0]] == "DequantizeLinear"]
+    assert len(fed) == len(convolutions) - 1 == 12
+    gemms = [node for node in model.graph.node if node.op_type == "Gemm"]
+    assert gemms
+    assert not any(produced.get(name) == "DequantizeLinear" for node in gemms for name in node.input)
+    types = {i.name: i.type.tensor_type.elem_type for i in (*model.graph.input, *model.graph.output)}
+    assert set(types.values()) == {onnx.TensorProto.FLOAT}
+    assert {"precision": "int8"}.items() <= {item.key: item.value for item in model.metadata_props}.items()
+
+
+def test_a_bed_takes_the_window_form(bundle):
+    with Variants(bundle) as variants:
+        assert variants.lead_sets == (LEADS,)
+        spec, runner = variants.choose(LEADS)
+        assert spec.stream is None
+        assert runner.name == spec.name == "I,II/int8"
+        bed = Bed(bundle, leads=LEADS, rate_hz=250.0, variants=variants)
+        estimates = [e for e in bed.push(np.zeros((2, 2600), np.float32), t_s=0.0) if e.type == "estimate"]
+    assert [e.variant for e in estimates] == ["I,II/int8"]
+    with pytest.raises(
+        EngineError, match=r"I,II/fp32/stream is a streaming form, .* ecgedge\.runtime\.open_step_runner"
+    ):
+        open_runner(bundle, variant(bundle, "I,II/fp32/stream"))
+
+
+def test_streams_alone_and_on_the_command_line(exported, causal_run, ptbxl, tmp_path):
+    from ecgedge.cli import app
+
+    cli, out = CliRunner(), tmp_path / "streams.ecgb"
+    shown = cli.invoke(app, ["bundle", "show", str(exported)])
+    assert "I,II/fp32/stream" in shown.output
+    verified = cli.invoke(app, ["bundle", "verify", str(exported)])
+    assert verified.exit_code == 0, verified.output
+    assert "self-test passed on this machine for lead sets I,II" in verified.output
+    assert "for the streaming form I,II/int8/stream" in verified.output
+    made = cli.invoke(
+        app,
+        [
+            *("export", str(causal_run), "--target", "cpu", "--data", str(ptbxl), "--out", str(out)),
+            *("--lead-sets", "I,II", "--precision", "fp32", "--form", "stream"),
+        ],
+    )
+    assert made.exit_code == 0, made.output
+    alone = load_bundle(out)
+    assert [v.name for v in alone.manifest.variants] == ["I,II/fp32/stream"]
+    assert cli.invoke(app, ["bundle", "verify", str(out)]).exit_code == 0
+    with pytest.raises(
+        EngineError, match="holds streaming forms only; a bed takes windows: export with --form both"
+    ):
+        Variants(alone)
+
+
+def test_a_run_that_looks_ahead_is_refused(hemodynamic_model, dataset, ptbxl, tmp_path):
+    run = write_run(tmp_path / "run", hemodynamic_model, dataset, causal=False)
+    for form in ("stream", "both"):
+        with pytest.raises(EngineError, match=r"train with encoder\.causal=true"):
+            export_run(run, data=ptbxl, target="cpu", out=tmp_path / "b", lead_sets=("I,II",), form=form)
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_an_hour_leaves_no_trace(bundle, precision):
+    """A simulated hour: the state at several moments against one made afresh from the last samples."""
+    ecg_mv = Simulator("stable", seed=1, rate_hz=250.0).read(3600 * 250)[:2].astype(np.float32)
+    spec = variant(bundle, f"I,II/{precision}/stream")
+    c, context = spec.stream.chunk_samples, spec.stream.exact_after_samples
+    steps = ecg_mv.shape[1] // c
+    moments = {steps // 60, steps // 7, steps // 2, steps - 1}
+    with open_step_runner(bundle, spec, beds=2) as runner:
+        for k in range(steps):
+            said = runner.step([0], ecg_mv[None, :, k * c : (k + 1) * c])
+            if k in moments:
+                fresh = runner.prime(1, ecg_mv[:, (k + 1) * c - context : (k + 1) * c])
+                for name, values in said.items():
+                    assert np.abs(values - fresh[name]).max() <= 1e-5 * max(1.0, np.abs(values).max()), k
