@@ -18,7 +18,7 @@ LIMITS = (
 )
 
 
-def write_card(manifest: Manifest, evidence: Evidence | None) -> bytes:
+def write_card(manifest: Manifest, evidence: Evidence | None = None) -> bytes:
     """Return the card in Markdown; every number in it comes from the manifest and the evidence."""
     provenance = manifest.provenance
     parts = [

@@ -8,7 +8,7 @@ import pytest
 from ecgedge.bench.children import Children
 from ecgedge.bench.measure import Plan, run_bench
 from ecgedge.bench.peak import measure_peak
-from ecgedge.errors import EngineError, UsageError
+from ecgedge.errors import BundleError, EngineError, UsageError
 
 PLAN = Plan(runtimes=("ort",), batches=(1, 3), seconds=0.02, rounds=1)
 
@@ -65,14 +65,14 @@ def test_what_goes_with_the_numbers(report):
 
 
 def test_a_variant_that_fails_its_self_test_is_not_measured(small, wrong):
-    with pytest.raises(EngineError, match="self-test of I,II/fp32: p_gt_18 differs"):
+    with pytest.raises(BundleError, match="self-test of I,II/fp32: p_gt_18 differs"):
         run_bench([small, wrong], PLAN)
 
 
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        (Plan(runtimes=("tflite",)), "'tflite' is not known; choose one of auto, ort"),
+        (Plan(runtimes=("tflite",)), "'tflite' is not known; choose one of auto, tensorrt, ort"),
         (Plan(batches=()), "at least 1"),
         (Plan(batches=(4, 0)), "at least 1"),
         (Plan(seconds=0.0), "give more than 0"),

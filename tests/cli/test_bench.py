@@ -48,7 +48,7 @@ def test_two_bundles_pair_by_pair(cli, small):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--runtime", "coreml"), "runtime 'coreml' is not known; choose one of auto, ort, "),
+        (("--runtime", "coreml"), "runtime 'coreml' is not known; choose one of auto, tensorrt, ort, "),
         (("--batch", "1,x"), "--batch is '1,x'"),
         (("--batch", "0"), "at least 1"),
         (("--seconds", "0"), "give more than 0"),

@@ -5,6 +5,7 @@ import pytest
 
 from ecgedge.errors import EngineError
 from ecgedge_export.compare import (
+    Int8Gate,
     QuantizationError,
     centred_cosine,
     compare,
@@ -80,7 +81,7 @@ def test_close_gate():
         require_close(comparison, variant="I/int8")
     with pytest.raises(QuantizationError, match="leave fp16 out"):
         require_close(comparison, variant="I/fp16")
-    require_close(comparison, variant="I/int8", min_cosine=0.98)
+    require_close(comparison, variant="I/int8", gate=Int8Gate(0.98, 0.98))
 
 
 def test_one_record_is_enough_to_fail():
@@ -111,10 +112,13 @@ def test_a_record_at_the_mean_is_judged_by_its_error():
         pytest.approx(-1.0),
         pytest.approx(0.996, abs=1e-4),
     )
-    require_close(comparison, variant="v")
+    gate = Int8Gate(0.995)
+    require_close(comparison, variant="v", gate=gate)
     candidate[4, 0] = -0.03
     with pytest.raises(QuantizationError, match=r"\(gated 0\.98"):
-        require_close(compare(outputs(reference, [0.5] * 5), outputs(candidate, [0.5] * 5)), variant="v")
+        require_close(
+            compare(outputs(reference, [0.5] * 5), outputs(candidate, [0.5] * 5)), variant="v", gate=gate
+        )
 
 
 @pytest.mark.parametrize(

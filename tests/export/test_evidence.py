@@ -10,13 +10,14 @@ from sklearn.metrics import roc_auc_score
 from ecgedge.bundle import load_bundle
 from ecgedge.errors import EngineError, UsageError
 from ecgedge.runtime import OrtRunner, open_runner
+from ecgedge.target import Gates
 from ecgedge_export.agreement import AlarmAgreement
 from ecgedge_export.compare import Comparison, OutputDifference
 from ecgedge_export.evidence import HeldOut, TaskEvidence, gather_evidence, refused_variants
 from ecgedge_export.evidence import _judge as judge
 from ecgedge_export.fold import masked_outputs
 from ecgedge_export.pack import export_run
-from ecgedge_export.targets import Gates, load_target, target_names
+from ecgedge_export.targets import load_target, target_names
 from ecgedge_export.variants import Source
 from ecgedge_train.run import load_run
 

@@ -6,7 +6,7 @@ import pytest
 
 from ecgedge.errors import EngineError
 from ecgedge.runtime import OrtRunner
-from ecgedge_export.compare import FP16_MIN_COSINE, compare, require_close
+from ecgedge_export.compare import FP16_MIN_COSINE, Int8Gate, compare, require_close
 from ecgedge_export.fold import fold_lead_set
 from ecgedge_export.half import to_fp16
 from ecgedge_export.onnx_file import export_onnx, graph_cost
@@ -51,7 +51,7 @@ def test_the_device_takes_it_as_it_is(exact, half, ecg_mv):
         OrtRunner(half.SerializeToString(), leads=LEADS, precision="fp16") as runner,
     ):
         comparison = compare(reference.run(ecg_mv[:16, :2]), runner.run(ecg_mv[:16, :2]))
-    require_close(comparison, variant="I,II/fp16", min_cosine=FP16_MIN_COSINE)
+    require_close(comparison, variant="I,II/fp16", gate=Int8Gate(FP16_MIN_COSINE, FP16_MIN_COSINE))
     assert comparison.max_abs > 1e-5, "the file computes in fp32"
 
 

@@ -82,7 +82,7 @@ def test_contents(made):
         "selftest.npz", "card.md", "sbom.json", "target.toml", "evidence.json",
     }  # fmt: skip
     assert bundle.manifest.window_s == 10.0
-    assert bundle.manifest.target == "cpu"
+    assert bundle.manifest.target == "x86-cpu"
     assert not bundle.simulated
     assert [o.name for o in bundle.manifest.outputs] == [
         "p_NORM", "p_MI", "p_STTC", "p_CD", "p_HYP", "embedding",

@@ -8,7 +8,7 @@ from torch import nn
 from ecgedge.errors import EngineError
 from ecgedge.runtime import OrtRunner
 from ecgedge_export.calibration import Calibration, tensor_ranges
-from ecgedge_export.compare import QuantizationError, compare, require_close
+from ecgedge_export.compare import Int8Gate, QuantizationError, compare, require_close
 from ecgedge_export.int8 import Int8Options, int8_candidates
 from ecgedge_export.onnx_file import export_onnx
 from ecgedge_export.qat import FineTune, fine_tune
@@ -85,9 +85,9 @@ def test_it_passes_where_quantization_alone_does_not(exact, windows, tuned):
     reference = answers(exact, new)
     plain = compare(reference, answers(quantized_file(exact, cut_plan(exact, windows)), new))
     with pytest.raises(QuantizationError, match="turned the embedding"):
-        require_close(plain, variant="I,II/int8", min_cosine=GATE)
+        require_close(plain, variant="I,II/int8", gate=Int8Gate(GATE, GATE))
     mended = compare(reference, answers(quantized_file(*tuned), new))
-    require_close(mended, variant="I,II/int8", min_cosine=GATE)
+    require_close(mended, variant="I,II/int8", gate=Int8Gate(GATE, GATE))
     assert mended.max_abs < plain.max_abs / 3
 
 

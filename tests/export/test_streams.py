@@ -14,7 +14,7 @@ from ecgedge.runtime import StepFeeder, StepRunner, open_runner, open_step_runne
 from ecgedge.signal import counts_to_mv
 from ecgedge.sim import Simulator
 from ecgedge.stream import Bed, Variants
-from ecgedge_export.compare import Int8Gate
+from ecgedge.target import Gates
 from ecgedge_export.pack import export_run
 from ecgedge_export.streams import full_window_outputs
 from ecgedge_export.variants import Source
@@ -24,7 +24,9 @@ from ecgedge_train.recipe import load_recipe, to_toml
 
 CALIBRATION = LeadSetCalibration((1.7, -0.3), (0.6, 0.9), 6.5, 0.9, 20)
 # Random weights quantize badly; what is tested here is the line, not the network.
-LENIENT = Int8Gate(min_median_cosine=0.5)
+LENIENT = Gates(
+    max_abs=2.0, min_median_cosine=0.5, min_cosine=-1.0, max_auroc_loss=0.5, min_alarm_agreement=0.0
+)
 LEADS = ("I", "II")
 
 
@@ -47,7 +49,7 @@ def causal_run(causal_model, dataset, tmp_path_factory):
 def exported(causal_run, ptbxl, tmp_path_factory):
     out = tmp_path_factory.mktemp("bundles") / "both.ecgb"
     options = {"data": ptbxl, "target": "cpu", "lead_sets": ("I,II",), "calibration_samples": 32}
-    export_run(causal_run, out=out, form="both", int8_gate=LENIENT, **options)
+    export_run(causal_run, out=out, form="both", gates=LENIENT, **options)
     return out
 
 

@@ -74,7 +74,7 @@ def open_session(
     *,
     resume: bool,
     encoder_from: Path | None,
-    heads_too: bool,
+    heads_too: bool = False,
     device: torch.device,
     world: World,
 ) -> Session:
