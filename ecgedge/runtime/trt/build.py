@@ -95,7 +95,7 @@ def build_engine(
         (place / JOB_FILE).write_text(json.dumps(to_plain(job)), "utf-8")
         if timing_cache:
             (place / CACHE_FILE).write_bytes(timing_cache)
-        _run_worker(place, name=name, timeout_s=timeout_s)
+        _run_worker(place, name=name, timeout_s=timeout_s, fixed=job.runtime == "tensorrt_rtx")
         report = _read_report(place / REPORT_FILE, name=name)
         engine = _optional(place / ENGINE_FILE)
         if report.messages or not engine:
@@ -106,9 +106,23 @@ def build_engine(
         return Built(engine, report, _optional(place / CACHE_FILE))
 
 
-def _run_worker(place: Path, *, name: str, timeout_s: float) -> None:
+_KEPT = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV")
+
+
+def _environment() -> dict[str, str]:
+    """Return the child's environment: what it needs, and nothing that changes from build to build.
+
+    A variable more or a longer one (a test's name, a job's number) moves the stack, hash seed and bytecode caches move
+    the heap; and with the addresses go the builder's internal names.
+    """
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("CUDA")}
+    return {**kept, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def _run_worker(place: Path, *, name: str, timeout_s: float, fixed: bool) -> None:
+    """Run the child; `fixed` makes its addresses the same each time, at the price of one core."""
     arguments = ["-m", _WORKER, str(place)]
-    if sys.platform == "linux":
+    if fixed and sys.platform == "linux":
         arguments.insert(0, str(Path(__file__).with_name("fixed_addresses.py")))
     try:
         done = subprocess.run(  # noqa: S603 - our own module
@@ -116,8 +130,7 @@ def _run_worker(place: Path, *, name: str, timeout_s: float) -> None:
             capture_output=True,
             timeout=timeout_s,
             check=False,
-            # Both would move the native library's allocations from run to run, and with them its internal names.
-            env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"},
+            env=_environment(),
         )
     except subprocess.TimeoutExpired as error:
         raise EngineError(

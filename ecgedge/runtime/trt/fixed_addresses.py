@@ -19,6 +19,8 @@ def main() -> None:
     current = libc.personality(ASK)
     if current >= 0:
         libc.personality(current | ADDR_NO_RANDOMIZE)
+    # The library's own helper threads allocate too: on one core they take turns in the same order.
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     os.execv(sys.executable, [sys.executable, *sys.argv[1:]])  # noqa: S606 - ourselves again
 
 
