@@ -200,7 +200,7 @@ def test_an_encoder_of_the_same_shape_that_reads_otherwise_is_refused(monkeypatc
 def test_an_imported_run_with_its_probes_is_exported(line):
     line.cli(
         *("export", "runs/pclr", "--target", "cpu", "--data", "data", "--out", "pclr.ecgb"),
-        *("--report", "report", "--precision", "fp32"),
+        *("--report", "report", "--precision", "fp32", "--evidence-records", "8"),
     )
     bundle = load_bundle(line.folder / "pclr.ecgb")
     assert [output.name for output in bundle.manifest.outputs] == ["p_gt_15", "p_gt_18", "embedding"]

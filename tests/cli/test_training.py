@@ -233,7 +233,7 @@ def _same_losses(two, one):
     losses, expected = ([row["loss"] for row in _metrics(run)] for run in (two, one))
     # The order of additions differs, and a few steps of AdamW make more of it: here 0.1 %, there 0.9 %.
     np.testing.assert_allclose(losses, expected, rtol=2e-2)
-    assert losses[0] == pytest.approx(expected[0], rel=1e-5)
+    assert losses[0] == pytest.approx(expected[0], rel=1e-4)
     assert load_run(two).recipe == load_run(one).recipe
 
 
