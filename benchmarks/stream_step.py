@@ -33,9 +33,11 @@ from numpy.typing import NDArray
 from ecgedge.bundle import VariantSpec
 from ecgedge.runtime import OrtRunner, StepRunner
 from ecgedge.sim import Simulator
+from ecgedge_export.calibration import tensor_ranges
 from ecgedge_export.fold import fold_lead_set
 from ecgedge_export.onnx_file import export_onnx, export_step_onnx
-from ecgedge_export.quantize import quantize, quantize_step
+from ecgedge_export.qdq import make_plan
+from ecgedge_export.quantize import quantize, quantized_file
 from ecgedge_export.step_network import CHUNK_SAMPLES, step_network
 from ecgedge_train.model import build_model
 from ecgedge_train.recipe import load_recipe
@@ -71,7 +73,8 @@ def forms(recipe: str) -> Forms:
     ecg_mv = Simulator("stable", seed=1, rate_hz=RATE_HZ).read(16 * WINDOW).astype(np.float32)
     windows = np.ascontiguousarray(ecg_mv.reshape(12, 16, WINDOW).transpose(1, 0, 2))
     window8 = quantize(window, windows, leads=LEADS, flavour="cpu")
-    stream8 = quantize_step(stream, windows, leads=LEADS, spec=network.spec, flavour="cpu")
+    ranges = tensor_ranges(stream, windows, leads=LEADS, stream=network.spec)
+    stream8 = quantized_file(stream, make_plan(stream, ranges, flavour="cpu"))
     return Forms(
         {"fp32": _bytes(window), "int8": _bytes(window8)},
         {"fp32": _bytes(stream), "int8": _bytes(stream8)},

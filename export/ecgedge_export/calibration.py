@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +26,14 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
 from onnxruntime.quantization.calibrate import create_calibrator
 
+from ecgedge.bundle import StreamSpec
 from ecgedge.errors import EngineError, UsageError
 from ecgedge.leads import STANDARD_LEADS
+from ecgedge.runtime.ort import open_session
 from ecgedge_export.onnx_file import INPUT_NAME
 
 MIN_CALIBRATION_WINDOWS = 16
+_STREAM_BATCH = 16
 ENTROPY_LEVELS = 128
 _HELP = "minmax, percentile:99.99 or entropy (entropy:2048 names the bins)"
 
@@ -102,6 +105,7 @@ def tensor_ranges(
     *,
     leads: Sequence[str],
     calibration: Calibration | None = None,
+    stream: StreamSpec | None = None,
 ) -> Ranges:
     """Return the range of every float activation of a float variant.
 
@@ -113,6 +117,9 @@ def tensor_ranges(
         (N, 12, T) float32 millivolts: real windows through the front end, of patients that the gate does not use.
     leads
         The variant's measured leads.
+    stream
+        Of a streaming form: each window is fed from a reset on, chunk by chunk, with the states that the file gives, so
+        the ranges are those of a stream.
 
     Raises
     ------
@@ -128,7 +135,9 @@ def tensor_ranges(
         calibrator = create_calibrator(
             source, augmented_model_path=str(Path(folder) / "augmented.onnx"), **_options(chosen)
         )
-        calibrator.collect_data(_Windows(calibration_mv[:, rows]))
+        ecg_mv = calibration_mv[:, rows]
+        feeds = _windows(ecg_mv) if stream is None else _streams(model, ecg_mv, stream)
+        calibrator.collect_data(_Feeds(feeds))
         found = calibrator.compute_data()
     return {
         name: (min(0.0, _number(data.lowest)), max(0.0, _number(data.highest)))
@@ -150,16 +159,37 @@ def _options(calibration: Calibration) -> dict[str, Any]:
     return {"calibrate_method": CalibrationMethod.Entropy, "extra_options": extra}
 
 
-class _Windows(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped
-    """One window at a time: the (N, K, T) calibration windows."""
+class _Feeds(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is untyped
+    """Inputs by name, one run after the other."""
 
-    def __init__(self, ecg_mv: NDArray[np.float32]) -> None:
-        self._windows = iter(ecg_mv)
+    def __init__(self, feeds: Iterator[dict[str, NDArray[np.float32]]]) -> None:
+        self._feeds = feeds
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        """Return the next window as (1, K, 1, T), or None at the end."""
-        window = next(self._windows, None)
-        return None if window is None else {INPUT_NAME: np.ascontiguousarray(window[None, :, None, :])}
+        """Return the inputs of the next run, or None at the end."""
+        return next(self._feeds, None)
+
+
+def _windows(ecg_mv: NDArray[np.float32]) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Yield each of the (N, K, T) windows as (1, K, 1, T)."""
+    for window in ecg_mv:
+        yield {INPUT_NAME: np.ascontiguousarray(window[None, :, None, :])}
+
+
+def _streams(
+    model: onnx.ModelProto, ecg_mv: NDArray[np.float32], spec: StreamSpec
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Yield one step of some windows at a time, with the states that the float model gave at the step before."""
+    session = open_session(model.SerializeToString(), threads=1, name="calibration")
+    chunk = spec.chunk_samples
+    for start in range(0, len(ecg_mv), _STREAM_BATCH):
+        windows = ecg_mv[start : start + _STREAM_BATCH]
+        states = [np.zeros((1, c, len(windows), n), np.float32) for c, n in spec.state_shapes]
+        for end in range(chunk, windows.shape[2] + 1, chunk):
+            samples = np.ascontiguousarray(windows[:, :, None, end - chunk : end])
+            feed = {INPUT_NAME: samples, **dict(zip(spec.state_names, states, strict=True))}
+            yield feed
+            states = session.run(list(spec.next_names), feed)
 
 
 def check_windows(ecg_mv: NDArray[np.float32]) -> None:

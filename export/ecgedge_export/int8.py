@@ -87,7 +87,7 @@ def int8_candidates(
     chosen = options or Int8Options()
     ranges = tensor_ranges(exact, calibration_mv, leads=leads, calibration=chosen.calibration)
     plan = make_plan(exact, ranges, flavour=flavour, float_layers=chosen.float_layers)
-    yield Candidate(quantized_file(exact, plan), _notes(chosen.calibration, chosen.float_layers))
+    yield Candidate(quantized_file(exact, plan), calibration_notes(chosen.calibration, chosen.float_layers))
     if chosen.max_float_layers:
         some = calibration_mv[:: max(1, len(calibration_mv) // _SENSITIVITY_WINDOWS)]
         report = measure_sensitivity(exact, ranges, some, leads=leads, flavour=flavour)
@@ -95,16 +95,16 @@ def int8_candidates(
         for count in range(1, min(chosen.max_float_layers, len(worst) - 1) + 1):
             floats = (*chosen.float_layers, *worst[:count])
             fewer = make_plan(exact, ranges, flavour=flavour, float_layers=floats)
-            yield Candidate(quantized_file(exact, fewer), _notes(chosen.calibration, floats))
+            yield Candidate(quantized_file(exact, fewer), calibration_notes(chosen.calibration, floats))
     if chosen.calibration.method == "minmax":
         narrow = tensor_ranges(exact, calibration_mv, leads=leads, calibration=FALLBACK)
         clipped = make_plan(exact, narrow, flavour=flavour, float_layers=chosen.float_layers)
-        yield Candidate(quantized_file(exact, clipped), _notes(FALLBACK, chosen.float_layers))
+        yield Candidate(quantized_file(exact, clipped), calibration_notes(FALLBACK, chosen.float_layers))
     if chosen.fine_tuning is not None and not unknown_operators(exact):
         wide = tensor_ranges(exact, _with_larger(calibration_mv), leads=leads, calibration=chosen.calibration)
         start = make_plan(exact, wide, flavour=flavour, float_layers=chosen.float_layers)
         tuned, tuned_plan = fine_tune(exact, start, calibration_mv, leads=leads, how=chosen.fine_tuning)
-        notes = _notes(chosen.calibration, chosen.float_layers)
+        notes = calibration_notes(chosen.calibration, chosen.float_layers)
         steps = float(chosen.fine_tuning.steps)
         yield Candidate(quantized_file(tuned, tuned_plan), {**notes, "fine_tuning_steps": steps})
 
@@ -114,7 +114,8 @@ def _with_larger(ecg_mv: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([ecg_mv, 2.0 * ecg_mv[::2]])
 
 
-def _notes(calibration: Calibration, float_layers: Sequence[str]) -> dict[str, float]:
+def calibration_notes(calibration: Calibration, float_layers: Sequence[str] = ()) -> dict[str, float]:
+    """Return what was done for a file, as numbers for the variant's results."""
     kept = {f"float_layer {name}": 1.0 for name in float_layers}
     if calibration.share_percent is not None:
         return {"calibration_percentile": calibration.share_percent, **kept}

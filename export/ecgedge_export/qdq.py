@@ -36,6 +36,7 @@ WEIGHT_LIMIT = 127
 _BIAS_LIMIT = 2.0**31 - 1
 _POOLS = ("MaxPool", "GlobalMaxPool")
 _SHAPE_OPS = ("Flatten", "Reshape", "Squeeze")
+_JOINTS = ("Concat", "Slice")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class QuantPlan:
     activations
         By tensor name.
     same_as
-        Tensor to the tensor whose numbers it shares (behind a max-pool).
+        Tensor to the tensor whose numbers it shares: behind a max-pool; in a streaming form a state, its joint with the
+        chunk and what is cut out of either, so that a state comes back as the integers that it left as.
     layers
         Names of the quantized layers, see `layer_name`.
     """
@@ -199,6 +201,7 @@ def _mark(
 ) -> tuple[dict[str, None], dict[str, str]]:
     """Return the tensors to quantize, in order, and those that share another's numbers."""
     graph = _Graph.of(model)
+    fed = _fed(model, layers)
     marked: dict[str, None] = {}
     same_as: dict[str, str] = {}
     passing = (*_POOLS, *(_SHAPE_OPS if flavour == "mcu" else ()))
@@ -210,13 +213,34 @@ def _mark(
                 marked[graph.behind_relu(out)] = None
         elif only_layers:
             continue
-        elif node.op_type in passing and source in (same_as | marked):
-            same_as[out] = same_as.get(source, source)
+        elif (node.op_type in passing and source in (same_as | marked)) or (
+            node.op_type in _JOINTS and out in fed
+        ):
+            *past, chunk = _joined(node)
+            marked[chunk] = None
+            same_as.update(dict.fromkeys([*past, out], same_as.get(chunk, chunk)))
         elif graph.is_sum(node):
             marked.update(dict.fromkeys([*node.input, graph.behind_relu(out)]))
         elif flavour == "mcu" and node.op_type in ("GlobalAveragePool", "Concat"):
             marked[out] = None
     return marked, same_as
+
+
+def _fed(model: onnx.ModelProto, layers: Sequence[str]) -> set[str]:
+    """Return the tensors that quantized convolutions read, also through a max-pool."""
+    fed: set[str] = set()
+    for node in reversed(model.graph.node):
+        quantized = node.op_type == "Conv" and layer_name(node) in layers
+        if quantized or (node.op_type == "MaxPool" and node.output[0] in fed):
+            fed.add(node.input[0])
+        elif node.op_type in _JOINTS and node.output[0] in fed:
+            fed.add(_joined(node)[-1])
+    return fed
+
+
+def _joined(node: onnx.NodeProto) -> list[str]:
+    """Return what a node passes on: of a joint the layer's past and its chunk, of others their input."""
+    return list(node.input) if node.op_type == "Concat" else [node.input[0]]
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,13 @@ from ecgedge.bundle import Precision, StreamSpec, VariantSpec
 from ecgedge.leads import STANDARD_LEADS, format_lead_set
 from ecgedge.runtime.selftest import joined_stream, stream_outputs
 from ecgedge.runtime.step import StepRunner
+from ecgedge_export.calibration import Calibration, tensor_ranges
 from ecgedge_export.compare import Int8Gate, Outputs, centred_cosine, compare
 from ecgedge_export.fold import masked_outputs, named_outputs
-from ecgedge_export.int8 import Candidate, Int8Options
+from ecgedge_export.int8 import FALLBACK, Candidate, Int8Options, calibration_notes
 from ecgedge_export.onnx_file import export_step_onnx
-from ecgedge_export.qdq import Flavour
-from ecgedge_export.quantize_step import quantize_step
+from ecgedge_export.qdq import Flavour, make_plan
+from ecgedge_export.quantize import quantized_file
 from ecgedge_export.step_network import causal_encoder, step_network
 from ecgedge_export.variants import BuiltVariant, Source, Windows, against_network
 from ecgedge_train.heads import TrainingHead
@@ -46,11 +47,11 @@ def build_stream_variants(
     flavour: Flavour,
     windows: Windows,
     int8_gate: Int8Gate,
-    int8_options: Int8Options | None = None,  # noqa: ARG001 - one signature with the window form
+    int8_options: Int8Options | None = None,
 ) -> list[BuiltVariant]:
     """Export one lead set's streaming form in each precision and hold it against the network.
 
-    Of `int8_options` none apply: INT8 is calibrated on streams, by the whole range first.
+    Of `int8_options` the calibration applies: layers have other names here, and a step is not fine-tuned.
 
     Raises
     ------
@@ -66,7 +67,12 @@ def build_stream_variants(
     )
     exact = export_step_onnx(network, metadata=source.metadata(leads))
     candidates = _candidates(
-        exact, windows.to_mv(windows.calibration), leads=leads, spec=network.spec, flavour=flavour
+        exact,
+        windows.to_mv(windows.calibration),
+        leads=leads,
+        spec=network.spec,
+        flavour=flavour,
+        first=(int8_options or Int8Options()).calibration,
     )
     held = _HeldStream.of(source, leads, network.spec, windows)
     return against_network(held, exact, candidates, precisions=precisions, gate=int8_gate)
@@ -79,13 +85,13 @@ def _candidates(
     leads: Sequence[str],
     spec: StreamSpec,
     flavour: Flavour,
+    first: Calibration,
 ) -> Iterator[Candidate]:
     """Yield the INT8 form, and one whose ranges leave out the largest 0.001 % of the values."""
-    for percentile in (100.0, 99.999):
-        model = quantize_step(
-            exact, calibration_mv, leads=leads, spec=spec, flavour=flavour, percentile=percentile
-        )
-        yield Candidate(model, {"calibration_percentile": percentile})
+    for calibration in (first, FALLBACK):
+        ranges = tensor_ranges(exact, calibration_mv, leads=leads, calibration=calibration, stream=spec)
+        model = quantized_file(exact, make_plan(exact, ranges, flavour=flavour))
+        yield Candidate(model, calibration_notes(calibration))
 
 
 @torch.inference_mode()

@@ -58,6 +58,10 @@ name = "pclr"
 projection_size = 16
 [pretrain.schedule]
 steps = 4
+[optimizer]
+lr = 1e-5
+[pretrain.optimizer]
+lr = 1e-5
 """
 IDENTITY = """
 name = "identity"
@@ -231,9 +235,10 @@ def test_two_processes_train_as_one_does_in_both_stages(line):
 def _same_losses(two, one):
     assert _json(two / "environment.json")["processes"] == 2
     losses, expected = ([row["loss"] for row in _metrics(run)] for run in (two, one))
-    # The order of additions differs, and a few steps of AdamW make more of it: here 0.1 %, there 0.9 %.
-    np.testing.assert_allclose(losses, expected, rtol=2e-2)
-    assert losses[0] == pytest.approx(expected[0], rel=1e-4)
+    # The order of additions differs, and AdamW, which divides by the gradient's size, makes of a rounding in a gradient
+    # near zero a whole step: hence the small steps of this recipe.
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+    assert losses[0] == pytest.approx(expected[0], rel=1e-5)
     assert load_run(two).recipe == load_run(one).recipe
 
 
