@@ -122,6 +122,15 @@ def test_resnet18(resnet_model, ecg_mv):
     assert graph_cost(model).macs == pytest.approx(989e6 - 64 * 10 * 15 * 1250, rel=2e-3)
 
 
+def test_causal_resnet18(causal_resnet, ecg_mv):
+    """Its pooling is padded by an operator of its own."""
+    model = export(causal_resnet, ("I", "II"))
+    assert "Pad" in {node.op_type for node in model.graph.node}
+    reference = masked_outputs(causal_resnet, ecg_mv[:2], ("I", "II"), CALIBRATION)
+    with OrtRunner(model.SerializeToString(), leads=("I", "II"), precision="fp32") as runner:
+        require_exact(compare(reference, runner.run(ecg_mv[:2, :2])), variant="causal resnet18")
+
+
 def test_cost_by_hand():
     """A stem of 2 leads, 3 channels, kernel 5, stride 2 over 100 samples, and a linear layer 3 -> 4."""
 

@@ -46,6 +46,15 @@ def test_reductions_say_the_same(kind, keepdims):
     np.testing.assert_array_equal(run(lowered)[0], before[0])
 
 
+def test_padding_of_all_axes_stays():
+    constants = [axes(0, 0, 0, 2, 0, 0, 0, 0, name="pads"), numpy_helper.from_array(np.float32(-np.inf), "low")]
+    proto = model(helper.make_node("Pad", ["x", "pads", "low"], ["y"]), constants=constants, rank=4)
+    before = run(proto)
+    lowered = lower_opset(proto)
+    onnx.checker.check_model(lowered, full_check=True)
+    np.testing.assert_array_equal(run(lowered)[0], before[0])
+
+
 def test_a_shared_constant_stays_for_its_other_reader():
     nodes = [
         helper.make_node("ReduceMean", ["x", "axes"], ["mean"], keepdims=0),
@@ -66,6 +75,7 @@ def test_a_shared_constant_stays_for_its_other_reader():
     [
         helper.make_node("Split", ["x"], ["y", "z"], name="in_two", axis=1, num_outputs=2),
         helper.make_node("ReduceMean", ["x"], ["y"], name="over_all"),
+        helper.make_node("Pad", ["x", "pads", "", "some"], ["y"], name="some_axes"),
     ],
 )
 def test_what_17_cannot_say_is_refused(node):
