@@ -1,5 +1,6 @@
 """The teacher's words: computed once, whole after a kill, refused for another teacher; students resume exactly."""
 
+import math
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ecgedge.errors import EcgedgeError, UsageError
+from ecgedge.errors import EcgedgeError, RecipeError, UsageError
 from ecgedge_train.inference import predict_rows
 from ecgedge_train.loop import train
 from ecgedge_train.model import build_model
@@ -217,6 +218,58 @@ def test_loss_is_the_weighted_sum_of_its_parts(student_recipe):
     assert set(without.batch_scores(outputs, targets)) == {"distill_embedding"}
 
 
+def test_outputs_are_compared_column_by_column(student_recipe):
+    """T^2 KL of two logits, two labels and an output, and Huber of a value in units of 8, from the formulas."""
+    part = replace(
+        part_of(student_recipe(embedding_weight=0.0, relation_weight=0.0, teacher_embedding_size=1)),
+        logits=("logit_gt_15",),
+        values=("mpcwp_mmhg", "co_l_min"),
+        value_sds=(8.0, 2.0),
+        temperature=3.0,
+    )
+    assert part.columns == (
+        "teacher_embedding_0",
+        "teacher_class_WIDE",
+        "teacher_class_NARROW",
+        "teacher_logit_gt_15",
+        "teacher_mpcwp_mmhg",
+        "teacher_co_l_min",
+    )
+    outputs = {
+        "embedding": torch.zeros(1, 16),
+        "class_logits": torch.tensor([[0.5, -1.0]]),
+        "logit_gt_15": torch.tensor([2.0]),
+        "mpcwp_mmhg": torch.tensor([20.0]),
+        "co_l_min": torch.tensor([4.0]),
+    }
+    said = torch.tensor([[9.0, 1.5, -2.0, 0.3, 16.0, 7.0]])
+
+    def divergence(student, teacher):
+        p, q = (1 / (1 + math.exp(-x / 3.0)) for x in (teacher, student))
+        return 9.0 * (p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q)))
+
+    # 4 mmHg of 8 is within the square of Huber's loss, 3 l/min of 2 is not.
+    expected = sum(divergence(s, t) for s, t in ((0.5, 1.5), (-1.0, -2.0), (2.0, 0.3))) / 3
+    expected += (0.5 * 0.5**2 + (1.5 - 0.5)) / 2
+    found = build_objective(part).loss(outputs, Targets(said, torch.arange(1)), torch.Generator())
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_map_that_no_loss_reads_is_not_built(student_recipe):
+    """Several processes would wait for its gradient."""
+    for weight in (0.0, 1.0):
+        model = build_model(student_recipe(embedding_weight=weight), train_patients=4)
+        assert ("distill" in model.heads) == (weight > 0)
+
+
+def test_what_teaches_nothing_is_refused(student_recipe):
+    """A teacher without outputs cannot teach them."""
+    alone = {"embedding_weight": 0.0, "relation_weight": 0.0}
+    student_recipe(**alone)
+    with pytest.raises(RecipeError, match="output_weight alone teaches nothing"):
+        student_recipe(**alone, class_logits=[])
+
+
 def test_a_student_learns_what_its_teacher_says(recipe_factory, student_recipe, data, tmp_path):
     """Without any label: its loss against the teacher falls, and it tells wide from narrow."""
     big = recipe_factory("classes", schedule={"steps": 60}, encoder={"name": "edgenet", "embedding_size": 24})
@@ -273,6 +326,15 @@ def test_heads_start_from_a_run(recipe_factory, data, tmp_path):
         train(still, data, out, encoder_from=tmp_path / "first", heads_too=heads_too)
         one, two = (load_run(run).model.heads["classes"].fc.weight for run in (tmp_path / "first", out))
         assert torch.allclose(one, two, atol=1e-6) is heads_too
+
+
+def test_heads_of_other_labels_do_not_start(recipe_factory, data, tmp_path):
+    """The same weights with the labels in another order would answer the wrong question."""
+    train(recipe_factory("classes", schedule={"steps": 1, "warmup_steps": 0}), data, tmp_path / "first")
+    other = recipe_factory({"name": "classes", "labels": ["NARROW", "WIDE"]})
+    with pytest.raises(EcgedgeError, match="its head 'classes' is not the one of this recipe"):
+        train(other, data, tmp_path / "second", encoder_from=tmp_path / "first", heads_too=True)
+    assert not (tmp_path / "second").exists()
 
 
 def test_a_hemodynamic_student_is_calibrated(recipe_factory, data, tmp_path):

@@ -208,7 +208,7 @@ def _train_step(session: Session, step: int, pieces: Sequence[Batch], *, look: b
         with _gradients_kept_here(session.network, unless=i + 1 == len(pieces)):
             outputs, targets = _forward(session, piece, generator, noise, session.network)
             loss = session.objective.loss(outputs, targets, generator) / len(pieces)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            torch.autograd.backward(loss)
         total += loss.detach()
     limit = recipe.optimizer.clip_norm or math.inf
     grad_norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
@@ -314,9 +314,9 @@ def evaluate_tune(session: Session) -> dict[str, float]:
 
 
 def _scores(session: Session, rows: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, float]:
-    names = session.objective.label_names
-    if not names:
+    if not session.objective.scored:
         return {}
+    names = session.objective.label_names
     plan = session.recipe.evaluate
     # A network made for one lead set is not judged by leads that it never sees.
     lead_set = "12" if "12" in plan.lead_sets else plan.lead_sets[0]

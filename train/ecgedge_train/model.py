@@ -210,8 +210,11 @@ def _build_training_heads(recipe: Recipe, encoder: Encoder, patients: int) -> di
             )
         elif isinstance(part, W2vObjective):
             heads["tokens"] = TokenHead(_of_tokens(encoder), groups=part.groups, codes=part.codes)
-        elif isinstance(part, DistillObjective) and part.teacher_embedding_size != encoder.embedding_size:
-            heads["distill"] = DistillHead(encoder.embedding_size, part.teacher_embedding_size)
+        elif isinstance(part, DistillObjective):
+            other_width = part.teacher_embedding_size != encoder.embedding_size
+            # One that no loss reads would keep several processes waiting for its gradient.
+            if other_width and part.embedding_weight > 0:
+                heads["distill"] = DistillHead(encoder.embedding_size, part.teacher_embedding_size)
     return heads
 
 

@@ -206,20 +206,31 @@ def _start_from(model: EcgModel, recipe: EncoderRecipe, run_dir: Path, *, heads_
         load_heads(model, run_dir)
 
 
+_MEANINGS = ("labels", "extras")
+"""What the outputs of a head stand for, in their order."""
+
+
 def load_heads(model: EcgModel, run_dir: Path) -> None:
     """Start the heads of `model` that `run_dir` has too from its weights.
 
     Raises
     ------
     EcgedgeError
-        If a head of the same name has another form.
+        If a head of the same name has another form, or its numbers mean something else.
     """
     tensors = read_tensors(run_dir / MODEL_FILE)
+    theirs = build_model(load_recipe(run_dir / RECIPE_FILE)).heads
     for name, head in model.heads.items():
         prefix = f"heads.{name}."
         weights = {key[len(prefix) :]: t for key, t in tensors.items() if key.startswith(prefix)}
         if not weights:
             continue
+        # Labels in another order, or another scale, show in no weight.
+        there, here = (tuple(getattr(h, key, ()) for key in _MEANINGS) for h in (theirs[name], head))
+        if there != here:
+            raise EcgedgeError(
+                f"{run_dir}: its head {name!r} is not the one of this recipe: {there} there, {here} here"
+            )
         try:
             head.load_state_dict(weights)
         except RuntimeError as error:

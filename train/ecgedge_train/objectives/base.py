@@ -80,12 +80,17 @@ class Objective(Protocol):
         """Return what chooses the best step, over the patients of the tune split."""
         ...
 
+    @property
+    def scored(self) -> bool:
+        """Whether `scores` says anything, so that the tune split is worth running for it."""
+        ...
+
     def batch_scores(self, outputs: Outputs, targets: Targets) -> dict[str, float]:
         """Return figures of one batch, to be averaged over the tune batches."""
         ...
 
     def scores(self, outputs: OutputArrays, labels: NDArray[np.float32]) -> dict[str, float]:
-        """Return figures over the whole tune split with all leads."""
+        """Return figures over the whole tune split, with all leads or the first lead set that is evaluated."""
         ...
 
 
@@ -95,6 +100,7 @@ class Plain(ABC):
     views: ViewKind = "one"
     label_names: tuple[str, ...] = ()
     distance: str | None = None
+    scored: bool = False
 
     @property
     def needs_labels(self) -> bool:

@@ -34,6 +34,7 @@ class Combined:
         self.label_names = tuple(name for o in objectives for name in o.label_names)
         # A record without labels still teaches the parts that want none.
         self.needs_labels = all(o.needs_labels for o in objectives)
+        self.scored = any(o.scored for o in objectives)
         distances = {o.distance for o in objectives} - {None}
         if len(distances) > 1:
             raise ValueError(f"one batch has one distance, the parts want {sorted(map(str, distances))}")
@@ -72,6 +73,6 @@ class Combined:
         """Return every part's figures."""
         found: dict[str, float] = {}
         for (_, _, objective), columns in zip(self.parts, self._columns, strict=True):
-            if objective.label_names:
+            if objective.scored:
                 found.update(objective.scores(outputs, labels[:, columns]))
         return found

@@ -27,6 +27,7 @@ from ecgedge_train.recipe import RhcNetObjective
 class RhcNetTask(Plain):
     """Whether each of four catheter values is above its published cut, over the rows where it is known."""
 
+    scored = True
     label_names = ("mpap_mmhg", "mpcwp_mmhg", "co_l_min")
 
     def __init__(self, recipe: RhcNetObjective) -> None:

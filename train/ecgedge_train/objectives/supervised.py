@@ -20,6 +20,8 @@ from ecgedge_train.recipe import ClassesObjective, ExtraTarget, HemodynamicsObje
 class HemodynamicsTask(Plain):
     """mPCWP above 15 and 18 mmHg, and the pressure; further catheter values beside it where they are known."""
 
+    scored = True
+
     def __init__(self, recipe: HemodynamicsObjective) -> None:
         self.recipe = recipe
         self.label_names = (recipe.label, *(extra.label for extra in recipe.extras))
@@ -98,6 +100,8 @@ def _rmse(predicted: NDArray[np.float32], y: NDArray[np.float32]) -> float:
 
 class ClassesTask(Plain):
     """Multi-label classes."""
+
+    scored = True
 
     def __init__(self, recipe: ClassesObjective) -> None:
         self.label_names = recipe.labels

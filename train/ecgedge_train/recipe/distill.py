@@ -40,6 +40,11 @@ class DistillObjective:
         require(self.temperature > 0, f"temperature {self.temperature:g} must be above 0")
         weights = (self.embedding_weight, self.relation_weight, self.output_weight)
         require(min(weights) >= 0 < max(weights), "the weights must not be negative, nor all 0")
+        require(
+            self.embedding_weight > 0 or self.relation_weight > 0 or bool(self.outputs),
+            "output_weight alone teaches nothing: this teacher has no outputs beside its embedding; "
+            "set embedding_weight or relation_weight above 0",
+        )
 
     @property
     def outputs(self) -> tuple[str, ...]:
