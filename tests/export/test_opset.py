@@ -47,7 +47,10 @@ def test_reductions_say_the_same(kind, keepdims):
 
 
 def test_padding_of_all_axes_stays():
-    constants = [axes(0, 0, 0, 2, 0, 0, 0, 0, name="pads"), numpy_helper.from_array(np.float32(-np.inf), "low")]
+    constants = [
+        axes(0, 0, 0, 2, 0, 0, 0, 0, name="pads"),
+        numpy_helper.from_array(np.float32(-np.inf), "low"),
+    ]
     proto = model(helper.make_node("Pad", ["x", "pads", "low"], ["y"]), constants=constants, rank=4)
     before = run(proto)
     lowered = lower_opset(proto)

@@ -121,13 +121,13 @@ class _Sum(torch.autograd.Function):
     """The sum over all ranks; so is its gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004 - the signature is torch's
+    def forward(_ctx: Any, x: Tensor) -> Tensor:
         total = x.clone()
         distributed.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:  # noqa: ARG004 - the signature is torch's
+    def backward(_ctx: Any, *grads: Tensor) -> Tensor:
         total = grads[0].contiguous().clone()
         distributed.all_reduce(total)
         return total

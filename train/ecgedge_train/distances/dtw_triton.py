@@ -109,8 +109,8 @@ def _dtw_of_pair(
     n_pairs: tl.tensor,
     batch: tl.tensor,
     LEADS: tl.constexpr,  # noqa: N803 - triton's way to mark what is fixed at compilation
-    WIDTH: tl.constexpr,  # noqa: N803
-    MASKED: tl.constexpr,  # noqa: N803
+    WIDTH: tl.constexpr,  # noqa: N803 - the same
+    MASKED: tl.constexpr,  # noqa: N803 - the same
 ) -> None:
     """Program p writes D(n, n) of pair p into both halves of `squared`; symbols as above."""
     p = tl.program_id(0)

@@ -132,7 +132,7 @@ def _read_pclr(path: Path, variant: str | None) -> _Published:
     )
 
 
-def _read_fairseq_signals(path: Path, variant: str | None) -> _Published:  # noqa: ARG001 - one signature
+def _read_fairseq_signals(path: Path, _variant: str | None) -> _Published:
     if path.is_file():
         refuse_lfs_pointer(path)
     encoder = import_fairseq_signals(path)
