@@ -314,7 +314,7 @@ NAMES: Final = {"scratch": "none (from scratch)", "untrained": "none (random enc
 
 
 def lines(found: dict[str, Any]) -> Iterator[str]:
-    """Yield the rows of the three tables in docs/results.md: objectives, few labels, retrieval."""
+    """Yield rows for the README: objectives, few labels, retrieval (among all records, and of held-out ones)."""
     for row in found["rows"]:
         for way in (w for w in ("probe", "fine-tuning") if f"{w}|12" in row):
             used = "all labels, whole network" if row["case"] == "scratch" else way
@@ -322,13 +322,14 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
             yield table_line(name_of(row), used, row["seeds"], *figures)
     few = found["few_labels"]
     for start, lead_set in ((s, k) for s in ("scratch", "pclr") for k in ("12", "I")):
-        figures = [cell(few[f"{start}|{n}|{lead_set}"]) for n in SIZES if f"{start}|{n}|{lead_set}" in few]
-        yield table_line(f"{start}, whole network", lead_set, *figures)
+        if few["seeds"]:
+            figures = [cell(few[f"{start}|{n}|{lead_set}"]) for n in SIZES]
+            yield table_line(f"{start}, whole network", few["seeds"], lead_set, *figures)
     for row, lead_set in ((r, k) for r in found["rows"] for k in ("12", "I") if f"low_labels|{k}" in r):
         curve = row[f"low_labels|{lead_set}"]
         yield table_line(f"{name_of(row)}, probe", lead_set, *(f"{curve[str(n)]:.3f}" for n in SIZES))
     for row in (r for r in found["rows"] if "retrieval" in r):
-        yield table_line(name_of(row), f"{row['retrieval']:.3f}")
+        yield table_line(name_of(row), f"{row['retrieval']:.3f}", f"{row['retrieval_held_out']:.3f}")
 
 
 def name_of(row: dict[str, Any]) -> str:

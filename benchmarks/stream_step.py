@@ -5,6 +5,9 @@ thread. A step is a call of StepRunner: states in and out of its pool included. 
 slows all alike; ratios are medians over rounds. With `--clock cpu` the thread's own time counts, for machines on which
 others run, too; such figures are no latencies.
 
+Beside them stands the time of reading as many bytes as the step's fp32 weights once, by one thread, summing them up: a
+step of one bed cannot be faster than that while they do not fit into the cache.
+
 It starts itself again with GLIBC_TUNABLES=glibc.malloc.hugetlb=1, as a device should run: a step reads all weights
 once, 35 MB of them for ResNet18, and with pages of 4 KB half of a step of one bed is waiting for address translation.
 `--pages 4k` leaves it out.
@@ -49,6 +52,7 @@ HOP_S = CHUNK_SAMPLES / RATE_HZ
 NETWORKS = {"resnet18": "jeong2023", "edgenet s": "sim_mpcwp"}
 PRECISIONS = ("fp32", "int8")
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
+READING = "reading the weights"
 CLOCKS = {"wall": time.perf_counter, "cpu": time.thread_time}
 
 
@@ -109,6 +113,8 @@ def measure(made: Forms, beds: int, *, rounds: int, clock: Callable[[], float]) 
         step = StepRunner(made.stream[precision], made.variant, beds=beds)
         cases[f"window {precision}"] = timed(lambda r=whole: r.run(window), clock)
         cases[f"step {precision}"] = timed(lambda r=step: r.step(range(beds), chunk), clock)
+    weights = rng.normal(size=len(made.stream["fp32"]) // 4).astype(np.float32)
+    cases[READING] = timed(weights.sum, clock)
     return common.take_turns(cases, rounds=rounds, warm_up=3)
 
 
@@ -124,7 +130,10 @@ def summary(said: dict[str, list[float]], beds: int) -> dict[str, float]:
         "step fp32 over step int8": common.ratio(said, "step fp32", "step int8"),
         "window fp32 over step int8": common.ratio(said, "window fp32", "step int8"),
     }
+    row["step fp32 over reading the weights"] = common.ratio(said, "step fp32", READING)
     for name, seconds in said.items():
+        if name == READING:
+            continue
         row[f"{name}, ms a bed"] = statistics.median(seconds) * 1e3 / beds
         row[f"{name}, beds a core"] = HOP_S * beds / statistics.median(seconds)
     for precision in PRECISIONS:

@@ -5,11 +5,13 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ecgedge.bundle import load_bundle
+from ecgedge.sim import correlates_at, draw_traits, ideal_observer
 
 REPO = Path(__file__).parents[2]
 README = (REPO / "README.md").read_text("utf-8")
@@ -62,6 +64,15 @@ def test_the_alarm_table_is_the_measured_one():
             f"{row['stable_patients_with_false_alarm']} of {measured['seeds']}",
             f"{row['false_alarms_per_patient_day']:g}",
         ]
+
+
+def test_what_an_ideal_observer_could_reach():
+    """The bedside stories are of patients in sinus rhythm."""
+    policy = load_bundle("embedded").manifest.alarm_policy
+    traits = [replace(draw_traits(seed), rhythm="sinus") for seed in range(400)]
+    said = [ideal_observer(t, correlates_at(t, 28.0)).p_gt_18 >= policy.onset_probability for t in traits]
+    share = f"{100 * sum(said) / len(said):.0f} % of the patients of seeds 0 to 399"
+    assert f"passes {policy.onset_probability:g} in only {share}" in README.replace("\n", " ")
 
 
 def test_the_ptbxl_table_is_the_measured_one():
