@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
@@ -101,6 +102,24 @@ class Stepper(Protocol):
     def reset(self, bed: int) -> None:
         """Let a bed begin a new stream."""
         ...
+
+
+class Closable(Protocol):
+    """What owns an engine."""
+
+    def close(self) -> None:
+        """Release the engine; safe to call twice."""
+        ...
+
+
+@contextmanager
+def closed_on_error(owner: Closable) -> Iterator[None]:
+    """Let go of an engine that does not come into service."""
+    try:
+        yield
+    except BaseException:
+        owner.close()
+        raise
 
 
 @dataclass(frozen=True)

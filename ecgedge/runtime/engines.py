@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ecgedge.bundle import Bundle, EngineRecord, VariantSpec, sha256
 from ecgedge.errors import EngineError, UsageError
-from ecgedge.runtime.selftest import self_test
+from ecgedge.runtime.selftest import tested
 from ecgedge.runtime.trt.api import RuntimeName, TensorRt, find_tensorrt
 from ecgedge.runtime.trt.cuda import Cuda, Gpu
 from ecgedge.runtime.trt.runner import TrtRunner
@@ -117,10 +117,4 @@ def open_tested(
     EngineError
         If it does not load, or an output is outside the tolerance.
     """
-    runner = TrtRunner(engine, variant=variant, here=tensorrt, batch=BatchProfile(*batch))
-    try:
-        self_test(runner, bundle)
-    except EngineError:
-        runner.close()
-        raise
-    return runner
+    return tested(TrtRunner(engine, variant=variant, here=tensorrt, batch=BatchProfile(*batch)), bundle)

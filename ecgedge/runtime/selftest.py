@@ -15,7 +15,7 @@ import io
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +23,12 @@ from numpy.typing import NDArray
 from ecgedge.bundle import Bundle, StreamSpec
 from ecgedge.errors import EngineError
 from ecgedge.leads import STANDARD_LEADS
-from ecgedge.runtime.base import Runner, Stepper
+from ecgedge.runtime.base import Runner, Stepper, closed_on_error
 
 SELF_TEST_FILE = "selftest.npz"
 MIN_STREAM_ANSWERS = 8
+
+R = TypeVar("R", bound=Runner)
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,19 @@ def self_test(runner: Runner, bundle: Bundle) -> None:
     outputs = runner.run(_to_mv(test.counts, runner, bundle))
     for name, reference in expected.reference.items():
         _check_output(outputs.get(name), reference, expected.tolerance[name], place=f"{runner.name}: {name}")
+
+
+def tested(runner: R, bundle: Bundle) -> R:
+    """Return the runner once it has passed the bundle's self-test; close it if it does not.
+
+    Raises
+    ------
+    EngineError
+        As `self_test`.
+    """
+    with closed_on_error(runner):
+        self_test(runner, bundle)
+    return runner
 
 
 def stream_self_test(stepper: Stepper, bundle: Bundle) -> None:

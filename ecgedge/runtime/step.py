@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ecgedge.bundle import Bundle, StreamSpec, VariantSpec
 from ecgedge.errors import EngineError
-from ecgedge.runtime.base import INPUT_NAME, require_finite
+from ecgedge.runtime.base import INPUT_NAME, closed_on_error, require_finite
 from ecgedge.runtime.ort import open_session
 from ecgedge.runtime.selftest import stream_self_test
 
@@ -303,9 +303,6 @@ def open_step_runner(bundle: Bundle, variant: VariantSpec, *, beds: int) -> Step
         If ONNX Runtime is not installed.
     """
     runner = StepRunner.from_variant(bundle, variant, beds=beds)
-    try:
+    with closed_on_error(runner):
         stream_self_test(runner, bundle)
-    except EngineError:
-        runner.close()
-        raise
     return runner

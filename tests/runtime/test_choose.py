@@ -81,7 +81,7 @@ class _Wrong(OrtRunner):
 
 
 def test_auto_goes_past_an_engine_that_fails_the_self_test(bundle, monkeypatch):
-    monkeypatch.setattr(choose, "OPENERS", {**choose.OPENERS, "ort": _Wrong.from_variant})
+    monkeypatch.setattr(choose, "OrtRunner", _Wrong)
     opened = open_on(bundle, bundle.manifest.variants[-1])
     with opened.runner as runner:
         assert isinstance(runner, OpenVinoRunner)

@@ -2,13 +2,14 @@
 
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from ecgedge.bundle import EngineRecord, PackedEngine, load_bundle, sha256, write_engine
 from ecgedge.errors import BundleError, EngineError, UsageError
-from ecgedge.runtime import open_engine
+from ecgedge.runtime import OrtRunner, engines, open_engine, open_on
 from ecgedge.runtime.building import Maker, _Work
 from ecgedge.runtime.engines import engine_folder, find_engine
 from ecgedge.runtime.trt.api import TensorRt
@@ -107,6 +108,31 @@ def test_the_reason_is_what_cuda_says(bundle_dir):
     with pytest.raises(EngineError) as refused:
         open_engine(load_bundle(bundle_dir), variant)
     assert reason in str(refused.value)
+
+
+class _Engine(OrtRunner):
+    """ONNX Runtime in the place of an engine: counts how often it has run."""
+
+    runs = 0
+
+    def run(self, ecg_mv):
+        self.runs += 1
+        return super().run(ecg_mv)
+
+
+def test_the_self_test_runs_once_on_an_engine(bundle_dir, monkeypatch):
+    variant = put(bundle_dir)
+    bundle = load_bundle(bundle_dir)
+    gpu = Gpu("NVIDIA RTX A4000", "SM86", "CUDA 13.0")
+    rtx = TensorRt("tensorrt_rtx", "1.7.1.116", None)
+    monkeypatch.setattr(engines, "Cuda", lambda: SimpleNamespace(gpu=lambda: gpu))
+    monkeypatch.setattr(engines, "find_tensorrt", lambda _: rtx)
+    monkeypatch.setattr(engines, "TrtRunner", lambda _, **__: _Engine.from_variant(bundle, variant))
+    alone = _Engine.from_variant(bundle, variant).runs
+    opened = open_on(bundle, variant)
+    with opened.runner as runner:
+        assert (opened.runtime, opened.refused) == ("tensorrt", ())
+        assert runner.runs == alone + 1
 
 
 ORIN = Gpu("Orin", "SM87", "CUDA 12.6")

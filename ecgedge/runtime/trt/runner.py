@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ecgedge.bundle import VariantSpec
 from ecgedge.errors import EngineError
-from ecgedge.runtime.base import as_rank4, require_finite
+from ecgedge.runtime.base import as_rank4, closed_on_error, require_finite
 from ecgedge.runtime.trt.api import TensorRt, collecting_logger, dims
 from ecgedge.runtime.trt.cuda import Cuda, PinnedArray
 from ecgedge.target import BatchProfile
@@ -111,14 +111,11 @@ class TrtRunner:
         self._tensors: list[_Tensor] = []
         self._sizes = tuple(dict.fromkeys(batch.sizes))
         self._stream: Any = self._cuda.call("cudaStreamCreate")
-        try:
+        with closed_on_error(self):
             self._engine = self._load(engine, here)
             self._input, self._outputs = self._allocate(here)
             for size in self._sizes:
                 self._buckets[size] = self._open_bucket(size)
-        except BaseException:
-            self.close()
-            raise
 
     @property
     def name(self) -> str:
