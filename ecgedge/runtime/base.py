@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgedge.bundle import StreamSpec
+from ecgedge.bundle import Bundle, StreamSpec, VariantSpec
 from ecgedge.errors import EngineError
 from ecgedge.leads import format_lead_set
 
@@ -112,6 +112,55 @@ class Closable(Protocol):
         ...
 
 
+C = TypeVar("C", bound="Closing")
+
+
+class Closing(ABC):
+    """A context manager that owns an engine."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the engine; safe to call twice."""
+
+    def __enter__(self: C) -> C:
+        """Return the owner itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the engine."""
+        self.close()
+
+
+class OfVariant(Closing):
+    """What a runner says of the variant that it was opened from.
+
+    Parameters
+    ----------
+    variant
+        Its specification.
+    """
+
+    def __init__(self, variant: VariantSpec) -> None:
+        self._variant = variant
+
+    @property
+    def name(self) -> str:
+        """Variant name as events carry it, for example "I,II/int8" or "I,II/int8/stream"."""
+        return self._variant.name
+
+    @property
+    def leads(self) -> tuple[str, ...]:
+        """The measured leads, in the order of the input's rows."""
+        return self._variant.leads
+
+    @property
+    def precision(self) -> str:
+        """One of "fp32", "fp16", "int8"."""
+        return self._variant.precision
+
+
 @contextmanager
 def closed_on_error(owner: Closable) -> Iterator[None]:
     """Let go of an engine that does not come into service."""
@@ -131,7 +180,7 @@ class ModelInput:
     shape: tuple[int | None, ...]
 
 
-class EngineRunner(ABC):
+class EngineRunner(Closing):
     """What the runners of ONNX files have in common: checks before and after, and the end of the engine.
 
     A child opens its engine, calls this constructor, and then `warm_up`.
@@ -141,7 +190,7 @@ class EngineRunner(ABC):
     leads
         Measured leads, in the order of the input's rows.
     precision
-        "fp32" or "int8".
+        One of "fp32", "fp16", "int8".
     inputs
         What the engine says that the model takes.
     outputs
@@ -175,7 +224,7 @@ class EngineRunner(ABC):
 
     @property
     def precision(self) -> str:
-        """Either "fp32" or "int8"."""
+        """One of "fp32", "fp16", "int8"."""
         return self._precision
 
     @property
@@ -212,12 +261,6 @@ class EngineRunner(ABC):
         self._closed = True
         self._release()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Release the engine."""
-        self.close()
-
     @abstractmethod
     def _infer(self, ecg: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
         """Return the outputs of a contiguous (B, K, 1, T) batch, in the file's order, as arrays of their own."""
@@ -225,6 +268,22 @@ class EngineRunner(ABC):
     @abstractmethod
     def _release(self) -> None:
         """Let go of the engine."""
+
+
+def window_file(bundle: Bundle, variant: VariantSpec) -> bytes:
+    """Return the ONNX file of a window form.
+
+    Raises
+    ------
+    EngineError
+        If the variant is a streaming form.
+    """
+    if variant.stream is not None:
+        raise EngineError(
+            f"{variant.name} is a streaming form, which takes {variant.stream.chunk_samples} samples at a time; "
+            "open it with ecgedge.runtime.open_step_runner"
+        )
+    return bundle.read_bytes(variant.file)
 
 
 def runner_name(leads: tuple[str, ...], precision: str) -> str:

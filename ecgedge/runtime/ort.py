@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ecgedge.bundle import Bundle, VariantSpec
 from ecgedge.errors import EngineError, UsageError, missing_extra
-from ecgedge.runtime.base import INPUT_NAME, EngineRunner, ModelInput, runner_name
+from ecgedge.runtime.base import INPUT_NAME, EngineRunner, ModelInput, runner_name, window_file
 from ecgedge.runtime.memory import release_free_memory
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
@@ -42,7 +42,7 @@ class OrtRunner(EngineRunner):
     leads
         Measured leads, in the order of the input's rows.
     precision
-        "fp32" or "int8".
+        One of "fp32", "fp16", "int8".
     threads
         Threads inside one operator.
     provider
@@ -81,17 +81,8 @@ class OrtRunner(EngineRunner):
     @classmethod
     def from_variant(cls, bundle: Bundle, variant: VariantSpec, *, provider: Provider = "cpu") -> OrtRunner:
         """Open one variant of a bundle."""
-        if variant.stream is not None:
-            raise EngineError(
-                f"{variant.name} is a streaming form, which takes {variant.stream.chunk_samples} samples at a time; "
-                "open it with ecgedge.runtime.open_step_runner"
-            )
-        model = bundle.read_bytes(variant.file)
+        model = window_file(bundle, variant)
         return cls(model, leads=variant.leads, precision=variant.precision, provider=provider)
-
-    def __enter__(self) -> OrtRunner:
-        """Return the runner itself."""
-        return self
 
     def _infer(self, ecg: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
         values: list[NDArray[np.float32]] = self._session.run(list(self.output_names), {INPUT_NAME: ecg})

@@ -11,7 +11,6 @@ A state of shape (channels, n) lies in memory as (channels, beds, n): as the gra
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from ecgedge.bundle import Bundle, StreamSpec, VariantSpec
 from ecgedge.errors import EngineError
-from ecgedge.runtime.base import INPUT_NAME, closed_on_error, require_finite
+from ecgedge.runtime.base import INPUT_NAME, OfVariant, closed_on_error, require_finite
 from ecgedge.runtime.ort import open_session
 from ecgedge.runtime.selftest import stream_self_test
 
@@ -31,7 +30,7 @@ FULL_ENOUGH = 0.75
 F32 = NDArray[np.float32]
 
 
-class StepRunner:
+class StepRunner(OfVariant):
     """The streaming form of a variant for a number of beds; warmed up, but not yet tested (see `open_step_runner`).
 
     Parameters
@@ -58,7 +57,8 @@ class StepRunner:
             raise EngineError(f"{variant.name} is a window form; open it with ecgedge.runtime.open_runner")
         if beds < 1:
             raise EngineError(f"{beds} beds; give at least 1")
-        self._variant, self._spec, self._n_beds = variant, variant.stream, beds
+        super().__init__(variant)
+        self._spec, self._n_beds = variant.stream, beds
         self._session: Any = open_session(model, threads=threads, name=self.name)
         self._check_inputs()
         self._seen = np.zeros(beds, np.int64)
@@ -72,16 +72,6 @@ class StepRunner:
     def from_variant(cls, bundle: Bundle, variant: VariantSpec, *, beds: int) -> StepRunner:
         """Open one streaming variant of a bundle."""
         return cls(bundle.read_bytes(variant.file), variant, beds=beds)
-
-    @property
-    def name(self) -> str:
-        """Variant name, for example "I,II/int8/stream"."""
-        return self._variant.name
-
-    @property
-    def leads(self) -> tuple[str, ...]:
-        """The measured leads, in the order of the chunk's rows."""
-        return self._variant.leads
 
     @property
     def spec(self) -> StreamSpec:
@@ -186,16 +176,6 @@ class StepRunner:
         self._session = None
         for bucket in self._buckets.values():
             bucket.close()
-
-    def __enter__(self) -> StepRunner:
-        """Return the runner itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Release the session."""
-        self.close()
 
     def _run(self, bucket: _Bucket, index: NDArray[np.int64], chunk: F32) -> dict[str, F32]:
         n = len(index)
