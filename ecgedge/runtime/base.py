@@ -243,12 +243,20 @@ class EngineRunner(Closing):
         Raises
         ------
         EngineError
-            On input of a wrong shape or type, a closed runner, or an output that is not finite.
+            On input of a wrong shape or type, a closed runner, an engine that gives up, or an output that is not
+            finite.
         """
         if self._closed:
             raise EngineError(f"{self._name}: the runner is closed; open the variant again")
         ecg = as_rank4(ecg_mv, name=self._name, n_leads=len(self._leads), window_samples=self._window_samples)
-        outputs = dict(zip(self._output_names, self._infer(ecg), strict=True))
+        try:
+            values = self._infer(ecg)
+        except Exception as error:  # an engine's exceptions share no base of their own
+            raise EngineError(
+                f"{self._name}: the engine could not run a batch of {len(ecg)}: {one_line(error)}; "
+                "run the bundle's self-test (ecgedge bundle verify), or choose another runtime"
+            ) from error
+        outputs = dict(zip(self._output_names, values, strict=True))
         require_finite(outputs, name=self._name)
         return outputs
 
@@ -284,6 +292,11 @@ def window_file(bundle: Bundle, variant: VariantSpec) -> bytes:
             "open it with ecgedge.runtime.open_step_runner"
         )
     return bundle.read_bytes(variant.file)
+
+
+def one_line(error: Exception) -> str:
+    """Return what an engine says, which may be several lines, in one."""
+    return " ".join(str(error).split())
 
 
 def runner_name(leads: tuple[str, ...], precision: str) -> str:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ecgedge.bundle import Bundle, VariantSpec
 from ecgedge.errors import EngineError, UsageError, missing_extra
-from ecgedge.runtime.base import INPUT_NAME, EngineRunner, ModelInput, runner_name, window_file
+from ecgedge.runtime.base import INPUT_NAME, EngineRunner, ModelInput, one_line, runner_name, window_file
 from ecgedge.runtime.memory import release_free_memory
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
@@ -121,7 +121,7 @@ def open_session(
         session = ort.InferenceSession(model, options, providers=providers, provider_options=settings)
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         raise EngineError(
-            f"{name}: ONNX Runtime {ort.__version__} refuses the model: {error}. "
+            f"{name}: ONNX Runtime {ort.__version__} refuses the model: {one_line(error)}. "
             "Verify the bundle; if it is whole, update onnxruntime"
         ) from error
     # Should a provider fail in the middle of a run, the self-test was not passed by the one that would follow.

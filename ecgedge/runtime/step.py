@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ecgedge.bundle import Bundle, StreamSpec, VariantSpec
 from ecgedge.errors import EngineError
-from ecgedge.runtime.base import INPUT_NAME, OfVariant, closed_on_error, require_finite
+from ecgedge.runtime.base import INPUT_NAME, OfVariant, closed_on_error, one_line, require_finite
 from ecgedge.runtime.ort import open_session
 from ecgedge.runtime.selftest import stream_self_test
 
@@ -47,7 +47,7 @@ class StepRunner(OfVariant):
     Raises
     ------
     EngineError
-        If ONNX Runtime refuses the file, or it does not take what the specification says.
+        If ONNX Runtime refuses or cannot run the file, or it does not take what the specification says.
     UsageError
         If ONNX Runtime is not installed.
     """
@@ -64,7 +64,10 @@ class StepRunner(OfVariant):
         self._seen = np.zeros(beds, np.int64)
         self._states: list[F32] = [np.zeros((c, beds, n), np.float32) for c, n in self.spec.state_shapes]
         sizes = sorted({size for n in range(1, beds + 1) for size, _ in plan_batches(n)})
-        self._buckets = {size: _Bucket(self._session, size, self.spec, len(self.leads)) for size in sizes}
+        self._buckets = {
+            size: _Bucket(self._session, size, self.spec, n_leads=len(self.leads), name=self.name)
+            for size in sizes
+        }
         for bucket in self._buckets.values():
             bucket.run()
 
@@ -120,7 +123,8 @@ class StepRunner(OfVariant):
         Raises
         ------
         EngineError
-            On a wrong shape, type, bed or value; no state has changed then. Also if an output is not finite.
+            On a wrong shape, type, bed or value; no state has changed then. Also if an output is not finite; then beds
+            that were run in an earlier batch of this call have taken their step, so reset all that were named.
         """
         if self._session is None:
             raise EngineError(f"{self.name}: the runner is closed; open the variant again")
@@ -223,7 +227,9 @@ class StepRunner(OfVariant):
         for name, (channels, n) in zip(self.spec.state_names, self.spec.state_shapes, strict=True):
             wanted[name] = (1, channels, "batch", n)
         given = {output.name for output in self._session.get_outputs()}
-        if taken != wanted or not set(self.spec.next_names) < given:
+        # A prime is made of whole chunks.
+        uneven = self.spec.exact_after_samples % max(1, self.spec.chunk_samples)
+        if taken != wanted or not set(self.spec.next_names) < given or uneven:
             raise EngineError(
                 f"{self.name}: the model takes {taken} and gives {sorted(given)}, which is not the streaming form that "
                 "the manifest tells of. Export the bundle again"
@@ -243,7 +249,7 @@ def plan_batches(n: int) -> list[tuple[int, int]]:
 class _Bucket:
     """The buffers of one batch size, handed to ONNX Runtime once."""
 
-    def __init__(self, session: Any, size: int, spec: StreamSpec, n_leads: int) -> None:
+    def __init__(self, session: Any, size: int, spec: StreamSpec, *, n_leads: int, name: str) -> None:
         def zeros(*shape: int) -> F32:
             return np.zeros(shape, np.float32)
 
@@ -255,7 +261,7 @@ class _Bucket:
             for output in session.get_outputs()
             if output.name not in spec.next_names
         }
-        self._session = session
+        self._session, self._name = session, name
         self._binding = session.io_binding()
         for name, array in zip((INPUT_NAME, *spec.state_names), (self.chunk, *self.states), strict=True):
             self._binding.bind_input(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
@@ -265,7 +271,13 @@ class _Bucket:
 
     def run(self) -> None:
         """Compute outputs and next states of what lies in the buffers."""
-        self._session.run_with_iobinding(self._binding)
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+            raise EngineError(
+                f"{self._name}: ONNX Runtime could not run a batch of {len(self.chunk)}: {one_line(error)}; "
+                "run the bundle's self-test: ecgedge bundle verify"
+            ) from error
 
     def close(self) -> None:
         """Let go of the session."""

@@ -82,6 +82,13 @@ def test_closed():
         runner.run(np.zeros((1, 2, T), np.float32))
 
 
+def test_what_onnx_runtime_raises_while_running_is_an_engine_error():
+    with OrtRunner(mean_model(), leads=("I", "II"), precision="fp32") as runner:
+        runner._output_names = ("p_gt_18", "nothing")
+        with pytest.raises(EngineError, match=r"could not run a batch of 3: .*ecgedge bundle verify"):
+            runner.run(np.zeros((3, 2, T), np.float32))
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [

@@ -1,5 +1,7 @@
 """The streaming runner, on a hand-made model whose answers are known: means over the last samples of a bed."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -205,6 +207,20 @@ def test_another_model_than_the_manifest_tells_of(model):
         StepRunner(model, VARIANT, beds=1)
 
 
+def test_a_window_that_is_not_made_of_whole_chunks():
+    uneven = replace(VARIANT, stream=replace(SPEC, exact_after_samples=25))
+    with pytest.raises(EngineError, match="not the streaming form that the manifest tells of"):
+        StepRunner(MODEL, uneven, beds=1)
+
+
+def test_what_onnx_runtime_raises_while_running_is_an_engine_error():
+    with StepRunner(MODEL, VARIANT, beds=1) as runner:
+        (bucket,) = runner._buckets.values()
+        bucket._binding.clear_binding_inputs()
+        with pytest.raises(EngineError, match=r"could not run a batch of 1: .*ecgedge bundle verify"):
+            runner.step([0], noise(C)[None])
+
+
 def test_a_window_form_is_no_streaming_form():
     window = VariantSpec(LEADS, "fp32", "model.onnx", 0, 0, 1e-5)
     with pytest.raises(EngineError, match=r"I,II/fp32 is a window form; open it with .*open_runner"):
@@ -254,6 +270,19 @@ def test_a_damaged_state_is_gone_after_a_prime():
             wrong = np.abs(answer.outputs["embedding"] - expected(stream[:, : (k + 1) * C])[-1]).max() > 1e-5
             assert wrong == (k in (12, 13))
     assert len(primes) == 4  # after chunks 10, 20, 30, 40
+
+
+def test_a_failed_prime_lets_its_beds_begin_anew():
+    stream = noise(4 * C)
+    with StepRunner(MODEL, VARIANT, beds=2) as runner:
+        feeder = StepFeeder(runner, rate_hz=RATE_HZ)
+        prime = runner.prime
+        runner.prime = lambda bed, samples: prime(bed, np.full_like(samples, 3e38))
+        with pytest.raises(EngineError, match="not finite"):
+            feeder.push({bed: noise(10 * C + 3, seed=bed) for bed in range(2)})
+        assert [runner.seen_samples(bed) for bed in range(2)] == [0, 0]
+        answers = feeder.push({0: stream})
+    np.testing.assert_allclose([a.outputs["embedding"] for a in answers], expected(stream), atol=1e-6)
 
 
 def test_one_bed_is_primed_at_a_time():
