@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -26,6 +27,17 @@ from ecgedge.leads import STANDARD_LEADS
 from ecgedge.runtime.base import Runner, Stepper, closed_on_error
 
 SELF_TEST_FILE = "selftest.npz"
+_DAMAGE = (
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    OSError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    zlib.error,
+)
 MIN_STREAM_ANSWERS = 8
 
 R = TypeVar("R", bound=Runner)
@@ -69,10 +81,20 @@ def read_self_test(data: bytes) -> SelfTest:
     """
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        counts = arrays["counts"]
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+            return _from_arrays({name: archive[name] for name in archive.files})
+    except (*_DAMAGE, zipfile.BadZipFile) as error:
         raise EngineError(f"{SELF_TEST_FILE} cannot be read ({error}); export the bundle again") from error
+
+
+def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> SelfTest:
+    counts = arrays["counts"]
+    if (
+        counts.dtype != np.int16
+        or counts.ndim != 3
+        or counts.shape[1] != len(STANDARD_LEADS)
+        or not counts.size
+    ):
+        raise ValueError(f"counts are {counts.dtype} {counts.shape}, not int16 (n, {len(STANDARD_LEADS)}, T)")
     variants: dict[str, Expected] = {}
     for name, values in arrays.items():
         kind, _, rest = name.partition("/")

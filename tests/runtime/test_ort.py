@@ -1,11 +1,15 @@
 """The ONNX Runtime runner and the self-test, on hand-made models whose answers are known."""
 
 import builtins
+import contextlib
+import io
 import sys
 
 import numpy as np
 import onnxruntime
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ecgedge.errors import EngineError, UsageError
 from ecgedge.runtime import OrtRunner, open_runner, self_test
@@ -198,7 +202,41 @@ def test_self_test_file_round_trip():
     )
 
 
-@pytest.mark.parametrize("data", [b"", b"PK\x03\x04 cut", b"\x80\x04K\x01."])
+def _npz(**arrays):
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"PK\x03\x04 cut",
+        b"\x80\x04K\x01.",
+        _npz(),
+        _npz(counts=COUNTS.astype(np.float32)),
+        _npz(counts=COUNTS[0]),
+        _npz(counts=COUNTS[:0]),
+        _npz(counts=COUNTS, **{"reference/I/fp32/p": np.zeros(3, np.float32)}),
+        _npz(
+            counts=COUNTS,
+            **{"reference/I/fp32/p": np.zeros(3, np.float32), "tolerance/I/fp32/p": np.float64(1.0)},
+        ),
+    ],
+    ids=["empty", "cut", "pickle", "no counts", "float counts", "one window", "no window", "no tolerance", "scalar"],
+)  # fmt: skip
 def test_self_test_file_damaged(data):
     with pytest.raises(EngineError, match=r"selftest\.npz cannot be read"):
         read_self_test(data)
+
+
+@settings(max_examples=300)
+@given(place=st.floats(0.0, 1.0, exclude_max=True), byte=st.integers(0, 255))
+def test_no_byte_of_a_self_test_file_makes_it_more_than_an_engine_error(place, byte):
+    data = bytearray(
+        write_self_test(SelfTest(COUNTS, {"I/fp32": Expected({"p": COUNTS[:, 0, 0] / 9}, {"p": 1.0})}))
+    )
+    data[int(place * len(data))] = byte
+    with contextlib.suppress(EngineError):
+        read_self_test(bytes(data))
