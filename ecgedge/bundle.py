@@ -437,7 +437,7 @@ def _decode_with_id(data: bytes, *, place: str) -> tuple[str, dict[str, Any]]:
         plain = json.loads(data)
         own_id = plain.pop("id")
         expected_id, expected = _encode_with_id(plain)
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise BundleError(f"{place} cannot be read ({error}); copy the bundle again") from error
     if own_id != expected_id or data != expected:
         raise BundleError(f"{place} was altered (it does not match its id); copy the bundle again")

@@ -244,6 +244,15 @@ def test_a_record_of_a_newer_kind_is_set_aside(folder):
     assert "unknown key 'firmware'" in reason
 
 
+def test_a_record_that_is_nested_without_end_is_set_aside(folder):
+    (folder / "engines" / "I_II" / "int8" / "record.json").write_bytes(b"[" * 100_000)
+    (reason,) = load_bundle(folder).set_aside
+    assert "record.json cannot be read" in reason
+    (folder / "manifest.json").write_bytes(b"[" * 100_000)
+    with pytest.raises(BundleError, match=r"manifest\.json cannot be read"):
+        load_bundle(folder)
+
+
 def test_unpacking_and_packing_give_the_same_bundle(bundle_path, tmp_path):
     first = load_bundle(bundle_path)
     copy_bundle(first, tmp_path / "one.ecgb")

@@ -159,9 +159,11 @@ def bundle_profile(bundle: Bundle) -> TargetProfile:
     Raises
     ------
     UsageError
-        If it is damaged.
+        If there is none, or it is damaged.
     """
-    text = bundle.read_bytes(TARGET_FILE).decode()
+    if TARGET_FILE not in bundle.contents:
+        raise UsageError(f"{bundle.source} holds no {TARGET_FILE}, which says what to build; export it again")
+    text = bundle.contents[TARGET_FILE].decode(errors="replace")
     return parse_target(text, place=f"{bundle.source}: {TARGET_FILE}")
 
 
@@ -230,7 +232,9 @@ class _Work:
     timeout_s: float
 
     def reason_to_leave_out(self, variant: VariantSpec) -> str | None:
-        """Return why TensorRT cannot take this file, or None."""
+        """Return why no engine is built of this file, or None."""
+        if variant.stream is not None:
+            return "a streaming form, which is served by ONNX Runtime"
         if variant.precision == "int8" and self.profile.flavour != "rtx":
             return (
                 f"the INT8 of the target {self.profile.name} has zero points, which TensorRT refuses; "

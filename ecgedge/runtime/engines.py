@@ -115,6 +115,10 @@ def open_tested(
     Raises
     ------
     EngineError
-        If it does not load, or an output is outside the tolerance.
+        If it does not load, an output is outside the tolerance, or `batch` is out of order.
     """
-    return tested(TrtRunner(engine, variant=variant, here=tensorrt, batch=BatchProfile(*batch)), bundle)
+    try:
+        profile = BatchProfile(*batch)
+    except ValueError as error:
+        raise EngineError(f"its record is wrong: {error}; {REBUILD}") from error
+    return tested(TrtRunner(engine, variant=variant, here=tensorrt, batch=profile), bundle)
