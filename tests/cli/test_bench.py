@@ -1,21 +1,14 @@
 """`ecgedge bench` and the choice of the runtime, as a user meets them."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
-
-_spec = importlib.util.spec_from_file_location(
-    "runtime_models", Path(__file__).parents[1] / "runtime" / "models.py"
-)
-models = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(models)
+from hand_made import make_bundle
 
 
 @pytest.fixture
 def small(tmp_path):
-    models.make_bundle(tmp_path / "small.ecgb")
+    make_bundle(tmp_path / "small.ecgb")
     return "small.ecgb"
 
 

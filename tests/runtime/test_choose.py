@@ -3,13 +3,12 @@
 import builtins
 
 import pytest
+from hand_made import make_bundle
 
 from ecgedge.bundle import load_bundle
 from ecgedge.errors import EngineError, UsageError
 from ecgedge.runtime import RUNTIMES, OpenVinoRunner, OrtRunner, choose, open_on, open_runner
 from ecgedge.stream import Variants
-
-from .models import make_bundle
 
 
 @pytest.fixture

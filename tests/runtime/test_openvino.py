@@ -6,13 +6,12 @@ import sys
 
 import numpy as np
 import pytest
+from hand_made import T, make_bundle, mean_model
 
 from ecgedge.bundle import load_bundle
 from ecgedge.errors import EngineError, UsageError
 from ecgedge.runtime import OpenVinoRunner, OrtRunner, open_runner
 from ecgedge.runtime.openvino import _openvino
-
-from .models import T, make_bundle, mean_model
 
 LEADS = ("I", "II")
 
