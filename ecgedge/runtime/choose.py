@@ -13,6 +13,7 @@ from ecgedge.runtime.engines import open_engine
 from ecgedge.runtime.openvino import OpenVinoRunner
 from ecgedge.runtime.ort import OrtRunner, Provider
 from ecgedge.runtime.selftest import tested
+from ecgedge.runtime.step import open_step_runner
 
 Opener = Callable[[Bundle, VariantSpec], Runner]
 
@@ -89,6 +90,24 @@ def open_on(bundle: Bundle, variant: VariantSpec, *, runtime: str = AUTO) -> Ope
     if refused:
         raise EngineError("; ".join(refused))
     raise absent[0]
+
+
+def prove(bundle: Bundle, variant: VariantSpec) -> tuple[str, ...]:
+    """Run the self-test of a window or streaming form on what would serve it, and return why another engine does not.
+
+    Raises
+    ------
+    EngineError
+        If nothing passes.
+    UsageError
+        If no runtime is installed.
+    """
+    if variant.stream is not None:
+        open_step_runner(bundle, variant, beds=1).close()
+        return ()
+    opened = open_on(bundle, variant)
+    opened.runner.close()
+    return opened.refused
 
 
 def check_runtime(name: str) -> None:

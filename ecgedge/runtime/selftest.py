@@ -36,6 +36,7 @@ _DAMAGE = (
     EOFError,
     NotImplementedError,
     RuntimeError,
+    zipfile.BadZipFile,
     zlib.error,
 )
 MIN_STREAM_ANSWERS = 8
@@ -82,7 +83,7 @@ def read_self_test(data: bytes) -> SelfTest:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return _from_arrays({name: archive[name] for name in archive.files})
-    except (*_DAMAGE, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise EngineError(f"{SELF_TEST_FILE} cannot be read ({error}); export the bundle again") from error
 
 
