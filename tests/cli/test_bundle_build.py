@@ -94,6 +94,8 @@ def test_a_zip_has_no_place_for_an_engine(cli, bundle, tmp_path):
         (("--for", "SM86", "--precision", "int4"), "expected one of fp32, fp16, int8"),
         (("--for", "SM86", "--precision", "int8"), "holds no variant in int8"),
         (("--for", "SM86", "--timeout-s", "0"), "must be above 0"),
+        (("--for", "SM86", "--timeout-s", "nan"), "must be above 0"),
+        (("--for", "SM86", "--timeout-s", "inf"), "have an end"),
     ],
 )
 def test_wrong_options(cli, bundle, options, reason):
