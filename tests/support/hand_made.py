@@ -145,8 +145,11 @@ def make_bundle(path, *, scale=1.0, drop=(), known=True):
     return put_bundle(path, manifest, models, COUNTS, {variant.name: expected} if known else {}), variant
 
 
-def make_stream_bundle(path, *, window=True):
-    """Bundle of `stream_model` for I,II, beside `mean_model` unless the streaming form is to be alone."""
+def make_stream_bundle(path, *, window=True, wrong=()):
+    """Bundle of `stream_model` for I,II, beside `mean_model` unless the streaming form is to be alone.
+
+    `wrong` are names of further window forms whose file is not what the self-test knows.
+    """
     forms = [
         VariantSpec(("I", "II"), "fp32", "variants/I_II/fp32/stream/model.onnx", 0, 0, 1e-5, stream=STREAM)
     ]
@@ -156,6 +159,11 @@ def make_stream_bundle(path, *, window=True):
     if window:
         forms.append(VariantSpec(("I", "II"), "fp32", "variants/I_II/fp32/model.onnx", 0, 0, 1e-5))
         expected[forms[1].name], models[forms[1].name] = reference([0, 1]), mean_model()
+    for name in wrong:
+        leads = tuple(name.partition("/")[0].split(","))
+        forms.append(VariantSpec(leads, "fp32", f"variants/{'_'.join(leads)}/fp32/model.onnx", 0, 0, 1e-5))
+        expected[name] = reference([STANDARD_LEADS.index(lead) for lead in leads])
+        models[name] = mean_model(len(leads), scale=2.0)
     return put_bundle(path, make_manifest("means", forms, ["p_gt_18"]), models, COUNTS, expected)
 
 
