@@ -127,7 +127,7 @@ def open_session(
     # Should a provider fail in the middle of a run, the self-test was not passed by the one that would follow.
     session.disable_fallback()
     # The file's bytes were only kept for that. Beside the optimised weights they are a second copy of the model.
-    session._model_bytes = None  # noqa: SLF001
+    session._model_bytes = None  # noqa: SLF001 - nothing public lets go of them
     release_free_memory()
     # ONNX Runtime logs that a provider's libraries are missing, and goes on with the next one.
     if session.get_providers()[0] != providers[0]:

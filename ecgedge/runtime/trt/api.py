@@ -44,25 +44,19 @@ OLDEST = (10, 3)
 class Bindings(Protocol):
     """What ecgedge uses of the package; the same names in TensorRT 10, 11 and RTX."""
 
-    @property
-    def Builder(self) -> type[trt.Builder]: ...  # noqa: N802, D102 - the package's own names
-    @property
-    def BuilderFlag(self) -> type[trt.BuilderFlag]: ...  # noqa: N802, D102
-    @property
-    def ILogger(self) -> type[trt.ILogger]: ...  # noqa: N802, D102
-    @property
-    def LayerInformationFormat(self) -> type[trt.LayerInformationFormat]: ...  # noqa: N802, D102
-    @property
-    def NetworkDefinitionCreationFlag(self) -> type[trt.NetworkDefinitionCreationFlag]: ...  # noqa: N802, D102
-    @property
-    def OnnxParser(self) -> type[trt.OnnxParser]: ...  # noqa: N802, D102
-    @property
-    def ProfilingVerbosity(self) -> type[trt.ProfilingVerbosity]: ...  # noqa: N802, D102
-    @property
-    def Runtime(self) -> type[trt.Runtime]: ...  # noqa: N802, D102
-    @property
-    def TensorIOMode(self) -> type[trt.TensorIOMode]: ...  # noqa: N802, D102
-    def nptype(self, trt_type: trt.DataType) -> Any: ...  # noqa: D102
+    Builder: type[trt.Builder]
+    BuilderFlag: type[trt.BuilderFlag]
+    ILogger: type[trt.ILogger]
+    LayerInformationFormat: type[trt.LayerInformationFormat]
+    NetworkDefinitionCreationFlag: type[trt.NetworkDefinitionCreationFlag]
+    OnnxParser: type[trt.OnnxParser]
+    ProfilingVerbosity: type[trt.ProfilingVerbosity]
+    Runtime: type[trt.Runtime]
+    TensorIOMode: type[trt.TensorIOMode]
+
+    def nptype(self, trt_type: trt.DataType) -> Any:
+        """Return numpy's type for one of TensorRT."""
+        ...
 
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ def test_rtx_is_found(rtx):
 
 def test_every_name_that_we_use_exists_in_rtx(rtx):
     """The stubs check the same for TensorRT 10 when types are checked."""
-    names = [name for name in vars(Bindings) if not name.startswith("_")]
+    names = [*Bindings.__annotations__, *(name for name in vars(Bindings) if not name.startswith("_"))]
     assert len(names) > 8
     assert [name for name in names if not hasattr(rtx.api, name)] == []
 
