@@ -10,7 +10,7 @@ version drops fails the type check, without a GPU. What differs:
 - BuilderFlag.FP16 and INT8 are gone in 11 and in RTX (same guide, "Removed Python APIs"). They are never set here:
   precision stands in the graph, as fp16 tensors or Q/DQ pairs.
 - TF32 rounds the factors of an fp32 product to 10 bits and is on by default in all three: it is cleared.
-- Timing cache: TensorRT only; a deprecated no-op in RTX (measured with 1.7.1, which warns).
+- Timing cache: TensorRT only; a deprecated no-op in RTX (1.7.1 warns).
 - Compute capabilities: RTX compiles ahead of time for the ones it is told; TensorRT builds for the GPU that is here.
 - EngineInspector: needs the engine deserialized, so a GPU. RTX without one prints its plan to the verbose log.
 """
