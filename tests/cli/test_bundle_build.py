@@ -3,11 +3,12 @@
 import json
 import shutil
 
+import needs
 import pytest
 
 from ecgedge.bundle import load_bundle, write_bundle
 
-pytest.importorskip("tensorrt_rtx_bindings", reason="needs the extra rtx: pip install 'ecgedge[rtx]'")
+needs.tensorrt_rtx()
 
 
 @pytest.fixture

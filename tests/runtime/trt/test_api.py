@@ -3,6 +3,7 @@
 import sys
 import types
 
+import needs
 import pytest
 
 from ecgedge.errors import EngineError, UsageError
@@ -12,7 +13,7 @@ from ecgedge.runtime.trt.api import Bindings, collecting_logger, find_tensorrt, 
 
 @pytest.fixture
 def rtx():
-    pytest.importorskip("tensorrt_rtx_bindings", reason="needs the extra rtx: pip install 'ecgedge[rtx]'")
+    needs.tensorrt_rtx()
     return find_tensorrt("tensorrt_rtx")
 
 
