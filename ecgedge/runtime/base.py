@@ -104,14 +104,6 @@ class Stepper(Protocol):
         ...
 
 
-class Closable(Protocol):
-    """What owns an engine."""
-
-    def close(self) -> None:
-        """Release the engine; safe to call twice."""
-        ...
-
-
 C = TypeVar("C", bound="Closing")
 
 
@@ -162,7 +154,7 @@ class OfVariant(Closing):
 
 
 @contextmanager
-def closed_on_error(owner: Closable) -> Iterator[None]:
+def closed_on_error(owner: Runner | Closing) -> Iterator[None]:
     """Let go of an engine that does not come into service."""
     try:
         yield

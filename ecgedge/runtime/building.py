@@ -1,7 +1,7 @@
 """Engines for a bundle: on the device for the GPU that is there, or ahead of time for GPUs that are named.
 
 `build_engines` is what `ecgedge bundle build` does. It never touches what the bundle's id covers, writes one engine
-at a time in one step, and leaves an engine alone that fits already: it may run before every start of a bed.
+at a time, whole or not at all, and leaves an engine alone that fits already: it may run before every start of a bed.
 """
 
 from __future__ import annotations
