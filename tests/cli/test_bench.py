@@ -67,6 +67,13 @@ def test_stream_and_predict_on_another_runtime(cli, recording):
     assert pressures[0] == pytest.approx(pressures[1], abs=1e-3)
 
 
+def test_an_unknown_runtime_is_refused_before_a_monitor_is_called(cli):
+    done = cli(
+        "stream", "--feed", "tcp://127.0.0.1:1?leads=I&rate_hz=250&lsb_nv=1", "--runtime", "coreml", exits=2
+    )
+    assert "runtime 'coreml' is not known" in done.stderr
+
+
 def test_a_runtime_that_is_not_installed(cli, recording):
     done = cli.without(["openvino"], "stream", "--feed", f"file:{recording}", "--runtime", "openvino")
     assert "pip install 'ecgedge[openvino]'" in done.stderr
