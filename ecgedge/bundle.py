@@ -301,7 +301,7 @@ def require_engines(bundle: Bundle) -> None:
 
 
 def write_engine(bundle_dir: Path, folder: str, packed: PackedEngine) -> None:
-    """Put an engine into a bundle directory in one step, in place of an earlier one; the bundle's id stays.
+    """Put an engine into a bundle directory whole, in place of an earlier one; the bundle's id stays.
 
     Parameters
     ----------
@@ -437,7 +437,7 @@ def _decode_with_id(data: bytes, *, place: str) -> tuple[str, dict[str, Any]]:
         plain = json.loads(data)
         own_id = plain.pop("id")
         expected_id, expected = _encode_with_id(plain)
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise BundleError(f"{place} cannot be read ({error}); copy the bundle again") from error
     if own_id != expected_id or data != expected:
         raise BundleError(f"{place} was altered (it does not match its id); copy the bundle again")
@@ -480,7 +480,8 @@ def describe_bundle(bundle: Bundle) -> str:
         )
         size = len(bundle.contents[v.file])
         lines.append(
-            f"    {v.name:<18} {v.parameters:>9,} parameters, {v.macs / 1e6:.1f} MMAC, {size:,} B{half}"
+            f"    {v.name:<18} {v.parameters:>9,} parameters, {v.macs / 1e6:.1f} MMAC a "
+            f"{'window' if v.stream is None else 'chunk'}, {size:,} B{half}"
         )
     lines += [
         f"    engine of {e.onnx_file} for {e.gpu} ({e.runtime} {e.runtime_version}), self-test {e.self_test}"

@@ -81,7 +81,10 @@ def add_file(place: Path, name: str, data: bytes, *, contents: Mapping[str, byte
 
 
 def replace_folder(place: Path, folder: str, contents: Mapping[str, bytes]) -> None:
-    """Write a folder of the directory at `place` in one step, instead of what it was; names are relative to it."""
+    """Write a folder of the directory at `place` instead of what it was, whole or not at all.
+
+    Names are relative to it. A power loss in the middle may leave neither the old folder nor the new one.
+    """
     partial = _partial(place)
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -117,6 +120,7 @@ def _partial(out: Path) -> Path:
 
 
 def _write_file(out: Path, data: bytes, *, partial: Path) -> None:
+    partial.parent.mkdir(parents=True, exist_ok=True)
     try:
         partial.write_bytes(data)
         partial.replace(out)

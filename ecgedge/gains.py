@@ -39,18 +39,19 @@ class Gain:
 def lead_set_gains(manifest: Manifest) -> tuple[Gain, ...]:
     """Return one row a variant, for the first figure that every lead set of the bundle has.
 
-    Empty if there is no such figure, or only one lead set: then there is nothing to compare.
+    Empty if there is no such figure, or only one lead set: then there is nothing to compare. Streaming forms, whose
+    costs are those of a chunk, are left out.
     """
-    lead_sets = {format_lead_set(v.leads): v for v in reversed(manifest.variants)}
+    variants = [v for v in manifest.variants if v.stream is None]
+    lead_sets = {format_lead_set(v.leads): v for v in reversed(variants)}
     rows = _shared_figure(manifest, set(lead_sets))
     if len(rows) < 2:
         return ()
-    fewest = min(len(v.leads) for v in manifest.variants)
+    fewest = min(len(v.leads) for v in variants)
     smallest = [name for name, variant in lead_sets.items() if len(variant.leads) == fewest]
     reference = max(smallest, key=lambda name: rows[name].value)
     return tuple(
-        _gain(v, rows[format_lead_set(v.leads)], rows[reference], lead_sets[reference])
-        for v in manifest.variants
+        _gain(v, rows[format_lead_set(v.leads)], rows[reference], lead_sets[reference]) for v in variants
     )
 
 

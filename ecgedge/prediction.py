@@ -37,6 +37,8 @@ def predict(bundle: Bundle, recordings: Iterable[Recording], *, runtime: str = A
     ------
     RecordError
         If a recording is shorter than one window.
+    BundleError
+        If no variant agrees with the bundle's self-test here.
     UsageError
         If the runtime is unknown or not installed.
     """

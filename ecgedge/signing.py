@@ -60,12 +60,14 @@ def generate_keys(out: Path) -> tuple[Path, Path, str]:
     Raises
     ------
     UsageError
-        If one of them exists, or the extra is not installed.
+        If `out` is no name, one of the files exists, or the extra is not installed.
     """
     _require_extra()
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    if not out.name:
+        raise UsageError(f"{str(out)!r} is no name for a pair of keys; give one, for example site")
     private, public = (out.with_name(out.name.removesuffix(".pem") + end) for end in (".pem", ".pub"))
     for path in (private, public):
         if path.exists():

@@ -1,6 +1,7 @@
 """Shared fixtures: where the real recordings and the reference numbers are."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,14 @@ def pytest_runtest_makereport(item, call):
         if not any(text in reason for text in _MAY_SKIP_IN_CI):
             report.outcome, report.longrepr = "failed", f"skipped in CI: {reason}"
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Two cores are shared by all tests; torch is there where a module of tests has imported it."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -99,7 +99,12 @@ def test_a_streaming_form_beside_its_window_form(tmp_path):
     assert bundle.manifest.variants == (window, stream)
     assert [v.name for v in bundle.manifest.variants] == ["I,II/fp32", "I,II/fp32/stream"]
     assert spec.next_names == ("next_00", "next_01")
-    assert "I,II/fp32/stream" in describe_bundle(bundle)
+    shown = [line.split() for line in describe_bundle(bundle).splitlines()]
+    costs = {line[0]: line[3:7] for line in shown if line and line[0].startswith("I,II/fp32")}
+    assert costs == {
+        "I,II/fp32": ["2.0", "MMAC", "a", "window,"],
+        "I,II/fp32/stream": ["2.0", "MMAC", "a", "chunk,"],
+    }
 
 
 def test_a_bundle_from_before_streaming_forms_still_loads():
@@ -244,6 +249,15 @@ def test_a_record_of_a_newer_kind_is_set_aside(folder):
     assert "unknown key 'firmware'" in reason
 
 
+def test_a_record_that_is_nested_without_end_is_set_aside(folder):
+    (folder / "engines" / "I_II" / "int8" / "record.json").write_bytes(b"[" * 100_000)
+    (reason,) = load_bundle(folder).set_aside
+    assert "record.json cannot be read" in reason
+    (folder / "manifest.json").write_bytes(b"[" * 100_000)
+    with pytest.raises(BundleError, match=r"manifest\.json cannot be read"):
+        load_bundle(folder)
+
+
 def test_unpacking_and_packing_give_the_same_bundle(bundle_path, tmp_path):
     first = load_bundle(bundle_path)
     copy_bundle(first, tmp_path / "one.ecgb")
@@ -252,6 +266,9 @@ def test_unpacking_and_packing_give_the_same_bundle(bundle_path, tmp_path):
     assert (second.id, second.contents) == (first.id, first.contents)
     with pytest.raises(BundleError, match="exists already"):
         copy_bundle(first, tmp_path / "one.ecgb")
+    for name in ("new/folder/three.ecgb.zip", "other/folder/three.ecgb"):
+        copy_bundle(first, tmp_path / name)
+        assert load_bundle(tmp_path / name).id == first.id
 
 
 @pytest.mark.parametrize("name", ["../outside", "engines/../../outside", "/outside", "C:outside", "a\\b"])

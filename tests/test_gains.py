@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from ecgedge.bundle import ResultRow, load_bundle
+from ecgedge.bundle import ResultRow, StreamSpec, load_bundle
 from ecgedge.gains import describe_gains, lead_set_gains
 
 
@@ -46,6 +46,15 @@ def test_the_first_figure_that_all_lead_sets_have(bundle):
     only_some = [ResultRow("x", "12", "f1", 0.5), ResultRow("x", "I", "f1", 0.4)]
     gains = lead_set_gains(_with_results(bundle, *only_some, *_rows(VALUES)).manifest)
     assert gains[0].result.metric == "auroc"
+
+
+def test_streaming_forms_are_left_out(bundle):
+    spec = StreamSpec(256, 79, 32, 2560, 3840, 3600.0, ("state_00",), ((2, 13),))
+    streams = tuple(replace(v, stream=spec, macs=1) for v in bundle.manifest.variants)
+    alone = _with_results(bundle, *_rows(VALUES)).manifest
+    both = replace(alone, variants=(*streams, *alone.variants))
+    assert lead_set_gains(both) == lead_set_gains(alone) != ()
+    assert lead_set_gains(replace(alone, variants=streams)) == ()
 
 
 def test_nothing_to_compare(bundle):

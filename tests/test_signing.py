@@ -6,6 +6,7 @@ import json
 import shutil
 import stat
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -99,6 +100,14 @@ def test_the_private_key_is_its_owners_alone(keys):
     assert "PRIVATE" not in public.read_text()
     with pytest.raises(UsageError, match="never overwritten"):
         generate_keys(private)
+
+
+def test_keys_need_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (".", "/"):
+        with pytest.raises(UsageError, match="no name for a pair of keys"):
+            generate_keys(Path(name))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_vectors_of_rfc_8032(tmp_path):

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Callable
+from importlib import import_module
 
 from pip._vendor.packaging import markers
 
@@ -42,8 +44,7 @@ def main() -> int:
         )
     vars(markers)["default_environment"] = lambda: dict(environment)
     # Only now: what pip imports from here on holds the name as it is at that moment.
-    from pip._internal.cli.main import main as pip_main  # noqa: PLC0415
-
+    pip_main: Callable[[list[str]], int] = import_module("pip._internal.cli.main").main
     return pip_main(arguments)
 
 

@@ -1,8 +1,8 @@
 """Fresh processes, timed from their start to their first line.
 
 All of them share a cache of compiled modules that is empty at first, and the first child of a kind only fills it:
-whether `.pyc` files lie beside the sources (or PYTHONDONTWRITEBYTECODE forbids them) changes a cold start by a
-factor of 2 to 4, and says nothing about the bundle.
+whether `.pyc` files lie beside the sources (or PYTHONDONTWRITEBYTECODE forbids them) changes a cold start
+severalfold, and says nothing about the bundle.
 """
 
 from __future__ import annotations
@@ -64,8 +64,7 @@ class Children:
             text=True,
             env=environment,
         ) as child:
-            assert child.stdout is not None  # noqa: S101 - for the type checker; it is a pipe
-            line = child.stdout.readline()
+            line = next(iter(child.stdout or ()), "")
             took_s = time.perf_counter() - began
             _, complaint = child.communicate()
         if child.returncode != 0 or not line:

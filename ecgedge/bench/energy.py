@@ -17,6 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
+from threading import Thread
 from typing import Protocol
 
 POWERCAP = Path("/sys/class/powercap")
@@ -74,6 +75,8 @@ class TegrastatsMeter:
     def __init__(self, program: str) -> None:
         self._program = program
         self._process: subprocess.Popen[str] | None = None
+        self._reader = Thread()
+        self._lines: list[str] = []
         self._began_s = 0.0
 
     def start(self) -> None:
@@ -81,6 +84,10 @@ class TegrastatsMeter:
         self._process = subprocess.Popen(  # noqa: S603 - the system's own tool, found on PATH
             [self._program, "--interval", str(INTERVAL_MS)], stdout=subprocess.PIPE, text=True
         )
+        # Read all the time: a pipe that nobody empties is soon full, and tegrastats would wait instead of measuring.
+        self._lines = []
+        self._reader = Thread(target=self._lines.extend, args=(self._process.stdout or (),), daemon=True)
+        self._reader.start()
         self._began_s = time.perf_counter()
 
     def stop(self) -> float | None:
@@ -88,10 +95,11 @@ class TegrastatsMeter:
         if self._process is None:
             return None
         took_s = time.perf_counter() - self._began_s
-        self._process.terminate()
-        said, _ = self._process.communicate()
+        with self._process as process:
+            process.terminate()
+            self._reader.join()
         self._process = None
-        powers_mw = [power for line in said.splitlines() if (power := tegrastats_mw(line)) is not None]
+        powers_mw = [power for line in self._lines if (power := tegrastats_mw(line)) is not None]
         return fmean(powers_mw) * 1e-3 * took_s if powers_mw else None
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from statistics import median
 
 import numpy as np
@@ -17,12 +17,12 @@ from ecgedge.bench.energy import Meter, find_meter
 from ecgedge.bench.peak import Peak
 from ecgedge.bench.report import METHOD, BenchedBundle, Pair, Report, Row, Speed, this_machine
 from ecgedge.bundle import RESEARCH_USE_ONLY, Bundle, VariantSpec
-from ecgedge.errors import EngineError, UsageError
+from ecgedge.errors import BundleError, EngineError, UsageError
 from ecgedge.leads import STANDARD_LEADS
-from ecgedge.runtime import Runner, check_runtime
+from ecgedge.runtime import Runner, check_runtime, open_on
 from ecgedge.runtime.selftest import SELF_TEST_FILE, read_self_test
 from ecgedge.sim import Simulator
-from ecgedge.stream import Bed, Variants
+from ecgedge.stream import Bed
 
 ROUNDS = 5
 BED_RATE_HZ = 500.0
@@ -52,6 +52,17 @@ class Plan:
             raise UsageError(f"{self.seconds:g} seconds in {self.rounds} rounds; give more than 0")
 
 
+@dataclass(frozen=True)
+class _Alone:
+    """One variant in the place of all of a bed's."""
+
+    spec: VariantSpec
+    runner: Runner
+
+    def choose(self, usable: Collection[str]) -> tuple[VariantSpec, Runner] | None:
+        return (self.spec, self.runner) if set(self.spec.leads) <= set(usable) else None
+
+
 @dataclass
 class _Case:
     """One variant of one bundle on one runtime, and what has been seen of it."""
@@ -59,7 +70,6 @@ class _Case:
     bundle: Bundle
     spec: VariantSpec
     runtime: str
-    variants: Variants
     runner: Runner
     windows_mv: NDArray[np.float32]
     times_ms: dict[int, list[list[float]]] = field(default_factory=dict)
@@ -87,9 +97,8 @@ class _Case:
         rows = [STANDARD_LEADS.index(lead) for lead in self.spec.leads]
         samples_mv, step = samples_mv[rows], round(BED_RATE_HZ)
         began = time.process_time()
-        bed = Bed(
-            self.bundle, leads=self.spec.leads, rate_hz=BED_RATE_HZ, variants=self.variants, mode="demo"
-        )
+        alone = _Alone(self.spec, self.runner)
+        bed = Bed(self.bundle, leads=self.spec.leads, rate_hz=BED_RATE_HZ, variants=alone, mode="demo")
         for start in range(0, samples_mv.shape[1], step):
             bed.push(samples_mv[:, start : start + step], t_s=start / BED_RATE_HZ)
         self.whole_beds.append(BED_SECONDS / (time.process_time() - began))
@@ -154,7 +163,7 @@ def run_bench(bundles: Sequence[Bundle], plan: Plan) -> Report:
     ------
     UsageError
         If the plan cannot be measured, or a runtime that it names is not installed.
-    EngineError
+    BundleError
         If no variant of a bundle passes its self-test on any of the runtimes.
     """
     plan.check()
@@ -165,7 +174,7 @@ def run_bench(bundles: Sequence[Bundle], plan: Plan) -> Report:
         cases = list(_open_cases(bundles, plan, refused, opened))
         for k, said in enumerate(refused):
             if k not in {at for at, _ in cases}:
-                raise EngineError("; ".join(said))
+                raise BundleError(f"{bundles[k].source}: nothing in it can be measured: {'; '.join(said)}")
         peaks: list[Peak] = []
         for _ in range(plan.rounds):
             peaks.append(Peak(**children.first_line(PEAK, kind=("peak",)).said))
@@ -191,12 +200,16 @@ def run_bench(bundles: Sequence[Bundle], plan: Plan) -> Report:
 def _open_cases(
     bundles: Sequence[Bundle], plan: Plan, refused: list[list[str]], opened: ExitStack
 ) -> Iterator[tuple[int, _Case]]:
-    """Open every variant on every runtime; the same variant of two bundles are neighbours in every round."""
+    """Open every window form on every runtime; the same variant of two bundles are neighbours in every round."""
+    for k, bundle in enumerate(bundles):
+        refused[k] += [
+            f"{v.name} is a streaming form" for v in bundle.manifest.variants if v.stream is not None
+        ]
     names = dict.fromkeys(v.name for bundle in bundles for v in bundle.manifest.variants)
     for name in names:
         for runtime in plan.runtimes:
             for k, bundle in enumerate(bundles):
-                for spec in (v for v in bundle.manifest.variants if v.name == name):
+                for spec in (v for v in bundle.manifest.variants if v.name == name and v.stream is None):
                     try:
                         yield k, _open(bundle, spec, runtime, opened)
                     except EngineError as error:
@@ -204,14 +217,12 @@ def _open_cases(
 
 
 def _open(bundle: Bundle, spec: VariantSpec, runtime: str, opened: ExitStack) -> _Case:
-    alone = replace(bundle, manifest=replace(bundle.manifest, variants=(spec,)))
-    variants = opened.enter_context(Variants(alone, runtime=runtime))
-    choice = variants.choose(spec.leads)
-    assert choice is not None  # noqa: S101 - for the type checker; the bundle holds this variant alone
+    found = open_on(bundle, spec, runtime=runtime)
+    runner = opened.enter_context(found.runner)
     counts = read_self_test(bundle.read_bytes(SELF_TEST_FILE)).counts
     rows = [STANDARD_LEADS.index(lead) for lead in spec.leads]
     windows_mv = counts[:, rows].astype(np.float32) * np.float32(bundle.manifest.front_end.lsb_mv)
-    return _Case(alone, spec, variants.runtimes[spec.name], variants, choice[1], windows_mv)
+    return _Case(bundle, spec, found.runtime, runner, windows_mv)
 
 
 def _times_ms(run: Callable[[], object], seconds: float) -> Iterator[float]:

@@ -14,7 +14,7 @@ from ecgedge import __version__
 from ecgedge.errors import BundleError, EcgedgeError, FeedError, UsageError, missing_extra
 
 if TYPE_CHECKING:
-    from ecgedge.bundle import Bundle
+    from ecgedge.bundle import Bundle, Precision
 
 EXIT_CODES: tuple[tuple[type[EcgedgeError], int], ...] = (
     (BundleError, 4),
@@ -123,6 +123,15 @@ def parse_options(settings: Sequence[str] | None) -> dict[str, str]:
             raise UsageError(f"--set {item!r}: expected key=value, for example --set patients=64")
         options[key] = value
     return options
+
+
+def parse_precisions(names: Sequence[str] | None) -> tuple[Precision, ...] | None:
+    """Return the values of --precision, or None without any."""
+    known: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8"}
+    for name in names or ():
+        if name not in known:
+            raise UsageError(f"--precision is {name!r}; expected one of {', '.join(known)}")
+    return tuple(known[name] for name in names) if names else None
 
 
 def parse_lead_sets(text: str | None) -> tuple[tuple[str, ...], ...] | None:

@@ -95,11 +95,13 @@ async def _stream(
 ) -> None:
     from ecgedge.alarms import load_policy
     from ecgedge.feeds import open_feed
+    from ecgedge.runtime import check_runtime
     from ecgedge.service import run_stream
     from ecgedge.stream import Bed, Variants
 
     if not duration_s > 0.0:
         raise UsageError(f"--duration is {duration_s:g}; it must be above 0 seconds")
+    check_runtime(runtime)
     chosen = load_policy(policy, hop_s=loaded.manifest.hop_s) if policy else None
     screen = _screen(output)
     source = await open_feed(feed_uri, speed=speed)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from ecgedge.cli.app import bundle_app
+from ecgedge.cli.app import bundle_app, parse_precisions
 from ecgedge.errors import BundleError, EngineError, UsageError
-
-if TYPE_CHECKING:
-    from ecgedge.bundle import Precision
 
 
 @bundle_app.command("build")
@@ -46,9 +44,9 @@ def bundle_build(
     from ecgedge.runtime.building import Maker, build_engines, bundle_profile
 
     place = _place(bundle, out)
-    chosen = _precisions(precision)
-    if timeout_s <= 0.0:
-        raise UsageError(f"--timeout-s is {timeout_s:g}; it must be above 0 seconds")
+    chosen = parse_precisions(precision)
+    if not 0.0 < timeout_s < math.inf:
+        raise UsageError(f"--timeout-s is {timeout_s:g}; it must be above 0 seconds, and have an end")
     if for_gpus is None:
         from ecgedge.bundle import load_bundle
 
@@ -81,11 +79,3 @@ def _place(bundle: Path, out: Path | None) -> Path:
     if out is not None and out.exists():
         raise BundleError(f"{out} exists already; remove it or choose another name")
     return out or bundle
-
-
-def _precisions(names: list[str] | None) -> tuple[Precision, ...] | None:
-    known: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8"}
-    for name in names or ():
-        if name not in known:
-            raise UsageError(f"--precision is {name!r}; expected one of {', '.join(known)}")
-    return tuple(known[name] for name in names) if names else None

@@ -129,15 +129,12 @@ def _signature_line(bundle: Bundle) -> str:
 def _self_test_all(bundle: Bundle) -> str:
     """Run the self-test of every variant; refuse the bundle if one disagrees."""
     from ecgedge.errors import BundleError, EngineError
-    from ecgedge.runtime import open_runner, open_step_runner
+    from ecgedge.runtime import prove
 
     failed: list[str] = []
     for variant in bundle.manifest.variants:
         try:
-            if variant.stream is None:
-                open_runner(bundle, variant).close()
-            else:
-                open_step_runner(bundle, variant, beds=1).close()
+            prove(bundle, variant)
         except EngineError as error:
             failed.append(str(error))
     if failed:

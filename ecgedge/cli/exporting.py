@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import Annotated, Literal, cast
 
 import typer
 
-from ecgedge.cli.app import app, needs, parse_lead_sets
+from ecgedge.cli.app import app, needs, parse_lead_sets, parse_precisions
 from ecgedge.errors import UsageError
-
-if TYPE_CHECKING:
-    from ecgedge.bundle import Precision
 
 
 @app.command()
@@ -72,7 +68,7 @@ def export(
         lead_sets=[format_lead_set(leads) for leads in chosen] if chosen else None,
         report=report,
         name=name,
-        precisions=_precisions(precision),
+        precisions=parse_precisions(precision),
         form=_form(form),
         failing="leave_out" if int8_or_fp32 else "refuse",
         evidence_records=evidence_records,
@@ -125,11 +121,3 @@ def _form(name: str) -> Literal["window", "stream", "both"]:
     if name not in ("window", "stream", "both"):
         raise UsageError(f"--form is {name!r}; expected window, stream or both")
     return cast("Literal['window', 'stream', 'both']", name)
-
-
-def _precisions(names: Sequence[str] | None) -> tuple[Precision, ...] | None:
-    known: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8"}
-    for name in names or ():
-        if name not in known:
-            raise UsageError(f"--precision is {name!r}; expected {', '.join(known)}")
-    return tuple(known[name] for name in names) if names else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ecgedge.bundle import load_bundle
 from ecgedge.doctor.checks import Check
 from ecgedge.errors import BundleError, EngineError, UsageError
-from ecgedge.runtime import open_runner
+from ecgedge.runtime import prove
 
 
 def check_bundle(source: str) -> tuple[Check, ...]:
@@ -26,12 +26,14 @@ def check_bundle(source: str) -> tuple[Check, ...]:
     failed: list[str] = []
     for variant in bundle.manifest.variants:
         try:
-            open_runner(bundle, variant).close()
+            refused = prove(bundle, variant)
         except (EngineError, UsageError) as error:
             failed.append(variant.name)
             checks.append(
                 Check(f"self-test {variant.name}", "warn", str(error), "the variants named below serve")
             )
+        else:
+            checks += [Check("engine", "warn", reason, rebuild) for reason in refused]
     good = [variant.name for variant in bundle.manifest.variants if variant.name not in failed]
     if good:
         checks.append(Check("self-test", "ok", f"passed here: {'; '.join(good)}"))

@@ -169,9 +169,9 @@ def check_governor(facts: Facts) -> Check:
     low, high = (
         facts.files.get(f"/sys/devices/system/cpu/cpu0/cpufreq/scaling_{end}_freq") for end in ("min", "max")
     )
-    seen = f"governor {governor}" + (
-        f", {int(low) // 1000} to {int(high) // 1000} MHz" if low and high else ""
-    )
+    seen = f"governor {governor}"
+    if low and high and low.isdigit() and high.isdigit():
+        seen += f", {int(low) // 1000} to {int(high) // 1000} MHz"
     if governor == "performance" or (low is not None and low == high):
         return Check("CPU clock", "ok", seen)
     advice = "sudo jetson_clocks" if is_jetson(facts) else "sudo cpupower frequency-set -g performance"
@@ -203,7 +203,10 @@ def check_memory(facts: Facts) -> Check:
     seen = f"{free_mb:,} MB free"
     if free_mb < LOW_MEMORY_MB:
         return Check(
-            "memory", "fail", seen, "end other programs, or give the container more; a bed needs some 200 MB"
+            "memory",
+            "fail",
+            seen,
+            f"end other programs, or give the container more; have {LOW_MEMORY_MB} MB free",
         )
     if free_mb < SOME_MEMORY_MB:
         return Check(

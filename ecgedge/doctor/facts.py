@@ -152,16 +152,12 @@ def _providers() -> tuple[str, ...]:
 
 def _measure_disk(folder: Path) -> Disk:
     try:
-        free_bytes = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
-    except OSError as error:
-        return Disk(str(folder), 0, None, error.strerror)
-    try:
+        system = os.statvfs(folder)
         with tempfile.TemporaryFile(dir=folder) as file:
-            return Disk(
-                str(folder), free_bytes, statistics.median(_sync_ms(file.fileno()) for _ in range(_SYNCS))
-            )
+            sync_ms = statistics.median(_sync_ms(file.fileno()) for _ in range(_SYNCS))
     except OSError as error:
-        return Disk(str(folder), free_bytes, None, error.strerror)
+        return Disk(str(folder), 0, None, error.strerror or str(error))
+    return Disk(str(folder), system.f_bavail * system.f_frsize, sync_ms)
 
 
 def _sync_ms(fd: int) -> float:

@@ -2,7 +2,7 @@
 
 from ecgedge.runtime.base import Runner
 from ecgedge.runtime.buckets import BucketRunner
-from ecgedge.runtime.choose import AUTO, RUNTIMES, Opened, check_runtime, open_on, open_runner
+from ecgedge.runtime.choose import AUTO, RUNTIMES, Opened, check_runtime, open_on, open_runner, prove
 from ecgedge.runtime.engines import open_engine
 from ecgedge.runtime.feeder import StepAnswer, StepFeeder
 from ecgedge.runtime.openvino import OpenVinoRunner
@@ -26,6 +26,7 @@ __all__ = [
     "open_on",
     "open_runner",
     "open_step_runner",
+    "prove",
     "self_test",
     "stream_self_test",
 ]

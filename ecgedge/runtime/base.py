@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgedge.bundle import StreamSpec
+from ecgedge.bundle import Bundle, StreamSpec, VariantSpec
 from ecgedge.errors import EngineError
 from ecgedge.leads import format_lead_set
 
@@ -103,6 +104,65 @@ class Stepper(Protocol):
         ...
 
 
+C = TypeVar("C", bound="Closing")
+
+
+class Closing(ABC):
+    """A context manager that owns an engine."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the engine; safe to call twice."""
+
+    def __enter__(self: C) -> C:
+        """Return the owner itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the engine."""
+        self.close()
+
+
+class OfVariant(Closing):
+    """What a runner says of the variant that it was opened from.
+
+    Parameters
+    ----------
+    variant
+        Its specification.
+    """
+
+    def __init__(self, variant: VariantSpec) -> None:
+        self._variant = variant
+
+    @property
+    def name(self) -> str:
+        """Variant name as events carry it, for example "I,II/int8" or "I,II/int8/stream"."""
+        return self._variant.name
+
+    @property
+    def leads(self) -> tuple[str, ...]:
+        """The measured leads, in the order of the input's rows."""
+        return self._variant.leads
+
+    @property
+    def precision(self) -> str:
+        """One of "fp32", "fp16", "int8"."""
+        return self._variant.precision
+
+
+@contextmanager
+def closed_on_error(owner: Runner | Closing) -> Iterator[None]:
+    """Let go of an engine that does not come into service."""
+    try:
+        yield
+    except BaseException:
+        owner.close()
+        raise
+
+
 @dataclass(frozen=True)
 class ModelInput:
     """One input of a model as an engine sees it; a size that may vary is None."""
@@ -112,7 +172,7 @@ class ModelInput:
     shape: tuple[int | None, ...]
 
 
-class EngineRunner(ABC):
+class EngineRunner(Closing):
     """What the runners of ONNX files have in common: checks before and after, and the end of the engine.
 
     A child opens its engine, calls this constructor, and then `warm_up`.
@@ -122,7 +182,7 @@ class EngineRunner(ABC):
     leads
         Measured leads, in the order of the input's rows.
     precision
-        "fp32" or "int8".
+        One of "fp32", "fp16", "int8".
     inputs
         What the engine says that the model takes.
     outputs
@@ -156,7 +216,7 @@ class EngineRunner(ABC):
 
     @property
     def precision(self) -> str:
-        """Either "fp32" or "int8"."""
+        """One of "fp32", "fp16", "int8"."""
         return self._precision
 
     @property
@@ -175,12 +235,20 @@ class EngineRunner(ABC):
         Raises
         ------
         EngineError
-            On input of a wrong shape or type, a closed runner, or an output that is not finite.
+            On input of a wrong shape or type, a closed runner, an engine that gives up, or an output that is not
+            finite.
         """
         if self._closed:
             raise EngineError(f"{self._name}: the runner is closed; open the variant again")
         ecg = as_rank4(ecg_mv, name=self._name, n_leads=len(self._leads), window_samples=self._window_samples)
-        outputs = dict(zip(self._output_names, self._infer(ecg), strict=True))
+        try:
+            values = self._infer(ecg)
+        except Exception as error:  # an engine's exceptions share no base of their own
+            raise EngineError(
+                f"{self._name}: the engine could not run a batch of {len(ecg)}: {one_line(error)}; "
+                "run the bundle's self-test (ecgedge bundle verify), or choose another runtime"
+            ) from error
+        outputs = dict(zip(self._output_names, values, strict=True))
         require_finite(outputs, name=self._name)
         return outputs
 
@@ -193,12 +261,6 @@ class EngineRunner(ABC):
         self._closed = True
         self._release()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Release the engine."""
-        self.close()
-
     @abstractmethod
     def _infer(self, ecg: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
         """Return the outputs of a contiguous (B, K, 1, T) batch, in the file's order, as arrays of their own."""
@@ -206,6 +268,27 @@ class EngineRunner(ABC):
     @abstractmethod
     def _release(self) -> None:
         """Let go of the engine."""
+
+
+def window_file(bundle: Bundle, variant: VariantSpec) -> bytes:
+    """Return the ONNX file of a window form.
+
+    Raises
+    ------
+    EngineError
+        If the variant is a streaming form.
+    """
+    if variant.stream is not None:
+        raise EngineError(
+            f"{variant.name} is a streaming form, which takes {variant.stream.chunk_samples} samples at a time; "
+            "open it with ecgedge.runtime.open_step_runner"
+        )
+    return bundle.read_bytes(variant.file)
+
+
+def one_line(error: Exception) -> str:
+    """Return what an engine says, which may be several lines, in one."""
+    return " ".join(str(error).split())
 
 
 def runner_name(leads: tuple[str, ...], precision: str) -> str:

@@ -8,18 +8,17 @@ to the next of a few sizes, all of them met before the first answer, and a large
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecgedge.errors import EngineError
-from ecgedge.runtime.base import Runner, as_rank4
+from ecgedge.runtime.base import Closing, Runner, as_rank4
 
 DEFAULT_SIZES = (1, 4, 16, 64)
 
 
-class BucketRunner:
+class BucketRunner(Closing):
     """A runner in front of another one, which then meets only `sizes`; owns that other one.
 
     A window's answer does not depend on the windows beside it: on a CPU it is that of a run alone, bit for bit
@@ -61,7 +60,7 @@ class BucketRunner:
 
     @property
     def precision(self) -> str:
-        """Either "fp32" or "int8"."""
+        """One of "fp32", "fp16", "int8"."""
         return self._runner.precision
 
     @property
@@ -92,16 +91,6 @@ class BucketRunner:
     def close(self) -> None:
         """Release the engine; safe to call twice."""
         self._runner.close()
-
-    def __enter__(self) -> BucketRunner:
-        """Return the runner itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Release the engine."""
-        self.close()
 
     def _run_one(self, ecg: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         n = len(ecg)

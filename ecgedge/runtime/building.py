@@ -1,7 +1,7 @@
 """Engines for a bundle: on the device for the GPU that is there, or ahead of time for GPUs that are named.
 
 `build_engines` is what `ecgedge bundle build` does. It never touches what the bundle's id covers, writes one engine
-at a time in one step, and leaves an engine alone that fits already: it may run before every start of a bed.
+at a time, whole or not at all, and leaves an engine alone that fits already: it may run before every start of a bed.
 """
 
 from __future__ import annotations
@@ -159,9 +159,11 @@ def bundle_profile(bundle: Bundle) -> TargetProfile:
     Raises
     ------
     UsageError
-        If it is damaged.
+        If there is none, or it is damaged.
     """
-    text = bundle.read_bytes(TARGET_FILE).decode()
+    if TARGET_FILE not in bundle.contents:
+        raise UsageError(f"{bundle.source} holds no {TARGET_FILE}, which says what to build; export it again")
+    text = bundle.contents[TARGET_FILE].decode(errors="replace")
     return parse_target(text, place=f"{bundle.source}: {TARGET_FILE}")
 
 
@@ -230,7 +232,9 @@ class _Work:
     timeout_s: float
 
     def reason_to_leave_out(self, variant: VariantSpec) -> str | None:
-        """Return why TensorRT cannot take this file, or None."""
+        """Return why no engine is built of this file, or None."""
+        if variant.stream is not None:
+            return "a streaming form, which is served by ONNX Runtime"
         if variant.precision == "int8" and self.profile.flavour != "rtx":
             return (
                 f"the INT8 of the target {self.profile.name} has zero points, which TensorRT refuses; "

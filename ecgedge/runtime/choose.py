@@ -11,20 +11,30 @@ from ecgedge.errors import EngineError, UsageError
 from ecgedge.runtime.base import Runner
 from ecgedge.runtime.engines import open_engine
 from ecgedge.runtime.openvino import OpenVinoRunner
-from ecgedge.runtime.ort import OrtRunner
-from ecgedge.runtime.selftest import self_test
+from ecgedge.runtime.ort import OrtRunner, Provider
+from ecgedge.runtime.selftest import tested
+from ecgedge.runtime.step import open_step_runner
 
 Opener = Callable[[Bundle, VariantSpec], Runner]
 
+
+def _open_ort(bundle: Bundle, variant: VariantSpec, *, provider: Provider = "cpu") -> Runner:
+    return tested(OrtRunner.from_variant(bundle, variant, provider=provider), bundle)
+
+
+def _open_openvino(bundle: Bundle, variant: VariantSpec) -> Runner:
+    return tested(OpenVinoRunner.from_variant(bundle, variant), bundle)
+
+
 OPENERS: Mapping[str, Opener] = {
     "tensorrt": open_engine,
-    "ort": OrtRunner.from_variant,
-    "ort-cuda": partial(OrtRunner.from_variant, provider="cuda"),
-    "ort-tensorrt": partial(OrtRunner.from_variant, provider="tensorrt"),
-    "openvino": OpenVinoRunner.from_variant,
+    "ort": _open_ort,
+    "ort-cuda": partial(_open_ort, provider="cuda"),
+    "ort-tensorrt": partial(_open_ort, provider="tensorrt"),
+    "openvino": _open_openvino,
 }
-"""Runtime to what opens a variant on it. An opener raises UsageError if its package is not installed, and
-EngineError if it cannot serve this variant on this machine."""
+"""Runtime to what opens a variant on it and runs the self-test, once. An opener raises UsageError if its package is
+not installed, and EngineError if it cannot serve this variant on this machine or fails the self-test."""
 
 AUTO = "auto"
 AUTO_ORDER = ("tensorrt", "ort", "openvino")
@@ -70,10 +80,11 @@ def open_on(bundle: Bundle, variant: VariantSpec, *, runtime: str = AUTO) -> Ope
     absent: list[UsageError] = []
     for name in AUTO_ORDER if runtime == AUTO else (runtime,):
         try:
-            return Opened(_open_tested(bundle, variant, OPENERS[name]), name, tuple(refused))
+            return Opened(OPENERS[name](bundle, variant), name, tuple(refused))
         except UsageError as error:
-            # A bundle without engines is a whole one: what is missing then is ONNX Runtime.
-            absent += [error] if name == runtime or name != "tensorrt" else []
+            # A bundle without engines is a whole one: unless an engine was asked for, what is missing is ONNX Runtime.
+            if name != "tensorrt" or runtime == "tensorrt":
+                absent.append(error)
         except EngineError as error:
             refused.append(str(error))
     if refused:
@@ -81,17 +92,25 @@ def open_on(bundle: Bundle, variant: VariantSpec, *, runtime: str = AUTO) -> Ope
     raise absent[0]
 
 
+def prove(bundle: Bundle, variant: VariantSpec) -> tuple[str, ...]:
+    """Run the self-test of a window or streaming form on what would serve it, and return why another engine does not.
+
+    Raises
+    ------
+    EngineError
+        If nothing passes.
+    UsageError
+        If no runtime is installed.
+    """
+    if variant.stream is not None:
+        open_step_runner(bundle, variant, beds=1).close()
+        return ()
+    opened = open_on(bundle, variant)
+    opened.runner.close()
+    return opened.refused
+
+
 def check_runtime(name: str) -> None:
     """Raise UsageError unless `name` is one of `RUNTIMES`."""
     if name not in RUNTIMES:
         raise UsageError(f"runtime {name!r} is not known; choose one of {', '.join(RUNTIMES)}")
-
-
-def _open_tested(bundle: Bundle, variant: VariantSpec, opener: Opener) -> Runner:
-    runner = opener(bundle, variant)
-    try:
-        self_test(runner, bundle)
-    except EngineError:
-        runner.close()
-        raise
-    return runner

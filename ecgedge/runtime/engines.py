@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ecgedge.bundle import Bundle, EngineRecord, VariantSpec, sha256
 from ecgedge.errors import EngineError, UsageError
-from ecgedge.runtime.selftest import self_test
+from ecgedge.runtime.selftest import tested
 from ecgedge.runtime.trt.api import RuntimeName, TensorRt, find_tensorrt
 from ecgedge.runtime.trt.cuda import Cuda, Gpu
 from ecgedge.runtime.trt.runner import TrtRunner
@@ -115,12 +115,10 @@ def open_tested(
     Raises
     ------
     EngineError
-        If it does not load, or an output is outside the tolerance.
+        If it does not load, an output is outside the tolerance, or `batch` is out of order.
     """
-    runner = TrtRunner(engine, variant=variant, here=tensorrt, batch=BatchProfile(*batch))
     try:
-        self_test(runner, bundle)
-    except EngineError:
-        runner.close()
-        raise
-    return runner
+        profile = BatchProfile(*batch)
+    except ValueError as error:
+        raise EngineError(f"its record is wrong: {error}; {REBUILD}") from error
+    return tested(TrtRunner(engine, variant=variant, here=tensorrt, batch=profile), bundle)

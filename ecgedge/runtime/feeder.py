@@ -71,7 +71,8 @@ class StepFeeder:
         Raises
         ------
         EngineError
-            On a wrong bed, shape, type or value; nothing has been taken then.
+            On a wrong bed, shape, type or value; nothing has been taken then. Also if an output is not finite; then the
+            beds whose chunk it was in begin anew, and what they were given beyond it is gone.
         """
         self._check(samples_mv)
         left = {bed: samples for bed, samples in samples_mv.items() if samples.shape[1]}
@@ -105,12 +106,15 @@ class StepFeeder:
 
     def _step(self, beds: list[int]) -> list[StepAnswer]:
         try:
-            outputs = self._runner.step(beds, self._recent[beds, :, -self._chunk :])
+            return self._step_and_prime(beds)
         except EngineError:
             # A chunk without its step is a hole in the past; the beds begin anew.
             for bed in beds:
                 self.reset(bed)
             raise
+
+    def _step_and_prime(self, beds: list[int]) -> list[StepAnswer]:
+        outputs = self._runner.step(beds, self._recent[beds, :, -self._chunk :])
         self._fill[beds] = 0
         self._steps[beds] += 1
         answers = [

@@ -1,7 +1,7 @@
 """Memory that an engine needed only to open a model goes back to the system.
 
-Reading and rewriting a graph leaves copies of its weights that are freed but kept by the C library for later: of
-ResNet18 (35 MB) in ONNX Runtime 74 MB of 169 (measured). A process that serves for months has no use for them.
+Reading and rewriting a graph leaves copies of its weights that are freed but kept by the C library for later, of a
+large network more than its file. A process that serves for months has no use for them.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ecgedge.bundle import Bundle, VariantSpec
 from ecgedge.errors import EngineError, missing_extra
-from ecgedge.runtime.base import EngineRunner, ModelInput, runner_name
+from ecgedge.runtime.base import EngineRunner, ModelInput, runner_name, window_file
 
 _REPORTS_HOME = "openvino.tools.ovc"
 _SETTINGS: dict[str, Any] = {
@@ -40,12 +40,8 @@ class OpenVinoRunner(EngineRunner):
 
     Parameters
     ----------
-    model
-        The ONNX file's bytes.
-    leads
-        Measured leads, in the order of the input's rows.
-    precision
-        "fp32" or "int8".
+    model, leads, precision
+        As for `OrtRunner`.
     threads
         Threads inside one inference.
 
@@ -82,11 +78,7 @@ class OpenVinoRunner(EngineRunner):
     @classmethod
     def from_variant(cls, bundle: Bundle, variant: VariantSpec) -> OpenVinoRunner:
         """Open one variant of a bundle."""
-        return cls(bundle.read_bytes(variant.file), leads=variant.leads, precision=variant.precision)
-
-    def __enter__(self) -> OpenVinoRunner:
-        """Return the runner itself."""
-        return self
+        return cls(window_file(bundle, variant), leads=variant.leads, precision=variant.precision)
 
     def _infer(self, ecg: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
         self._request.infer([ecg], share_inputs=True)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ecgedge.bundle import Bundle, VariantSpec
 from ecgedge.errors import EngineError, UsageError, missing_extra
-from ecgedge.runtime.base import INPUT_NAME, EngineRunner, ModelInput, runner_name
+from ecgedge.runtime.base import INPUT_NAME, EngineRunner, ModelInput, one_line, runner_name, window_file
 from ecgedge.runtime.memory import release_free_memory
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
@@ -42,7 +42,7 @@ class OrtRunner(EngineRunner):
     leads
         Measured leads, in the order of the input's rows.
     precision
-        "fp32" or "int8".
+        One of "fp32", "fp16", "int8".
     threads
         Threads inside one operator.
     provider
@@ -81,17 +81,8 @@ class OrtRunner(EngineRunner):
     @classmethod
     def from_variant(cls, bundle: Bundle, variant: VariantSpec, *, provider: Provider = "cpu") -> OrtRunner:
         """Open one variant of a bundle."""
-        if variant.stream is not None:
-            raise EngineError(
-                f"{variant.name} is a streaming form, which takes {variant.stream.chunk_samples} samples at a time; "
-                "open it with ecgedge.runtime.open_step_runner"
-            )
-        model = bundle.read_bytes(variant.file)
+        model = window_file(bundle, variant)
         return cls(model, leads=variant.leads, precision=variant.precision, provider=provider)
-
-    def __enter__(self) -> OrtRunner:
-        """Return the runner itself."""
-        return self
 
     def _infer(self, ecg: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
         values: list[NDArray[np.float32]] = self._session.run(list(self.output_names), {INPUT_NAME: ecg})
@@ -130,13 +121,13 @@ def open_session(
         session = ort.InferenceSession(model, options, providers=providers, provider_options=settings)
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         raise EngineError(
-            f"{name}: ONNX Runtime {ort.__version__} refuses the model: {error}. "
+            f"{name}: ONNX Runtime {ort.__version__} refuses the model: {one_line(error)}. "
             "Verify the bundle; if it is whole, update onnxruntime"
         ) from error
     # Should a provider fail in the middle of a run, the self-test was not passed by the one that would follow.
     session.disable_fallback()
     # The file's bytes were only kept for that. Beside the optimised weights they are a second copy of the model.
-    session._model_bytes = None  # noqa: SLF001
+    session._model_bytes = None  # noqa: SLF001 - nothing public lets go of them
     release_free_memory()
     # ONNX Runtime logs that a provider's libraries are missing, and goes on with the next one.
     if session.get_providers()[0] != providers[0]:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +24,24 @@ from numpy.typing import NDArray
 from ecgedge.bundle import Bundle, StreamSpec
 from ecgedge.errors import EngineError
 from ecgedge.leads import STANDARD_LEADS
-from ecgedge.runtime.base import Runner, Stepper
+from ecgedge.runtime.base import Runner, Stepper, closed_on_error
 
 SELF_TEST_FILE = "selftest.npz"
+_DAMAGE = (
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    OSError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 MIN_STREAM_ANSWERS = 8
+
+R = TypeVar("R", bound=Runner)
 
 
 @dataclass(frozen=True)
@@ -67,10 +82,20 @@ def read_self_test(data: bytes) -> SelfTest:
     """
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        counts = arrays["counts"]
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+            return _from_arrays({name: archive[name] for name in archive.files})
+    except _DAMAGE as error:
         raise EngineError(f"{SELF_TEST_FILE} cannot be read ({error}); export the bundle again") from error
+
+
+def _from_arrays(arrays: Mapping[str, NDArray[Any]]) -> SelfTest:
+    counts = arrays["counts"]
+    if (
+        counts.dtype != np.int16
+        or counts.ndim != 3
+        or counts.shape[1] != len(STANDARD_LEADS)
+        or not counts.size
+    ):
+        raise ValueError(f"counts are {counts.dtype} {counts.shape}, not int16 (n, {len(STANDARD_LEADS)}, T)")
     variants: dict[str, Expected] = {}
     for name, values in arrays.items():
         kind, _, rest = name.partition("/")
@@ -96,6 +121,19 @@ def self_test(runner: Runner, bundle: Bundle) -> None:
     outputs = runner.run(_to_mv(test.counts, runner, bundle))
     for name, reference in expected.reference.items():
         _check_output(outputs.get(name), reference, expected.tolerance[name], place=f"{runner.name}: {name}")
+
+
+def tested(runner: R, bundle: Bundle) -> R:
+    """Return the runner once it has passed the bundle's self-test; close it if it does not.
+
+    Raises
+    ------
+    EngineError
+        As `self_test`.
+    """
+    with closed_on_error(runner):
+        self_test(runner, bundle)
+    return runner
 
 
 def stream_self_test(stepper: Stepper, bundle: Bundle) -> None:

@@ -11,7 +11,6 @@ A state of shape (channels, n) lies in memory as (channels, beds, n): as the gra
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from ecgedge.bundle import Bundle, StreamSpec, VariantSpec
 from ecgedge.errors import EngineError
-from ecgedge.runtime.base import INPUT_NAME, require_finite
+from ecgedge.runtime.base import INPUT_NAME, OfVariant, closed_on_error, one_line, require_finite
 from ecgedge.runtime.ort import open_session
 from ecgedge.runtime.selftest import stream_self_test
 
@@ -31,7 +30,7 @@ FULL_ENOUGH = 0.75
 F32 = NDArray[np.float32]
 
 
-class StepRunner:
+class StepRunner(OfVariant):
     """The streaming form of a variant for a number of beds; warmed up, but not yet tested (see `open_step_runner`).
 
     Parameters
@@ -48,7 +47,7 @@ class StepRunner:
     Raises
     ------
     EngineError
-        If ONNX Runtime refuses the file, or it does not take what the specification says.
+        If ONNX Runtime refuses or cannot run the file, or it does not take what the specification says.
     UsageError
         If ONNX Runtime is not installed.
     """
@@ -58,13 +57,17 @@ class StepRunner:
             raise EngineError(f"{variant.name} is a window form; open it with ecgedge.runtime.open_runner")
         if beds < 1:
             raise EngineError(f"{beds} beds; give at least 1")
-        self._variant, self._spec, self._n_beds = variant, variant.stream, beds
+        super().__init__(variant)
+        self._spec, self._n_beds = variant.stream, beds
         self._session: Any = open_session(model, threads=threads, name=self.name)
         self._check_inputs()
         self._seen = np.zeros(beds, np.int64)
         self._states: list[F32] = [np.zeros((c, beds, n), np.float32) for c, n in self.spec.state_shapes]
         sizes = sorted({size for n in range(1, beds + 1) for size, _ in plan_batches(n)})
-        self._buckets = {size: _Bucket(self._session, size, self.spec, len(self.leads)) for size in sizes}
+        self._buckets = {
+            size: _Bucket(self._session, size, self.spec, n_leads=len(self.leads), name=self.name)
+            for size in sizes
+        }
         for bucket in self._buckets.values():
             bucket.run()
 
@@ -72,16 +75,6 @@ class StepRunner:
     def from_variant(cls, bundle: Bundle, variant: VariantSpec, *, beds: int) -> StepRunner:
         """Open one streaming variant of a bundle."""
         return cls(bundle.read_bytes(variant.file), variant, beds=beds)
-
-    @property
-    def name(self) -> str:
-        """Variant name, for example "I,II/int8/stream"."""
-        return self._variant.name
-
-    @property
-    def leads(self) -> tuple[str, ...]:
-        """The measured leads, in the order of the chunk's rows."""
-        return self._variant.leads
 
     @property
     def spec(self) -> StreamSpec:
@@ -130,7 +123,8 @@ class StepRunner:
         Raises
         ------
         EngineError
-            On a wrong shape, type, bed or value; no state has changed then. Also if an output is not finite.
+            On a wrong shape, type, bed or value; no state has changed then. Also if an output is not finite; then beds
+            that were run in an earlier batch of this call have taken their step, so reset all that were named.
         """
         if self._session is None:
             raise EngineError(f"{self.name}: the runner is closed; open the variant again")
@@ -187,16 +181,6 @@ class StepRunner:
         for bucket in self._buckets.values():
             bucket.close()
 
-    def __enter__(self) -> StepRunner:
-        """Return the runner itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Release the session."""
-        self.close()
-
     def _run(self, bucket: _Bucket, index: NDArray[np.int64], chunk: F32) -> dict[str, F32]:
         n = len(index)
         bucket.chunk[:n, :, 0] = chunk
@@ -243,7 +227,9 @@ class StepRunner:
         for name, (channels, n) in zip(self.spec.state_names, self.spec.state_shapes, strict=True):
             wanted[name] = (1, channels, "batch", n)
         given = {output.name for output in self._session.get_outputs()}
-        if taken != wanted or not set(self.spec.next_names) < given:
+        # A prime is made of whole chunks.
+        uneven = self.spec.exact_after_samples % max(1, self.spec.chunk_samples)
+        if taken != wanted or not set(self.spec.next_names) < given or uneven:
             raise EngineError(
                 f"{self.name}: the model takes {taken} and gives {sorted(given)}, which is not the streaming form that "
                 "the manifest tells of. Export the bundle again"
@@ -263,7 +249,7 @@ def plan_batches(n: int) -> list[tuple[int, int]]:
 class _Bucket:
     """The buffers of one batch size, handed to ONNX Runtime once."""
 
-    def __init__(self, session: Any, size: int, spec: StreamSpec, n_leads: int) -> None:
+    def __init__(self, session: Any, size: int, spec: StreamSpec, *, n_leads: int, name: str) -> None:
         def zeros(*shape: int) -> F32:
             return np.zeros(shape, np.float32)
 
@@ -275,7 +261,7 @@ class _Bucket:
             for output in session.get_outputs()
             if output.name not in spec.next_names
         }
-        self._session = session
+        self._session, self._name = session, name
         self._binding = session.io_binding()
         for name, array in zip((INPUT_NAME, *spec.state_names), (self.chunk, *self.states), strict=True):
             self._binding.bind_input(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
@@ -285,7 +271,13 @@ class _Bucket:
 
     def run(self) -> None:
         """Compute outputs and next states of what lies in the buffers."""
-        self._session.run_with_iobinding(self._binding)
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+            raise EngineError(
+                f"{self._name}: ONNX Runtime could not run a batch of {len(self.chunk)}: {one_line(error)}; "
+                "run the bundle's self-test: ecgedge bundle verify"
+            ) from error
 
     def close(self) -> None:
         """Let go of the session."""
@@ -303,9 +295,6 @@ def open_step_runner(bundle: Bundle, variant: VariantSpec, *, beds: int) -> Step
         If ONNX Runtime is not installed.
     """
     runner = StepRunner.from_variant(bundle, variant, beds=beds)
-    try:
+    with closed_on_error(runner):
         stream_self_test(runner, bundle)
-    except EngineError:
-        runner.close()
-        raise
     return runner

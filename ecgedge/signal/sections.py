@@ -1,12 +1,12 @@
 """The recursive filters without the half of scipy that they never use.
 
-`import scipy.signal` runs optimisers, splines and sparse matrices: 0.5 s on a desk, seconds on a small device,
-80 MB, and that before a bed's first answer. A bed needs one compiled loop of it and a handful of coefficients:
+`import scipy.signal` runs optimisers, splines and sparse matrices, which costs time and memory before a bed's first
+answer, on a small device the most. A bed needs one compiled loop of it and a handful of coefficients:
 
 - The loop is scipy's own, `scipy/signal/_sosfilt`, loaded from its file without its package: the same machine
   code, so the same bits. Where the file is not found or not what it was (another scipy), the public
-  `scipy.signal.sosfilt` serves, which calls it. Called directly it is also cheaper: 1 us against 47 us for a
-  chunk of 20 ms.
+  `scipy.signal.sosfilt` serves, which calls it. Called directly it is also cheaper for short chunks, where the public
+  function's checks are most of the work.
 - The design of the default front end stands here as numbers from scipy 1.17.1; a test holds them against the
   scipy that is installed. Any other specification is designed by scipy when it is first used. Written down,
   they are also the same on every machine, whatever its LAPACK.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from types import TracebackType
 from typing import Protocol
 
 from ecgedge.bundle import Bundle, Precision, VariantSpec
-from ecgedge.errors import BundleError, EngineError, UsageError
+from ecgedge.errors import BundleError, EngineError
 from ecgedge.runtime import AUTO, Opened, Runner, open_on
+from ecgedge.runtime.base import Closing, closed_on_error
 
 # Targets whose INT8 is faster than fp32 on a CPU; "cpu" is what "x86-cpu" was called in earlier bundles.
 INT8_TARGETS = ("x86-cpu", "cpu", "openvino")
@@ -22,7 +22,7 @@ class VariantChoice(Protocol):
         ...
 
 
-class Variants:
+class Variants(Closing):
     """Every window form of a bundle behind one choice; several beds may share one.
 
     Streaming forms are left out: they are served by `ecgedge.runtime.StepRunner`.
@@ -62,12 +62,13 @@ class Variants:
             raise BundleError(
                 f"{bundle.source} holds streaming forms only; a bed takes windows: export with --form both"
             )
-        for leads in dict.fromkeys(v.leads for v in windows):
-            specs = [v for v in windows if v.leads == leads]
-            specs.sort(key=lambda v: v.precision != preferred)
-            opened = self._open_first(bundle, specs, runtime)
-            if opened is not None:
-                self._by_leads[leads] = opened
+        with closed_on_error(self):
+            for leads in dict.fromkeys(v.leads for v in windows):
+                specs = [v for v in windows if v.leads == leads]
+                specs.sort(key=lambda v: v.precision != preferred)
+                opened = self._open_first(bundle, specs, runtime)
+                if opened is not None:
+                    self._by_leads[leads] = opened
         if not self._by_leads:
             raise BundleError(f"{bundle.source}: nothing in it can serve here: {'; '.join(self.refused)}")
         self._order = sorted(self._by_leads, key=len, reverse=True)
@@ -82,9 +83,6 @@ class Variants:
                 opened = open_on(bundle, spec, runtime=runtime)
             except EngineError as error:
                 reasons.append(str(error))
-            except UsageError:
-                self.close()
-                raise
             else:
                 self.refused += [f"{reason}. {spec.name} serves" for reason in reasons]
                 self.refused += opened.refused
@@ -115,11 +113,3 @@ class Variants:
         """Release the runners."""
         for _, opened in self._by_leads.values():
             opened.runner.close()
-
-    def __enter__(self) -> Variants:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -1,6 +1,7 @@
 """Counters and lines as machines write them, and no number where there is none."""
 
 import os
+import time
 
 import pytest
 
@@ -82,17 +83,27 @@ def test_tegrastats_is_run_between_start_and_stop(tmp_path, monkeypatch):
     assert isinstance(meter, TegrastatsMeter)
     assert meter.stop() is None
     meter.start()
-    while not _has_said_something(meter):
-        pass
+    while not meter._lines:
+        time.sleep(0.01)
     joules = meter.stop()
     assert joules is not None
     assert joules > 0
 
 
-def _has_said_something(meter):
-    import select
-
-    return bool(select.select([meter._process.stdout], [], [], 0.1)[0])
+def test_a_long_measurement_is_read_to_its_end(tmp_path):
+    """More lines than a pipe holds: the last of them count as well."""
+    program = tmp_path / "tegrastats"
+    program.write_text(
+        "#!/bin/sh\nyes 'VDD_IN 1000mW/1000mW' | head -n 20000\n"
+        f"yes 'VDD_IN 3000mW/3000mW' | head -n 20000\ntouch {tmp_path}/written\nexec sleep 60\n"
+    )
+    program.chmod(0o755)
+    meter = TegrastatsMeter(str(program))
+    meter.start()
+    while not (tmp_path / "written").exists():
+        time.sleep(0.01)
+    assert meter.stop() > 0
+    assert [meter._lines.count(f"VDD_IN {mw}mW/{mw}mW\n") for mw in (1000, 3000)] == [20000, 20000]
 
 
 def test_tegrastats_that_says_nothing_gives_nothing():

@@ -1,9 +1,11 @@
 """What the numbers are made of; how large they are is the machine's business."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from hand_made import make_stream_bundle
 
 from ecgedge.bench.children import Children
 from ecgedge.bench.measure import Plan, run_bench
@@ -64,9 +66,21 @@ def test_what_goes_with_the_numbers(report):
     assert (measured is None) == report.energy.startswith("not measured here")
 
 
-def test_a_variant_that_fails_its_self_test_is_not_measured(small, wrong):
-    with pytest.raises(BundleError, match="self-test of I,II/fp32: p_gt_18 differs"):
+def test_a_bundle_without_a_variant_that_passes_its_self_test_is_not_measured(small, wrong):
+    with pytest.raises(
+        BundleError, match="nothing in it can be measured: self-test of I,II/fp32: p_gt_18 differs"
+    ):
         run_bench([small, wrong], PLAN)
+
+
+def test_what_cannot_be_measured_is_said_and_the_rest_is_measured(tmp_path):
+    """A streaming form, and a second lead set whose file computes something else."""
+    bundle = make_stream_bundle(tmp_path / "s.ecgb", wrong=("II/fp32",))
+    (benched,) = run_bench([bundle], replace(PLAN, batches=(1,))).bundles
+    assert [row.variant for row in benched.rows] == ["I,II/fp32"]
+    assert benched.refused[0] == "I,II/fp32/stream is a streaming form"
+    assert "self-test of II/fp32" in benched.refused[1]
+    assert len(benched.refused) == 2
 
 
 @pytest.mark.parametrize(

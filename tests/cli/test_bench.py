@@ -1,21 +1,14 @@
 """`ecgedge bench` and the choice of the runtime, as a user meets them."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
-
-_spec = importlib.util.spec_from_file_location(
-    "runtime_models", Path(__file__).parents[1] / "runtime" / "models.py"
-)
-models = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(models)
+from hand_made import make_bundle
 
 
 @pytest.fixture
 def small(tmp_path):
-    models.make_bundle(tmp_path / "small.ecgb")
+    make_bundle(tmp_path / "small.ecgb")
     return "small.ecgb"
 
 
@@ -72,6 +65,13 @@ def test_stream_and_predict_on_another_runtime(cli, recording):
     assert len(ort) == len(openvino) == 6
     pressures = [[float(line.split(",")[2]) for line in lines[1:]] for lines in (ort, openvino)]
     assert pressures[0] == pytest.approx(pressures[1], abs=1e-3)
+
+
+def test_an_unknown_runtime_is_refused_before_a_monitor_is_called(cli):
+    done = cli(
+        "stream", "--feed", "tcp://127.0.0.1:1?leads=I&rate_hz=250&lsb_nv=1", "--runtime", "coreml", exits=2
+    )
+    assert "runtime 'coreml' is not known" in done.stderr
 
 
 def test_a_runtime_that_is_not_installed(cli, recording):

@@ -3,11 +3,12 @@
 import json
 import shutil
 
+import needs
 import pytest
 
 from ecgedge.bundle import load_bundle, write_bundle
 
-pytest.importorskip("tensorrt_rtx_bindings", reason="needs the extra rtx: pip install 'ecgedge[rtx]'")
+needs.tensorrt_rtx()
 
 
 @pytest.fixture
@@ -94,6 +95,8 @@ def test_a_zip_has_no_place_for_an_engine(cli, bundle, tmp_path):
         (("--for", "SM86", "--precision", "int4"), "expected one of fp32, fp16, int8"),
         (("--for", "SM86", "--precision", "int8"), "holds no variant in int8"),
         (("--for", "SM86", "--timeout-s", "0"), "must be above 0"),
+        (("--for", "SM86", "--timeout-s", "nan"), "must be above 0"),
+        (("--for", "SM86", "--timeout-s", "inf"), "have an end"),
     ],
 )
 def test_wrong_options(cli, bundle, options, reason):

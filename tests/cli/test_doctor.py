@@ -6,8 +6,11 @@ import sys
 from dataclasses import replace
 
 import pytest
+from hand_made import make_bundle, make_stream_bundle
 
+from ecgedge.bundle import EngineRecord, PackedEngine, sha256, write_engine
 from ecgedge.doctor import Disk, Facts, Output, check_bundle, check_machine, gather_facts
+from ecgedge.runtime.engines import engine_folder
 
 # What a Jetson Orin NX with JetPack 6.2.1 prints, from public system reports (only cores 0 and 1 are kept).
 NV_TEGRA_RELEASE = """\
@@ -163,9 +166,11 @@ TABLE = [
     ("old ARM", _file(ORIN, "/proc/cpuinfo", "Features : fp asimd crc32"), "CPU", "warn", "asimd", "prefer fp32"),
     ("powersave", _file(PC, f"{CPUFREQ}/scaling_governor", "powersave"), "CPU clock", "warn", "powersave", "cpupower"),
     ("no cpufreq", _less(PC, "files", f"{CPUFREQ}/scaling_governor"), "CPU clock", "ok", "not set from here", ""),
+    ("no numbers", _file(ORIN, f"{CPUFREQ}/scaling_min_freq", "<unsupported>"), "CPU clock", "warn", "schedutil:",
+     "jetson_clocks"),
     ("held clocks", _file(ORIN, f"{CPUFREQ}/scaling_min_freq", "1510400"), "CPU clock", "ok", "1510 to 1510", ""),
     ("hpet", _file(PC, CLOCK, "hpet"), "clock source", "warn", "hpet", "dmesg"),
-    ("little memory", _file(PC, "/proc/meminfo", "MemAvailable: 200000 kB"), "memory", "fail", "195 MB", "200 MB"),
+    ("little memory", _file(PC, "/proc/meminfo", "MemAvailable: 200000 kB"), "memory", "fail", "195 MB", "256 MB"),
     ("some memory", _file(PC, "/proc/meminfo", "MemAvailable: 700000 kB"), "memory", "warn", "683 MB", "may not fit"),
     ("small container", replace(PC, files={**PC.files, "/sys/fs/cgroup/memory.max": str(512 * 2**20),
      "/sys/fs/cgroup/memory.current": str(300 * 2**20)}), "memory", "fail", "212 MB", "container"),
@@ -263,6 +268,26 @@ def test_the_command_fails_where_the_machine_does(cli):
     without = cli.without(["onnxruntime", "openvino"], "doctor", exits=1)
     assert "fail  ONNX Runtime" in without.stdout
     assert "fail  self-test: no variant passed here" in without.stdout
+
+
+@pytest.mark.parametrize("window", [True, False], ids=["both forms", "streaming form alone"])
+def test_a_streaming_form_is_tested_as_one(cli, tmp_path, window):
+    make_stream_bundle(tmp_path / "s.ecgb", window=window)
+    checks = check_bundle(str(tmp_path / "s.ecgb"))
+    assert [(c.name, c.state) for c in checks] == [("bundle", "ok"), ("self-test", "ok")]
+    assert "I,II/fp32/stream" in checks[1].seen
+    assert "I,II/fp32/stream" in cli("bundle", "verify", "s.ecgb").stdout
+
+
+def test_an_engine_that_does_not_serve_here_is_said(tmp_path):
+    bundle, variant = make_bundle(tmp_path / "b.ecgb")
+    record = EngineRecord("model.engine", sha256(b"x"), variant.file, bundle.manifest.files[variant.file], "tensorrt",
+                          "10.3.0", "Orin", "built elsewhere")  # fmt: skip
+    write_engine(tmp_path / "b.ecgb", engine_folder(variant), PackedEngine(record, b"x"))
+    checks = check_bundle(str(tmp_path / "b.ecgb"))
+    assert [(c.name, c.state) for c in checks] == [("bundle", "ok"), ("engine", "warn"), ("self-test", "ok")]
+    assert checks[1].seen.startswith("the engine of I,II/fp32 does not serve: ")
+    assert "ecgedge bundle build" in checks[1].advice
 
 
 def test_the_embedded_bundle():

@@ -23,6 +23,7 @@ COMMANDS = [
     "records show",
     "bundle show",
     "bundle verify",
+    "bundle build",
     "bundle sign",
     "bundle keygen",
     "bundle unpack",
@@ -58,20 +59,20 @@ def test_the_options_of_the_example_exist(helps, command):
     assert _options_of(example) <= _options_of(rest)
 
 
-@pytest.mark.parametrize(("group", "commands"), [("data", 2), ("records", 1), ("bundle", 6), ("journal", 1)])
-def test_a_bare_group_lists_its_commands(cli, group, commands):
+def _listed(text):
+    return sorted(re.findall(r"│ ([a-z]+) {2,}\S", text.partition("Commands")[2]))
+
+
+@pytest.mark.parametrize("group", ["data", "records", "bundle", "journal"])
+def test_a_bare_group_lists_its_commands(cli, group):
     done = cli(group, exits=2)
-    text = _flat(done.stdout + done.stderr)
     named = [command.split()[1] for command in COMMANDS if command.startswith(f"{group} ")]
-    assert len(named) == commands
-    for name in named:
-        assert name in text
+    assert _listed(done.stdout + done.stderr) == sorted(named)
 
 
 def test_the_list_of_commands_is_complete(cli):
     text = cli("--help").stdout
-    listed = re.findall(r"│ ([a-z]+) {2,}\S", text.partition("Commands")[2])
-    assert sorted(listed) == sorted({command.split()[0] for command in COMMANDS})
+    assert _listed(text) == sorted({command.split()[0] for command in COMMANDS})
     assert "research use only" in text.lower()
 
 

@@ -85,6 +85,18 @@ def test_a_row_too_few_is_said():
     assert compare_rows(ROWS, ROWS[:1], TOLERANCES).complaints == ("2 rows here, 1 there",)
 
 
+def test_what_is_no_number_is_said():
+    there = [*copy.deepcopy(ROWS), {**ESTIMATE, "p_gt_15": float("nan")}]
+    (complaint,) = compare_rows([*ROWS, ESTIMATE], there, TOLERANCES).complaints
+    assert complaint.startswith("p_gt_15 differs by inf")
+
+
+def test_an_array_of_another_shape_is_said():
+    there = measured(**{"counts/a": np.zeros((2, 1), np.int16)})
+    (complaint,) = compare_measured(measured(), there).complaints
+    assert complaint == "counts/a is (2, 3000) here and (2, 1) there"
+
+
 def test_the_clock_is_left_out():
     assert compare_rows(ROWS, changed(0, "latency_ms", 900.0), TOLERANCES).complaints == ()
 

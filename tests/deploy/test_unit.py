@@ -12,7 +12,7 @@ from .images import DEPLOY
 
 UNIT = DEPLOY / "ecgedge@.service"
 EXPOSURE_LIMIT = 2.0
-"""`systemd-analyze security` calls up to 2 well confined."""
+"""Well within what `systemd-analyze security` calls OK."""
 
 
 @pytest.fixture

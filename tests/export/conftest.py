@@ -16,14 +16,6 @@ from ecgedge_train.model import EcgModel, build_model
 from ecgedge_train.recipe import Recipe, load_recipe
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def ptbxl(ecg_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """200 real PTB-XL recordings as a dataset."""

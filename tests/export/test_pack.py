@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from importlib import metadata
 
+import needs
 import numpy as np
 import pytest
 from cyclonedx.model.bom import Bom
@@ -302,7 +303,7 @@ def test_what_was_done_for_int8_stands_on_the_card(run_dir, ptbxl, tmp_path):
 
 
 def test_rtx_engines(run_dir, ptbxl, tmp_path):
-    pytest.importorskip("tensorrt_rtx_bindings", reason="needs the extra rtx: pip install 'ecgedge[rtx]'")
+    needs.tensorrt_rtx()
     options = {"data": ptbxl, "target": "rtx", "lead_sets": ("I,II",), "calibration_samples": 32}
     with_engines = export_run(run_dir, out=tmp_path / "a.ecgb", gates=LENIENT, **options)
     bundle = load_bundle(tmp_path / "a.ecgb")

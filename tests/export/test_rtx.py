@@ -5,6 +5,7 @@ import hashlib
 import shutil
 import subprocess
 
+import needs
 import onnx
 import pytest
 import torch
@@ -49,7 +50,7 @@ def exported(network, names, leads):
 
 @pytest.fixture(scope="module")
 def maker():
-    pytest.importorskip("tensorrt_rtx_bindings", reason="needs the extra rtx: pip install 'ecgedge[rtx]'")
+    needs.tensorrt_rtx()
     return Maker.ahead_of_time(CAPABILITIES)
 
 

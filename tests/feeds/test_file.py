@@ -24,7 +24,7 @@ from ecgedge.leads import STANDARD_LEADS
 RATE_HZ = 250.0
 
 
-class _VirtualSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+class _VirtualSelector(selectors.DefaultSelector):
     """Instead of waiting, moves the clock of its loop on by the time that would have been waited."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def feed_of(recording: Recording, *, speed: float = math.inf, **options: object) -> FileFeed:
-    return FileFeed(recording, uri="file:test", options=FileOptions(**options), speed=speed)  # type: ignore[arg-type]
+    return FileFeed(recording, uri="file:test", options=FileOptions(**options), speed=speed)
 
 
 async def take(feed: Feed, limit: int | None = None) -> list[Chunk]:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import needs
 import numpy as np
 import pytest
 
 
 @pytest.fixture(scope="session")
 def wfdb_library() -> ModuleType:
-    """The wfdb package, whose import warns under pandas 3."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        import wfdb
-    return wfdb
+    """The wfdb package."""
+    return needs.wfdb()
 
 
 @pytest.fixture

@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
+from hand_made import T, mean_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecgedge.bundle import load_bundle
 from ecgedge.errors import EngineError
 from ecgedge.runtime import BucketRunner, OrtRunner, open_runner
-
-from .models import T, mean_model
 
 LEADS = ("I", "II")
 

@@ -3,13 +3,12 @@
 import builtins
 
 import pytest
+from hand_made import make_bundle
 
 from ecgedge.bundle import load_bundle
-from ecgedge.errors import EngineError, UsageError
+from ecgedge.errors import BundleError, EngineError, UsageError
 from ecgedge.runtime import RUNTIMES, OpenVinoRunner, OrtRunner, choose, open_on, open_runner
 from ecgedge.stream import Variants
-
-from .models import make_bundle
 
 
 @pytest.fixture
@@ -81,7 +80,8 @@ class _Wrong(OrtRunner):
 
 
 def test_auto_goes_past_an_engine_that_fails_the_self_test(bundle, monkeypatch):
-    monkeypatch.setattr(choose, "OPENERS", {**choose.OPENERS, "ort": _Wrong.from_variant})
+    monkeypatch.setattr(choose, "OrtRunner", _Wrong)
+    monkeypatch.setattr(_Wrong, "closed", 0)
     opened = open_on(bundle, bundle.manifest.variants[-1])
     with opened.runner as runner:
         assert isinstance(runner, OpenVinoRunner)
@@ -97,6 +97,22 @@ def test_auto_says_all_reasons_if_none_can_serve(tmp_path):
     bundle, variant = make_bundle(tmp_path / "b.ecgb", scale=1.01)
     with pytest.raises(EngineError, match=r"self-test of I,II/fp32.*; self-test of I,II/fp32"):
         open_runner(bundle, variant)
+
+
+def test_what_is_open_already_is_closed_where_the_rest_breaks_off(bundle, monkeypatch):
+    opened = []
+
+    def open_on(bundle, variant, **options):
+        if opened:
+            raise BundleError("the file is gone")
+        opened.append(_Wrong.from_variant(bundle, variant))
+        return choose.Opened(opened[0], "ort")
+
+    monkeypatch.setattr("ecgedge.stream.variants.open_on", open_on)
+    monkeypatch.setattr(_Wrong, "closed", 0)
+    with pytest.raises(BundleError, match="the file is gone"):
+        Variants(bundle)
+    assert _Wrong.closed == 1
 
 
 def test_variants_on_a_runtime(bundle):

@@ -1,74 +1,25 @@
 """The streaming runner, on a hand-made model whose answers are known: means over the last samples of a bed."""
 
+from dataclasses import replace
+
 import numpy as np
-import onnx
 import pytest
+from hand_made import KEPT, STREAM, C, stream_means, stream_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
 
-from ecgedge.bundle import StreamSpec, VariantSpec
+from ecgedge.bundle import VariantSpec
 from ecgedge.errors import EngineError
 from ecgedge.runtime import StepFeeder, StepRunner
 from ecgedge.runtime.step import BUCKETS, FULL_ENOUGH, plan_batches
 
 LEADS = ("I", "II")
-C, KEPT = 8, 11
-"""A chunk, and how many samples before it count."""
-SPEC = StreamSpec(
-    chunk_samples=C,
-    window_frames=1,
-    frame_samples=C + KEPT,
-    ready_after_samples=24,
-    exact_after_samples=24,
-    reprime_s=1.0,
-    state_names=("state_00",),
-    state_shapes=((2, KEPT),),
-)
-VARIANT = VariantSpec(LEADS, "fp32", "model.onnx", 0, 0, 1e-5, stream=SPEC)
+VARIANT = VariantSpec(LEADS, "fp32", "model.onnx", 0, 0, 1e-5, stream=STREAM)
 RATE_HZ = 80.0
 """With reprime_s: every tenth chunk."""
 
 
-def mean_model(*, chunk=C, kept=KEPT, state="state_00"):
-    """Embedding (B, 2) = mean of the last chunk + kept samples of each lead; p = their mean (B,)."""
-    shape = [1, 2, "batch", kept]
-    nodes = [
-        helper.make_node("Transpose", ["ecg_mv"], ["rows"], perm=[2, 1, 0, 3]),
-        helper.make_node("Concat", [state, "rows"], ["joined"], axis=3),
-        helper.make_node("Slice", ["joined", "start", "end", "time"], ["next_00"]),
-        helper.make_node("ReduceMean", ["joined", "outer"], ["means"], keepdims=0),
-        helper.make_node("Transpose", ["means"], ["embedding"], perm=[1, 0]),
-        helper.make_node("ReduceMean", ["embedding", "one"], ["p"], keepdims=0),
-    ]
-    numbers = {"start": [-kept], "end": [2**31], "time": [3], "outer": [0, 3], "one": [1]}
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [
-            helper.make_tensor_value_info("ecg_mv", TensorProto.FLOAT, ["batch", 2, 1, chunk]),
-            helper.make_tensor_value_info(state, TensorProto.FLOAT, shape),
-        ],
-        [
-            helper.make_tensor_value_info("p", TensorProto.FLOAT, ["batch"]),
-            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", 2]),
-            helper.make_tensor_value_info("next_00", TensorProto.FLOAT, shape),
-        ],
-        [helper.make_tensor(name, TensorProto.INT64, [len(v)], v) for name, v in numbers.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString()
-
-
-MODEL = mean_model()
-
-
-def expected(stream_mv):
-    """Mean of the last 19 samples of each lead after each chunk of (2, N), zeros before the first."""
-    padded = np.pad(stream_mv, ((0, 0), (KEPT, 0)))
-    ends = range(KEPT + C, padded.shape[1] + 1, C)
-    return np.array([padded[:, end - C - KEPT : end].mean(axis=1) for end in ends])
+MODEL = stream_model()
 
 
 def noise(n, seed=0):
@@ -80,7 +31,7 @@ def test_one_bed():
     with StepRunner(MODEL, VARIANT, beds=1) as runner:
         assert runner.name == "I,II/fp32/stream"
         assert runner.output_names == ("p", "embedding")
-        for k, known in enumerate(expected(stream)):
+        for k, known in enumerate(stream_means(stream)):
             outputs = runner.step([0], stream[None, :, k * C : (k + 1) * C])
             np.testing.assert_allclose(outputs["embedding"], known[None], atol=1e-6)
             np.testing.assert_allclose(outputs["p"], [known.mean()], atol=1e-6)
@@ -137,7 +88,7 @@ def test_any_order_of_beds_steps_resets_and_primes(story, seed):
                     told[bed] = np.concatenate([told[bed], samples], axis=1)
                 outputs = runner.step(beds, chunk)
             for row, bed in enumerate(beds):
-                np.testing.assert_allclose(outputs["embedding"][row], expected(told[bed])[-1], atol=1e-5)
+                np.testing.assert_allclose(outputs["embedding"][row], stream_means(told[bed])[-1], atol=1e-5)
                 assert runner.seen_samples(bed) == told[bed].shape[1]
 
 
@@ -167,7 +118,7 @@ def test_a_refused_step_changes_nothing(beds, chunk, message):
         with pytest.raises(EngineError, match=message):
             runner.step(beds, chunk)
         outputs = runner.step([1, 0], np.stack([stream[:, 2 * C :]] * 2))
-    np.testing.assert_allclose(outputs["embedding"], [expected(stream)[-1]] * 2, atol=1e-6)
+    np.testing.assert_allclose(outputs["embedding"], [stream_means(stream)[-1]] * 2, atol=1e-6)
 
 
 @pytest.mark.parametrize("n", [0, 3, C + 1])
@@ -184,7 +135,7 @@ def test_an_output_that_is_no_number_leaves_the_state():
         with pytest.raises(EngineError, match="not finite"):
             runner.step([0], np.full((1, 2, C), 3e38, np.float32))
         outputs = runner.step([0], stream[None, :, C:])
-    np.testing.assert_allclose(outputs["embedding"][0], expected(stream)[-1], atol=1e-6)
+    np.testing.assert_allclose(outputs["embedding"][0], stream_means(stream)[-1], atol=1e-6)
 
 
 def test_closed():
@@ -197,12 +148,26 @@ def test_closed():
 
 @pytest.mark.parametrize(
     "model",
-    [mean_model(chunk=C + 1), mean_model(kept=KEPT - 1), mean_model(state="past")],
+    [stream_model(chunk=C + 1), stream_model(kept=KEPT - 1), stream_model(state="past")],
     ids=["chunk", "state's shape", "state's name"],
 )
 def test_another_model_than_the_manifest_tells_of(model):
     with pytest.raises(EngineError, match="not the streaming form that the manifest tells of"):
         StepRunner(model, VARIANT, beds=1)
+
+
+def test_a_window_that_is_not_made_of_whole_chunks():
+    uneven = replace(VARIANT, stream=replace(STREAM, exact_after_samples=25))
+    with pytest.raises(EngineError, match="not the streaming form that the manifest tells of"):
+        StepRunner(MODEL, uneven, beds=1)
+
+
+def test_what_onnx_runtime_raises_while_running_is_an_engine_error():
+    with StepRunner(MODEL, VARIANT, beds=1) as runner:
+        (bucket,) = runner._buckets.values()
+        bucket._binding.clear_binding_inputs()
+        with pytest.raises(EngineError, match=r"could not run a batch of 1: .*ecgedge bundle verify"):
+            runner.step([0], noise(C)[None])
 
 
 def test_a_window_form_is_no_streaming_form():
@@ -232,7 +197,7 @@ def test_chunking_never_matters(data, n_beds, seed):
             for answer in feeder.push(pieces):
                 answers[answer.bed].append(answer)
     for bed, stream in enumerate(streams):
-        known = expected(stream)
+        known = stream_means(stream)
         assert [a.end_sample for a in answers[bed]] == [C * (k + 1) for k in range(len(known))]
         assert [a.ready for a in answers[bed]] == [C * (k + 1) >= 24 for k in range(len(known))]
         for answer, mean in zip(answers[bed], known, strict=True):
@@ -251,9 +216,24 @@ def test_a_damaged_state_is_gone_after_a_prime():
             if k == 12:
                 runner._states[0][...] = 7.0
             [answer] = feeder.push({0: stream[:, k * C : (k + 1) * C]})
-            wrong = np.abs(answer.outputs["embedding"] - expected(stream[:, : (k + 1) * C])[-1]).max() > 1e-5
+            wrong = (
+                np.abs(answer.outputs["embedding"] - stream_means(stream[:, : (k + 1) * C])[-1]).max() > 1e-5
+            )
             assert wrong == (k in (12, 13))
     assert len(primes) == 4  # after chunks 10, 20, 30, 40
+
+
+def test_a_failed_prime_lets_its_beds_begin_anew():
+    stream = noise(4 * C)
+    with StepRunner(MODEL, VARIANT, beds=2) as runner:
+        feeder = StepFeeder(runner, rate_hz=RATE_HZ)
+        prime = runner.prime
+        runner.prime = lambda bed, samples: prime(bed, np.full_like(samples, 3e38))
+        with pytest.raises(EngineError, match="not finite"):
+            feeder.push({bed: noise(10 * C + 3, seed=bed) for bed in range(2)})
+        assert [runner.seen_samples(bed) for bed in range(2)] == [0, 0]
+        answers = feeder.push({0: stream})
+    np.testing.assert_allclose([a.outputs["embedding"] for a in answers], stream_means(stream), atol=1e-6)
 
 
 def test_one_bed_is_primed_at_a_time():
@@ -276,7 +256,7 @@ def test_a_reset_begins_a_new_stream():
         feeder.reset(0)
         answers = feeder.push({0: stream})
     assert [a.end_sample for a in answers] == [C * (k + 1) for k in range(5)]
-    np.testing.assert_allclose([a.outputs["embedding"] for a in answers], expected(stream), atol=1e-6)
+    np.testing.assert_allclose([a.outputs["embedding"] for a in answers], stream_means(stream), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +275,7 @@ def test_the_feeder_refuses(pieces, message):
         with pytest.raises(EngineError, match=message):
             feeder.push(pieces)
         [answer] = feeder.push({0: stream})
-    np.testing.assert_allclose(answer.outputs["embedding"], expected(stream)[0], atol=1e-6)
+    np.testing.assert_allclose(answer.outputs["embedding"], stream_means(stream)[0], atol=1e-6)
 
 
 def test_a_failed_step_lets_its_beds_begin_anew():
@@ -306,4 +286,4 @@ def test_a_failed_step_lets_its_beds_begin_anew():
         with pytest.raises(EngineError, match="not finite"):
             feeder.push({0: np.full((2, C), 3e38, np.float32)})
         answers = feeder.push({0: stream})
-    np.testing.assert_allclose([a.outputs["embedding"] for a in answers], expected(stream), atol=1e-6)
+    np.testing.assert_allclose([a.outputs["embedding"] for a in answers], stream_means(stream), atol=1e-6)

@@ -2,13 +2,14 @@
 
 from collections import Counter
 
+import needs
 import numpy as np
 import pytest
 
 from ecgedge.bundle import FrontEndSpec
 from ecgedge.signal import FrontEnd, Windower, assess, counts_to_mv
 
-wfdb = pytest.importorskip("wfdb", reason="WFDB records need the extra 'records'")
+wfdb = needs.wfdb()
 
 SPEC = FrontEndSpec()
 

@@ -2,14 +2,15 @@
 
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from ecgedge.bundle import EngineRecord, PackedEngine, load_bundle, sha256, write_engine
+from ecgedge.bundle import EngineRecord, PackedEngine, StreamSpec, load_bundle, sha256, write_engine
 from ecgedge.errors import BundleError, EngineError, UsageError
-from ecgedge.runtime import open_engine
-from ecgedge.runtime.building import Maker, _Work
+from ecgedge.runtime import OrtRunner, engines, open_engine, open_on
+from ecgedge.runtime.building import Maker, _Work, bundle_profile
 from ecgedge.runtime.engines import engine_folder, find_engine
 from ecgedge.runtime.trt.api import TensorRt
 from ecgedge.runtime.trt.cuda import Cuda, Gpu
@@ -109,6 +110,46 @@ def test_the_reason_is_what_cuda_says(bundle_dir):
     assert reason in str(refused.value)
 
 
+class _Engine(OrtRunner):
+    """ONNX Runtime in the place of an engine: counts how often it has run."""
+
+    runs = 0
+
+    def run(self, ecg_mv):
+        self.runs += 1
+        return super().run(ecg_mv)
+
+
+@pytest.fixture
+def a_gpu(monkeypatch):
+    """The GPU and the TensorRT that the engine of `put` was built for."""
+    gpu = Gpu("NVIDIA RTX A4000", "SM86", "CUDA 13.0")
+    rtx = TensorRt("tensorrt_rtx", "1.7.1.116", None)
+    monkeypatch.setattr(engines, "Cuda", lambda: SimpleNamespace(gpu=lambda: gpu))
+    monkeypatch.setattr(engines, "find_tensorrt", lambda _: rtx)
+
+
+@pytest.mark.usefixtures("a_gpu")
+def test_a_record_with_a_batch_that_cannot_be_is_no_reason_to_stop_the_bed(bundle_dir):
+    variant = put(bundle_dir, batch=(8, 1, 64))
+    with pytest.raises(EngineError, match=r"does not serve: its record is wrong: batch 8/1/64.*bundle build"):
+        open_engine(load_bundle(bundle_dir), variant)
+    with Variants(load_bundle(bundle_dir)) as variants:
+        assert variants.runtimes[variant.name] == "ort"
+
+
+@pytest.mark.usefixtures("a_gpu")
+def test_the_self_test_runs_once_on_an_engine(bundle_dir, monkeypatch):
+    variant = put(bundle_dir)
+    bundle = load_bundle(bundle_dir)
+    monkeypatch.setattr(engines, "TrtRunner", lambda _, **__: _Engine.from_variant(bundle, variant))
+    alone = _Engine.from_variant(bundle, variant).runs
+    opened = open_on(bundle, variant)
+    with opened.runner as runner:
+        assert (opened.runtime, opened.refused) == ("tensorrt", ())
+        assert runner.runs == alone + 1
+
+
 ORIN = Gpu("Orin", "SM87", "CUDA 12.6")
 JETSON = TensorRt("tensorrt", "10.3.0", None)
 
@@ -141,6 +182,18 @@ def test_integers_with_zero_points_are_left_out(bundle_dir):
     assert work(bundle_dir, maker).reason_to_leave_out(int8) is None
     assert work(bundle_dir, maker, "cpu").reason_to_leave_out(variant) is None
     assert "zero points, which TensorRT refuses" in work(bundle_dir, maker, "cpu").reason_to_leave_out(int8)
+
+
+def test_a_streaming_form_is_left_out(bundle_dir):
+    spec = StreamSpec(256, 79, 32, 2560, 3840, 3600.0, ("state_00",), ((2, 13),))
+    stream = replace(put(bundle_dir), stream=spec)
+    reason = work(bundle_dir, Maker(JETSON, ORIN, ("SM87",))).reason_to_leave_out(stream)
+    assert reason == "a streaming form, which is served by ONNX Runtime"
+
+
+def test_a_bundle_from_before_target_profiles(formula_bundle):
+    with pytest.raises(UsageError, match=r"holds no target\.toml.*export it again"):
+        bundle_profile(formula_bundle)
 
 
 def test_a_foreign_engine_does_not_fit(bundle_dir):

@@ -1,11 +1,10 @@
-"""Fixtures of the training tests: one thread, a small dataset in memory, the reference filler."""
+"""Fixtures of the training tests: a small dataset in memory, the reference filler."""
 
 import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from ecgedge_train.recipe import recipe_from_plain
 
@@ -20,14 +19,6 @@ def _load(name):
 
 
 make_data = _load("memory_data").make_data
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

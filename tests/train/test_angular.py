@@ -136,7 +136,10 @@ def test_huge_embeddings_keep_a_finite_gradient():
 
 def test_gradients_are_the_slopes():
     x, classes, triplets = random_batch(4, rows=6, width=3)
-    loss = lambda z: angular_npair_loss(z, triplets, shared_negatives=True, classes=classes)  # noqa: E731
+
+    def loss(z):
+        return angular_npair_loss(z, triplets, shared_negatives=True, classes=classes)
+
     assert torch.autograd.gradcheck(loss, x.requires_grad_())
 
 

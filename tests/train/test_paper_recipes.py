@@ -59,10 +59,7 @@ def cohort(tmp_path_factory):
 @pytest.fixture(scope="module", params=PAPERS)
 def trained(request, cohort, tmp_path_factory):
     out = tmp_path_factory.mktemp(request.param) / "run"
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     train_run(request.param, data=cohort, out=out, overrides=small(request.param))
-    torch.set_num_threads(threads)
     return request.param, out
 
 

@@ -10,7 +10,7 @@ version drops fails the type check, without a GPU. What differs:
 - BuilderFlag.FP16 and INT8 are gone in 11 and in RTX (same guide, "Removed Python APIs"). They are never set here:
   precision stands in the graph, as fp16 tensors or Q/DQ pairs.
 - TF32 rounds the factors of an fp32 product to 10 bits and is on by default in all three: it is cleared.
-- Timing cache: TensorRT only; a deprecated no-op in RTX (measured with 1.7.1, which warns).
+- Timing cache: TensorRT only; a deprecated no-op in RTX (1.7.1 warns).
 - Compute capabilities: RTX compiles ahead of time for the ones it is told; TensorRT builds for the GPU that is here.
 - EngineInspector: needs the engine deserialized, so a GPU. RTX without one prints its plan to the verbose log.
 """
@@ -44,25 +44,19 @@ OLDEST = (10, 3)
 class Bindings(Protocol):
     """What ecgedge uses of the package; the same names in TensorRT 10, 11 and RTX."""
 
-    @property
-    def Builder(self) -> type[trt.Builder]: ...  # noqa: N802, D102 - the package's own names
-    @property
-    def BuilderFlag(self) -> type[trt.BuilderFlag]: ...  # noqa: N802, D102
-    @property
-    def ILogger(self) -> type[trt.ILogger]: ...  # noqa: N802, D102
-    @property
-    def LayerInformationFormat(self) -> type[trt.LayerInformationFormat]: ...  # noqa: N802, D102
-    @property
-    def NetworkDefinitionCreationFlag(self) -> type[trt.NetworkDefinitionCreationFlag]: ...  # noqa: N802, D102
-    @property
-    def OnnxParser(self) -> type[trt.OnnxParser]: ...  # noqa: N802, D102
-    @property
-    def ProfilingVerbosity(self) -> type[trt.ProfilingVerbosity]: ...  # noqa: N802, D102
-    @property
-    def Runtime(self) -> type[trt.Runtime]: ...  # noqa: N802, D102
-    @property
-    def TensorIOMode(self) -> type[trt.TensorIOMode]: ...  # noqa: N802, D102
-    def nptype(self, trt_type: trt.DataType) -> Any: ...  # noqa: D102
+    Builder: type[trt.Builder]
+    BuilderFlag: type[trt.BuilderFlag]
+    ILogger: type[trt.ILogger]
+    LayerInformationFormat: type[trt.LayerInformationFormat]
+    NetworkDefinitionCreationFlag: type[trt.NetworkDefinitionCreationFlag]
+    OnnxParser: type[trt.OnnxParser]
+    ProfilingVerbosity: type[trt.ProfilingVerbosity]
+    Runtime: type[trt.Runtime]
+    TensorIOMode: type[trt.TensorIOMode]
+
+    def nptype(self, trt_type: trt.DataType) -> Any:
+        """Return numpy's type for one of TensorRT."""
+        ...
 
 
 if TYPE_CHECKING:

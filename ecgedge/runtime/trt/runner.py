@@ -13,7 +13,6 @@ bundle's self-test stands between it and a bed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from ecgedge.bundle import VariantSpec
 from ecgedge.errors import EngineError
-from ecgedge.runtime.base import as_rank4, require_finite
+from ecgedge.runtime.base import OfVariant, as_rank4, closed_on_error, require_finite
 from ecgedge.runtime.trt.api import TensorRt, collecting_logger, dims
 from ecgedge.runtime.trt.cuda import Cuda, PinnedArray
 from ecgedge.target import BatchProfile
@@ -82,7 +81,7 @@ class _Bucket:
     graph: Any
 
 
-class TrtRunner:
+class TrtRunner(OfVariant):
     """A bundle variant in a TensorRT engine; warmed up, but not yet tested (see `ecgedge.runtime.engines`).
 
     Parameters
@@ -105,35 +104,17 @@ class TrtRunner:
     """
 
     def __init__(self, engine: bytes, *, variant: VariantSpec, here: TensorRt, batch: BatchProfile) -> None:
-        self._variant = variant
+        super().__init__(variant)
         self._cuda = Cuda()
         self._buckets: dict[int, _Bucket] = {}
         self._tensors: list[_Tensor] = []
         self._sizes = tuple(dict.fromkeys(batch.sizes))
         self._stream: Any = self._cuda.call("cudaStreamCreate")
-        try:
+        with closed_on_error(self):
             self._engine = self._load(engine, here)
             self._input, self._outputs = self._allocate(here)
             for size in self._sizes:
                 self._buckets[size] = self._open_bucket(size)
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def name(self) -> str:
-        """Variant name as events carry it, for example "I,II/int8"."""
-        return self._variant.name
-
-    @property
-    def leads(self) -> tuple[str, ...]:
-        """The measured leads, in the order of the input's rows."""
-        return self._variant.leads
-
-    @property
-    def precision(self) -> str:
-        """The variant's precision."""
-        return self._variant.precision
 
     @property
     def window_samples(self) -> int:
@@ -168,16 +149,6 @@ class TrtRunner:
         if self._stream is not None:
             self._cuda.call("cudaStreamDestroy", self._stream)
             self._stream = None
-
-    def __enter__(self) -> TrtRunner:
-        """Return the runner itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Release everything."""
-        self.close()
 
     def _load(self, engine: bytes, here: TensorRt) -> trt.ICudaEngine:
         logger = collecting_logger(here.api)

@@ -11,7 +11,7 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ecgedge.errors import EcgedgeError
 from ecgedge.runtime.trt.api import (
@@ -96,7 +96,7 @@ def _profile(
 
 def _shape(tensor: trt.ITensor, batch: int) -> trt.Dims:
     # A tuple converts to Dims; the stubs do not know.
-    return (batch, *dims(tensor.shape)[1:])  # type: ignore[return-value]
+    return cast("trt.Dims", (batch, *dims(tensor.shape)[1:]))
 
 
 def _layers(here: TensorRt, logger: CollectingLogger, job: BuildJob, engine: bytes) -> LayerReport | None:

@@ -3,6 +3,7 @@
 import sys
 import types
 
+import needs
 import pytest
 
 from ecgedge.errors import EngineError, UsageError
@@ -12,7 +13,7 @@ from ecgedge.runtime.trt.api import Bindings, collecting_logger, find_tensorrt, 
 
 @pytest.fixture
 def rtx():
-    pytest.importorskip("tensorrt_rtx_bindings", reason="needs the extra rtx: pip install 'ecgedge[rtx]'")
+    needs.tensorrt_rtx()
     return find_tensorrt("tensorrt_rtx")
 
 
@@ -25,7 +26,7 @@ def test_rtx_is_found(rtx):
 
 def test_every_name_that_we_use_exists_in_rtx(rtx):
     """The stubs check the same for TensorRT 10 when types are checked."""
-    names = [name for name in vars(Bindings) if not name.startswith("_")]
+    names = [*Bindings.__annotations__, *(name for name in vars(Bindings) if not name.startswith("_"))]
     assert len(names) > 8
     assert [name for name in names if not hasattr(rtx.api, name)] == []
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import needs
 import numpy as np
 import pytest
 
@@ -30,7 +31,7 @@ def content(directory: Path) -> dict[str, bytes]:
 
 
 def test_real_windows_are_what_the_front_end_makes_of_an_independent_reader(ecg_data, tmp_path):
-    wfdb = pytest.importorskip("wfdb", reason="WFDB records need the extra 'records'")
+    wfdb = needs.wfdb()
     info = build_dataset(
         "ptbxl", from_dir=ecg_data / "ptbxl", out=tmp_path / "d", options={"limit": "60", "jobs": "1"}
     )
@@ -77,7 +78,7 @@ def test_samples_reach_the_shard_row_that_the_index_names(ptbxl_folder, tmp_path
 
 
 def wfdb_recording(folder: Path, ecg_id: int) -> Recording:
-    wfdb = pytest.importorskip("wfdb", reason="WFDB records need the extra 'records'")
+    wfdb = needs.wfdb()
     record = wfdb.rdrecord(str(folder / f"records100/00000/{ecg_id:05d}_lr"))
     return Recording(record.p_signal.T.astype(np.float32), float(record.fs), STANDARD_LEADS)
 

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from pathlib import Path
 
+import needs
 import numpy as np
 import pytest
 
@@ -89,7 +90,7 @@ def test_a_folder_that_is_not_ptbxl(tmp_path):
 
 @pytest.mark.parametrize("name", ["records100/00000/00017_lr", "records500/00000/00001_hr"])
 def test_the_fast_reader_agrees_with_wfdb(ecg_data, name):
-    wfdb = pytest.importorskip("wfdb", reason="WFDB records need the extra 'records'")
+    wfdb = needs.wfdb()
     theirs = wfdb.rdrecord(str(ecg_data / "ptbxl" / name))
     ours = read_record(ecg_data / "ptbxl" / f"{name}.hea")
     assert parse_header((ecg_data / "ptbxl" / f"{name}.hea").read_text()) is not None
@@ -99,7 +100,7 @@ def test_the_fast_reader_agrees_with_wfdb(ecg_data, name):
 
 
 def test_the_fast_reader_marks_samples_that_were_not_recorded(tmp_path, write_record):
-    wfdb = pytest.importorskip("wfdb", reason="WFDB records need the extra 'records'")
+    wfdb = needs.wfdb()
     signal = np.tile(np.linspace(-1, 1, 100)[:, None], (1, 2))
     signal[40:50, 1] = np.nan
     write_record(tmp_path / "a", signal, 250, ["V1", "II"], gain=200, zero=7)
@@ -177,7 +178,7 @@ def test_a_larger_simulated_cohort_begins_with_the_smaller_one():
 
 
 def test_an_unusual_header_is_read_by_the_general_reader(tmp_path, ecg_data):
-    wfdb = pytest.importorskip("wfdb", reason="WFDB records need the extra 'records'")
+    wfdb = needs.wfdb()
     source = ecg_data / "long_2lead"
     header = next(path for path in sorted(source.rglob("*.hea")) if parse_header(path.read_text()) is None)
     theirs = wfdb.rdrecord(str(header.with_suffix("")), sampto=1000)

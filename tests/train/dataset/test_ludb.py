@@ -6,6 +6,7 @@ import math
 import shutil
 from collections import Counter
 
+import needs
 import numpy as np
 import pytest
 from hypothesis import given
@@ -85,7 +86,7 @@ def test_age_sex_and_rhythm_of_known_records(ecg_data):
 
 
 def test_real_windows_are_what_the_front_end_makes_of_wfdb(ecg_data, tmp_path, monkeypatch):
-    wfdb = pytest.importorskip("wfdb", reason="WFDB records need the extra 'records'")
+    wfdb = needs.wfdb()
     monkeypatch.setattr(cohorts, "COHORTS", {"ludb": open_ludb})
     info = build_dataset("ludb", out=tmp_path / "d", from_dir=ecg_data / "ludb", options={"jobs": "1"})
     data = open_dataset(tmp_path / "d", verify=True)

@@ -7,6 +7,7 @@ import math
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import needs
 import numpy as np
 import pytest
 
@@ -171,7 +172,7 @@ def test_a_record_of_the_published_layout_is_read_in_standard_order(tmp_path, wr
     stem.parent.mkdir(parents=True)
     signal_mv = np.arange(12)[None, :] * 0.1 + np.sin(np.arange(5000) / 50)[:, None]
     write_record(stem, np.round(signal_mv, 2), 500, LEADS, gain=200)
-    wfdb = pytest.importorskip("wfdb", reason="WFDB records need the extra 'records'")
+    wfdb = needs.wfdb()
     theirs = wfdb.rdrecord(str(stem))
     assert (theirs.fs, theirs.sig_len, theirs.fmt[0], theirs.sig_name) == (500, 5000, "16", LEADS)
     ((entry, recording),) = load_record(unit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import needs
 import numpy as np
 import pytest
 
@@ -136,7 +137,7 @@ def test_an_unknown_day_counts_as_far_unless_all_is_asked():
 
 
 def test_windows_are_the_ends_of_the_record_and_agree_with_wfdb(folder, ecg_data):
-    wfdb = pytest.importorskip("wfdb", reason="WFDB records need the extra 'records'")
+    wfdb = needs.wfdb()
     (unit,) = open_ptbdb(folder, {"windows": "9"}).units
     rows = list(load_record(unit))
     assert [entry.record_id for entry, _ in rows] == [

@@ -8,6 +8,7 @@ import math
 import warnings
 from pathlib import Path
 
+import needs
 import numpy as np
 import pytest
 
@@ -26,7 +27,7 @@ EVENTS = {"RA": 4.0, "RV": 8.0, "PA": 12.0, "PCW": 20.0, "PCW_2": 46.0}
 def write(folder: Path, record: str, *, events: object = EVENTS, seconds: int = 62, challenge: int = 0,
           rows: tuple[tuple[str, ...], ...] = (("Baseline", "17", "28", "5210", "x"),)) -> Path:  # fmt: skip
     """Add one procedure; channel c at t holds c + t / 100 in its unit."""
-    wfdb = pytest.importorskip("wfdb", reason="WFDB records need the extra 'records'")
+    wfdb = needs.wfdb()
     data, meta = folder / "processed_data", folder / "meta_information"
     data.mkdir(parents=True, exist_ok=True)
     meta.mkdir(exist_ok=True)

@@ -1,5 +1,6 @@
 """The QRS detector against annotations of people's ECGs, and the distance against a change of phase."""
 
+import needs
 import numpy as np
 import pytest
 
@@ -16,7 +17,7 @@ from ecgedge_train.distances.median_beat import (
     r_peaks,
 )
 
-wfdb = pytest.importorskip("wfdb", reason="WFDB records need the extra 'records'")
+wfdb = needs.wfdb()
 
 # wfdb's annotation reader uses what pandas is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword")

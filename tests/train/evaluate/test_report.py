@@ -10,7 +10,6 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-import torch
 
 from ecgedge.bundle import ResultRow
 from ecgedge.errors import EcgedgeError, RecordError
@@ -147,7 +146,6 @@ def test_the_baseline_of_a_probe_is_the_untrained_encoder(tmp_path):
 @pytest.fixture(scope="module")
 def runs(simulated, ptbxl, tmp_path_factory):
     """A run of each kind after two steps."""
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("runs")
     small = ["data.batch_size=8", "schedule.steps=2", "schedule.warmup_steps=1"]
     for name, recipe, data in (("pressure", "sim_mpcwp", simulated), ("pclr", "ptbxl_pclr_rlm", ptbxl)):
