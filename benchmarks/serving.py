@@ -2,7 +2,8 @@
 
 The torch side is the leanest that there is: a traced module, which needs torch alone and none of our training code;
 it is not verified and not self-tested. Ours is `OrtRunner` on the exported file; "bundle" is what a device really
-does: every byte checked, self-test passed, first answer (the embedded bundle, EdgeNet with other weights).
+does: every byte checked, self-test passed, first answer (the embedded bundle, EdgeNet with other weights). "imports
+alone" is numpy and onnxruntime without a model: no cold start here can be shorter.
 
 Weights are random: what is measured does not depend on them. 12 leads, 10 s at 250 Hz, one thread, interleaved. Both
 sides find their Python modules compiled (`ecgedge.bench.children`): without, every import costs 2 to 4 times as much,
@@ -58,6 +59,9 @@ from ecgedge.runtime import OrtRunner
 runner = OrtRunner(Path(sys.argv[1]).read_bytes(), leads=STANDARD_LEADS, precision=sys.argv[2])
 runner.run(np.zeros((1, 12, 2500), np.float32))
 """
+IMPORTS = """
+import numpy, onnxruntime
+"""
 BUNDLE = """
 import numpy as np
 from ecgedge.bundle import load_bundle
@@ -105,6 +109,7 @@ def commands(name: str, files: Files) -> dict[str, tuple[str, ...]]:
         "torch": ("-c", TORCH + TAIL, str(files.traced)),
         "ort fp32": ("-c", ORT + TAIL, str(files.fp32), "fp32"),
         "ort int8": ("-c", ORT + TAIL, str(files.int8), "int8"),
+        "imports alone": ("-c", IMPORTS + TAIL),
     }
     return {**cases, "bundle": ("-c", BUNDLE + TAIL)} if name == "edgenet" else cases
 
