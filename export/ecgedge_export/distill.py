@@ -25,7 +25,6 @@ from ecgedge_train.loop import TrainingResult, train
 from ecgedge_train.losses.hemodynamics import THRESHOLDS_MMHG, logit_name
 from ecgedge_train.recipe import (
     ClassesObjective,
-    CombinedObjective,
     DistillObjective,
     EdgeNetRecipe,
     EncoderRecipe,
@@ -34,7 +33,9 @@ from ecgedge_train.recipe import (
     Recipe,
     ResNet18Recipe,
     RhcNetObjective,
+    distillation_of,
     override_key,
+    parts_of,
     recipe_from_plain,
 )
 from ecgedge_train.run import Run, load_run
@@ -246,18 +247,16 @@ def distill_part(recipe: Recipe) -> DistillObjective:
     RecipeError
         If it says nothing.
     """
-    objective = recipe.objective
-    for part in objective.parts if isinstance(objective, CombinedObjective) else (objective,):
-        if isinstance(part, DistillObjective):
-            return part
-    raise RecipeError(f"the recipe {recipe.name} is not a student's: nobody teaches it")
+    part = distillation_of(recipe.objective)
+    if part is None:
+        raise RecipeError(f"the recipe {recipe.name} is not a student's: nobody teaches it")
+    return part
 
 
 def _heads(recipe: Recipe) -> list[Head]:
     """Return the tasks of a run whose heads a student inherits."""
-    objective = recipe.objective
-    parts = objective.parts if isinstance(objective, CombinedObjective) else (objective,)
-    return [p for p in parts if isinstance(p, (ClassesObjective, HemodynamicsObjective, RhcNetObjective))]
+    kinds = (ClassesObjective, HemodynamicsObjective, RhcNetObjective)
+    return [part for part in parts_of(recipe.objective) if isinstance(part, kinds)]
 
 
 def _distill_table(teacher: Run) -> dict[str, Any]:
