@@ -160,7 +160,7 @@ def importance(
         model.zero_grad(set_to_none=True)
         features = model(x, presence)
         loss = objective.loss({"embedding": features.embedding, **features.outputs}, batch.targets, generator)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.autograd.backward(loss)
         for score, group in zip(scores, norms, strict=True):
             score += _gate_gradient(group).square() / batches
     model.zero_grad(set_to_none=True)
