@@ -154,7 +154,7 @@ def main(
     student_steps: Annotated[
         int, typer.Option(help="Of the student, and of the one from labels alone.")
     ] = 3000,
-    twin: Annotated[bool, typer.Option(help="Train the same network from labels alone, too.")] = True,  # noqa: FBT002
+    twin: Annotated[bool, typer.Option(help="Train the same network from labels alone, too.")] = True,
 ) -> None:
     """Train the teacher, distil it, train the student's twin on labels, and score all of them."""
     torch.set_num_threads(1)
