@@ -13,15 +13,8 @@ from ecgedge_export.compare import compare, require_exact
 from ecgedge_export.fold import fold_lead_set, masked_outputs
 from ecgedge_export.onnx_file import check_onnx, export_onnx, graph_cost
 from ecgedge_export.opset import OPSET
-from ecgedge_train.calibrate import LeadSetCalibration
 
-CALIBRATION = LeadSetCalibration(
-    platt_15=(1.7, -0.3),
-    platt_18=(0.6, 0.9),
-    interval_halfwidth_mmhg=None,
-    interval_coverage=0.9,
-    n_patients=3,
-)
+from .helpers import CALIBRATION
 
 
 def export(model, leads, calibration=CALIBRATION):

@@ -14,20 +14,15 @@ from ecgedge.runtime import StepFeeder, StepRunner, open_runner, open_step_runne
 from ecgedge.signal import counts_to_mv
 from ecgedge.sim import Simulator
 from ecgedge.stream import Bed, Variants
-from ecgedge.target import Gates
 from ecgedge_export.pack import export_run
 from ecgedge_export.streams import full_window_outputs
 from ecgedge_export.variants import Source
-from ecgedge_train.calibrate import LeadSetCalibration, write_calibration
+from ecgedge_train.calibrate import write_calibration
 from ecgedge_train.checkpoint import save_tensors
 from ecgedge_train.recipe import load_recipe, to_toml
 
-CALIBRATION = LeadSetCalibration((1.7, -0.3), (0.6, 0.9), 6.5, 0.9, 20)
-# Random weights quantize badly; what is tested here is the line, not the network.
-LENIENT = Gates(
-    max_abs=2.0, min_median_cosine=0.5, min_cosine=-1.0, max_auroc_loss=0.5, min_alarm_agreement=0.0
-)
-LEADS = ("I", "II")
+from .helpers import CALIBRATION, LENIENT
+from .helpers import TWO_LEADS as LEADS
 
 
 def write_run(folder, model, dataset, *, causal):
