@@ -13,7 +13,7 @@ from ecgedge.runtime import OrtRunner, open_runner
 from ecgedge.target import Gates
 from ecgedge_export.agreement import AlarmAgreement
 from ecgedge_export.compare import Comparison, OutputDifference
-from ecgedge_export.evidence import HeldOut, TaskEvidence, gather_evidence, refused_variants
+from ecgedge_export.evidence import Evidence, HeldOut, TaskEvidence, gather_evidence, refused_variants
 from ecgedge_export.evidence import _judge as judge
 from ecgedge_export.fold import masked_outputs
 from ecgedge_export.pack import export_run
@@ -204,6 +204,19 @@ def test_limits_of_metrics_and_alarms():
     )
     better = replace(worse, difference=0.02)
     assert judge("II/int8", "ort", GOOD, (better,), replace(alarms, agreement=0.8), STRICT).failed == ()
+
+
+def test_a_number_that_is_none_is_null_in_the_file():
+    """Another engine may give one; it is not served there, and the file must still be JSON."""
+    nothing = float("nan")
+    bad = judge(
+        "II/int8", "openvino", replace(GOOD, outputs={"p": OutputDifference(nothing, 1.0)}), (), None, STRICT
+    )
+    evidence = Evidence("d", "0" * 64, True, "test", 5, 5, STRICT, "", "ort", (bad,), {})
+    [found] = json.loads(evidence.to_json())["variants"]
+    assert found["max_abs"] == {"p": None}
+    assert found["failed"] == ["p differs by nan, allowed is 0.02"]
+    assert found["min_cosine"] == 0.98
 
 
 @pytest.mark.parametrize("name", target_names())

@@ -276,6 +276,23 @@ def test_poor_int8(run_dir, ptbxl, tmp_path):
     assert [v.name for v in load_bundle(tmp_path / "b").manifest.variants] == ["II/fp32"]
 
 
+def test_what_was_left_out_is_told_and_a_bundle_of_nothing_refused(run_dir, ptbxl, tmp_path):
+    options = {
+        "data": ptbxl, "target": "cpu", "lead_sets": ("II",), "calibration_samples": 16, "gate_samples": 8,
+        "gates": replace(LENIENT, min_cosine=1.1), "failing": "leave_out", "evidence_records": 0,
+        "int8_options": Int8Options(max_float_layers=0, fine_tuning=None),
+    }  # fmt: skip
+    with pytest.raises(
+        EngineError, match=r"nothing to pack: II/int8 did not pass its gate .*--precision fp32"
+    ):
+        export_run(run_dir, out=tmp_path / "a", precisions=("int8",), **options)
+    assert not (tmp_path / "a").exists()
+    export_run(run_dir, out=tmp_path / "b", precisions=("fp32", "int8"), **options)
+    card = load_bundle(tmp_path / "b").read_bytes("card.md").decode()
+    assert "None was gathered" in card
+    assert "Left out before: II/int8: did not pass its gate on the tune split." in card
+
+
 def test_what_was_done_for_int8_stands_on_the_card(run_dir, ptbxl, tmp_path):
     options = Int8Options(calibration=Calibration("percentile", percentile=99.9), float_layers=("stem",))
     export_run(
