@@ -27,7 +27,7 @@ def feed(
     depth = min(depth, len(order))
     shape = (len(order[0]), 12, data.info.window_samples)
     buffers = [torch.empty(shape, dtype=torch.int16, pin_memory=cuda) for _ in range(depth)]
-    # The number of the batch that is in a buffer's place, and what tells that it has been copied.
+    # By a buffer's place: what tells that the batch in it has been copied.
     copied: dict[int, torch.cuda.Event] = {}
     stream = torch.cuda.Stream(device) if cuda else None  # type: ignore[no-untyped-call]  # torch leaves it untyped
 

@@ -165,6 +165,17 @@ def test_record(engines, files):
     assert len(packed.engine) > runtime.engine_header_size > 0
 
 
+def test_another_profile_and_one_gpu(files):
+    pytest.importorskip("tensorrt_rtx_bindings", reason="needs the extra rtx: pip install 'ecgedge[rtx]'")
+    data = files("student, two leads", "fp32")
+    one = Maker.ahead_of_time(("SM86",))
+    packed = make_engine(data, onnx_file=FILE, maker=one, batch=BatchProfile(1, 2, 4))
+    assert len(packed.engine) > len(data) / 2
+    assert packed.record.batch == (1, 2, 4)
+    assert packed.record.compute_capabilities == ("SM86",)
+    assert "batch 1 to 4, best 2" in packed.record.note
+
+
 def test_int8_with_layers_in_float(files, maker, ecg_mv):
     exact = onnx.load_from_string(files("student, two leads", "fp32"))
     layers = ("stem", "blocks.1.conv2")
