@@ -293,6 +293,20 @@ def test_what_was_left_out_is_told_and_a_bundle_of_nothing_refused(run_dir, ptbx
     assert "Left out before: II/int8: did not pass its gate on the tune split." in card
 
 
+def test_fp16_that_fails_is_refused_or_left_out_too(run_dir, ptbxl, tmp_path, monkeypatch):
+    monkeypatch.setattr("ecgedge_export.variants.FP16_MIN_COSINE", 1.1)
+    options = {
+        "data": ptbxl, "target": "cpu", "lead_sets": ("II",), "gate_samples": 8, "precisions": ("fp32", "fp16"),
+        "evidence_records": 8,
+    }  # fmt: skip
+    with pytest.raises(EngineError, match="leave fp16 out for this lead set"):
+        export_run(run_dir, out=tmp_path / "a", **options)
+    export_run(run_dir, out=tmp_path / "b", failing="leave_out", **options)
+    bundle = load_bundle(tmp_path / "b")
+    assert [v.name for v in bundle.manifest.variants] == ["II/fp32"]
+    assert list(json.loads(bundle.read_bytes("evidence.json"))["left_out"]) == ["II/fp16"]
+
+
 def test_what_was_done_for_int8_stands_on_the_card(run_dir, ptbxl, tmp_path):
     options = Int8Options(calibration=Calibration("percentile", percentile=99.9), float_layers=("stem",))
     export_run(
