@@ -5,8 +5,8 @@ it is not verified and not self-tested. Ours is `OrtRunner` on the exported file
 does: every byte checked, self-test passed, first answer (the embedded bundle, EdgeNet with other weights).
 
 Weights are random: what is measured does not depend on them. 12 leads, 10 s at 250 Hz, one thread, interleaved. Both
-sides find their Python modules compiled (`ecgedge.bench.children`): without, every import costs 2 to 4 times as much,
-and torch has most of them. "cpu" is the process's own CPU time until its answer, which a busy machine changes less.
+sides find their Python modules compiled (`ecgedge.bench.children`): without, every import costs more, and torch has
+most of them. "cpu" is the process's own CPU time until its answer, which a busy machine changes less.
 
     python benchmarks/serving.py [--rounds 7] [--out benchmarks/results/serving.json]
 """
