@@ -1,4 +1,4 @@
-"""A ResNet18 that knows PTB-XL's superclasses, distilled into EdgeNet s: how much is lost at a fiftieth of the work.
+"""A ResNet18 that knows PTB-XL's superclasses, distilled into EdgeNet s: how much is lost, for how much less work.
 
     ecgedge data build ptbxl --from ... --out out/ptbxl          (and ludb, code15 for --also)
     python benchmarks/compress.py --data out/ptbxl --also out/ludb --work out/compress --out result.json
@@ -23,7 +23,7 @@ from common import machine, medians, ratio, seconds, take_turns, write_json
 
 from ecgedge.leads import parse_lead_set
 from ecgedge.runtime.ort import OrtRunner
-from ecgedge_export.distill import Student, compress_run
+from ecgedge_export.distill import Student, compress_run, require_unseen
 from ecgedge_export.fold import fold_lead_set
 from ecgedge_export.onnx_file import GraphCost, export_onnx, graph_cost
 from ecgedge_train.dataset import EcgDataset, open_dataset
@@ -154,7 +154,7 @@ def main(
     student_steps: Annotated[
         int, typer.Option(help="Of the student, and of the one from labels alone.")
     ] = 3000,
-    twin: Annotated[bool, typer.Option(help="Train the same network from labels alone, too.")] = True,  # noqa: FBT002
+    twin: Annotated[bool, typer.Option(help="Train the same network from labels alone, too.")] = True,
 ) -> None:
     """Train the teacher, distil it, train the student's twin on labels, and score all of them."""
     torch.set_num_threads(1)
@@ -184,6 +184,8 @@ def main(
     if twin and not done(folders["labels alone"]):
         train(alone, dataset, folders["labels alone"], resume=folders["labels alone"].exists())
     runs = {name: load_run(folder) for name, folder in folders.items()}
+    for run in runs.values():
+        require_unseen(run, dataset)  # --work may hold runs of another dataset
     found = {
         "what": "macro AUROC over 5 superclasses of PTB-XL, fold 9, by lead set; 95 % intervals over patients",
         **machine("torch", "numpy", "onnxruntime"),

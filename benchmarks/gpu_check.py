@@ -266,7 +266,7 @@ def measure_mining(bench: Bench) -> dict[str, Any]:
         with torch.autocast(bench.device.type, torch.bfloat16):
             embedding = encoder(ecg_mv, presence)
         optimizer.zero_grad(set_to_none=True)
-        triplet_loss(embedding.float(), triplets).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.autograd.backward(triplet_loss(embedding.float(), triplets))
         optimizer.step()
 
     found = {}

@@ -27,14 +27,14 @@ def feed(
     depth = min(depth, len(order))
     shape = (len(order[0]), 12, data.info.window_samples)
     buffers = [torch.empty(shape, dtype=torch.int16, pin_memory=cuda) for _ in range(depth)]
-    copied = [torch.cuda.Event() if cuda else None for _ in range(depth)]  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    # By a buffer's place: what tells that the batch in it has been copied.
+    copied: dict[int, torch.cuda.Event] = {}
     stream = torch.cuda.Stream(device) if cuda else None  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
     def load(i: int) -> Tensor:
         slot = i % depth
-        event = copied[slot]
-        if event is not None:
-            event.synchronize()  # the batch that was here before has left the buffer
+        if slot in copied:
+            copied[slot].synchronize()  # the batch that was here before has left the buffer
         data.gather(order[i], np.int16, out=buffers[slot].numpy())
         return buffers[slot]
 
@@ -45,9 +45,7 @@ def feed(
             with torch.cuda.stream(stream) if stream is not None else nullcontext():
                 on_device = counts.to(device, non_blocking=True) if cuda else counts.clone()
             if stream is not None:
-                event = copied[i % depth]
-                assert event is not None  # noqa: S101 - for the type checker
-                event.record(stream)
+                copied[i % depth] = stream.record_event()
                 torch.cuda.current_stream(device).wait_stream(stream)
                 # The allocator must not give the memory away while the step still reads it.
                 on_device.record_stream(torch.cuda.current_stream(device))

@@ -398,7 +398,7 @@ def main(
     also: Annotated[list[Path] | None, typer.Option(help="Further datasets for pretraining.")] = None,
     seeds: Annotated[list[int] | None, typer.Option("--seed", help="Seeds of this process.")] = None,
     cases: Annotated[list[str] | None, typer.Option("--case", help="Cases, by default all.")] = None,
-    settings: Annotated[bool, typer.Option("--tune", help="Choose the settings of fine-tuning.")] = False,  # noqa: FBT002
+    settings: Annotated[bool, typer.Option("--tune", help="Choose the settings of fine-tuning.")] = False,
     out: Annotated[Path | None, typer.Option("--table", help="Score what is done and write it.")] = None,
 ) -> None:
     """Choose the settings, run cases, or make the table of what has been run."""

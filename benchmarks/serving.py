@@ -6,8 +6,8 @@ does: every byte checked, self-test passed, first answer (the embedded bundle, E
 alone" is numpy and onnxruntime without a model: no cold start here can be shorter.
 
 Weights are random: what is measured does not depend on them. 12 leads, 10 s at 250 Hz, one thread, interleaved. Both
-sides find their Python modules compiled (`ecgedge.bench.children`): without, every import costs 2 to 4 times as much,
-and torch has most of them. "cpu" is the process's own CPU time until its answer, which a busy machine changes less.
+sides find their Python modules compiled (`ecgedge.bench.children`): without, every import costs more, and torch has
+most of them. "cpu" is the process's own CPU time until its answer, which a busy machine changes less.
 
     python benchmarks/serving.py [--rounds 7] [--out benchmarks/results/serving.json]
 """

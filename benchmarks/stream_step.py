@@ -9,8 +9,7 @@ Beside them stands the time of reading as many bytes as the step's fp32 weights 
 step of one bed cannot be faster than that while they do not fit into the cache.
 
 It starts itself again with GLIBC_TUNABLES=glibc.malloc.hugetlb=1, as a device should run: a step reads all weights
-once, 35 MB of them for ResNet18, and with pages of 4 KB half of a step of one bed is waiting for address translation.
-`--pages 4k` leaves it out.
+once, and with pages of 4 KB it waits for address translation; `--pages 4k` leaves it out, to see how long.
 
     python benchmarks/stream_step.py [--rounds 30] [--beds 1,4,16,64] [--clock wall|cpu] [--pages huge|4k]
         [--networks "resnet18,edgenet s"] [--out FILE.json]

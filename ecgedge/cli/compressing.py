@@ -14,7 +14,12 @@ from ecgedge.errors import UsageError
 @app.command()
 def compress(
     run: Annotated[Path, typer.Argument(help="The teacher: a finished run, exportable or not.")],
-    data: Annotated[Path, typer.Option(help="Dataset directory; labels are used where there are any.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Dataset directory of the teacher's training; labels are used where there are any."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Run directory to write; with --sweep, a folder of runs.")],
     also: Annotated[
         list[Path] | None, typer.Option(help="Further dataset whose records all teach; may be repeated.")
@@ -22,8 +27,8 @@ def compress(
     student: Annotated[
         str | None,
         typer.Option(
-            help="edgenet-s (default), edgenet-m, resnet18, or a run directory to start from. With --sweep several: "
-            "'edgenet-s;edgenet-m'."
+            help="edgenet-s (default), edgenet-m, resnet18, or the directory of a run on the same data to start from. "
+            "With --sweep several: 'edgenet-s;edgenet-m'."
         ),
     ] = None,
     lead_sets: Annotated[

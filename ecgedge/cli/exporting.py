@@ -18,7 +18,12 @@ def export(
         str,
         typer.Option(help="x86-cpu, openvino, rtx, jetson-orin-nano, jetson-agx-orin, jetson-thor or mcu."),
     ],
-    data: Annotated[Path, typer.Option(help="Dataset directory (calibration and self-test windows).")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Dataset directory of the training: calibration and self-test windows, and the evidence."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Bundle to write, NAME.ecgb or NAME.ecgb.zip.")],
     lead_sets: Annotated[str | None, typer.Option(help='Lead sets, for example "12;I,II;I".')] = None,
     report: Annotated[
@@ -42,13 +47,19 @@ def export(
         str, typer.Option(help="Ranges for INT8: minmax, percentile:99.99 or entropy.")
     ] = "minmax",
     float_layers: Annotated[
-        str, typer.Option(help="Layers that INT8 leaves in float, for example stem,blocks.0.conv1.")
+        str,
+        typer.Option(
+            help="Layers that INT8 leaves in float, for example stem,blocks.0.conv1; with --form window."
+        ),
     ] = "",
     fine_tuning_steps: Annotated[
-        int, typer.Option(min=0, help="Where INT8 misses its gate: fine-tune it this long. 0: never.")
+        int,
+        typer.Option(
+            min=0, help="Where INT8 of a window form misses its gate: fine-tune it this long. 0: never."
+        ),
     ] = 300,
 ) -> None:
-    """Export a run as a bundle, each variant proven equal to the trained model before it is written.
+    """Export a run as a bundle, each variant held against the trained model before it is written.
 
     Example: `ecgedge export runs/mpcwp --target cpu --data out/sim --out mpcwp.ecgb`
     """

@@ -1,8 +1,7 @@
 """The range of every activation, seen on real windows: what INT8 scales are made from.
 
 "minmax" takes the whole range and is the default: calibrators that clip cut the QRS peaks, which are rare but carry
-the information (centred cosine of a student with depthwise convolutions, s8: minmax 0.998 at the least, percentile
-99.99 0.956, entropy over 2048 bins 0.670).
+the information.
 
 - "percentile": what share of the values must fit; 99.999 helps where a few artefacts have stretched the range.
 - "entropy": the range whose 128 levels keep the histogram best, after TensorRT. ONNX Runtime's own default is as many

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ecgedge.bundle import RESEARCH_USE_ONLY, Manifest, OutputSpec, ResultRow, VariantSpec
 from ecgedge.gains import Gain, accuracy_text, difference_text, lead_set_gains, title_text
@@ -18,8 +18,13 @@ LIMITS = (
 )
 
 
-def write_card(manifest: Manifest, evidence: Evidence | None = None) -> bytes:
-    """Return the card in Markdown; every number in it comes from the manifest and the evidence."""
+def write_card(
+    manifest: Manifest, evidence: Evidence | None = None, *, left_out: Mapping[str, str] | None = None
+) -> bytes:
+    """Return the card in Markdown; every number in it comes from the manifest and the evidence.
+
+    `left_out` says of variants that did not come as far as the evidence why.
+    """
     provenance = manifest.provenance
     parts = [
         f"# {manifest.name}",
@@ -42,7 +47,7 @@ def write_card(manifest: Manifest, evidence: Evidence | None = None) -> bytes:
         _variants(manifest.variants),
         *_gains(lead_set_gains(manifest), simulated=provenance.simulated),
         "## Evidence",
-        _evidence(evidence),
+        "\n\n".join(_evidence(evidence, left_out or {})),
         "## Limits",
         "\n".join(f"- {limit}" for limit in LIMITS),
         "## Made with",
@@ -122,27 +127,37 @@ def _gains(gains: Sequence[Gain], *, simulated: bool) -> list[str]:
     return ["## Leads", f"{title_text(gains[0], simulated=simulated)}.", _table(head, body)]
 
 
-def _evidence(evidence: Evidence | None) -> str:
+def _evidence(evidence: Evidence | None, left_out: Mapping[str, str]) -> Iterator[str]:
+    """Yield paragraphs."""
     if evidence is None:
-        return "None was gathered when this bundle was exported: only the tune split and the self-test speak for it."
+        yield "None was gathered when this bundle was exported: only the tune split and the self-test speak for it."
+    else:
+        yield from _gathered(evidence)
+    if left_out:
+        yield f"Left out before: {'; '.join(f'{name}: {reason}' for name, reason in left_out.items())}."
+    if evidence is not None:
+        limits = "; ".join(f"{name} {value:g}" for name, value in to_plain(evidence.gates).items())
+        yield f"Limits that were applied: {limits}. Every number stands in evidence.json."
+
+
+def _gathered(evidence: Evidence) -> Iterator[str]:
     kind = "SIMULATED" if evidence.simulated else "real"
-    parts = [
+    yield (
         f"Against the trained network, on {evidence.records} {kind} records of {evidence.patients} patients: the "
         f"{evidence.split} split of {evidence.dataset} (SHA-256 {evidence.dataset_sha256}), from which nothing was "
-        "learnt, calibrated or chosen. Differences of metrics: variant less network, 95 % CI over patients.",
-        _table(
-            ("variant", "engine", "largest difference", "centred cosine", "metrics", "alarms", "verdict"),
-            [_evidence_row(found) for found in evidence.variants],
-        ),
-    ]
+        "learnt, calibrated or chosen. Differences of metrics: variant less network, 95 % CI over patients."
+    )
+    yield _table(
+        ("variant", "engine", "largest difference", "centred cosine", "metrics", "alarms", "verdict"),
+        [_evidence_row(found) for found in evidence.variants],
+    )
+    if any(found.variant.endswith("/stream") for found in evidence.variants):
+        yield (
+            "A streaming form saw the records joined end to end, and was held against the full windows of that stream; "
+            "no labels and no alarms belong to it."
+        )
     if evidence.alarm_stream:
-        parts.append(f"Alarm transitions were compared on replayed streams. {evidence.alarm_stream}.")
-    if evidence.left_out:
-        left = "; ".join(f"{name}: {reason}" for name, reason in evidence.left_out.items())
-        parts.append(f"Left out before: {left}.")
-    gates = "; ".join(f"{name} {value:g}" for name, value in to_plain(evidence.gates).items())
-    parts.append(f"Limits of the target: {gates}. Every number stands in evidence.json.")
-    return "\n\n".join(parts)
+        yield f"Alarm transitions were compared on replayed streams. {evidence.alarm_stream}."
 
 
 def _evidence_row(found: VariantEvidence) -> tuple[str, ...]:
@@ -162,7 +177,7 @@ def _evidence_row(found: VariantEvidence) -> tuple[str, ...]:
         found.runner,
         "; ".join(f"{name} {value:.2g}" for name, value in found.max_abs.items()) or "none",
         cosine,
-        "; ".join(_task(task) for task in found.tasks) or "no labels",
+        "; ".join(_task(task) for task in found.tasks) or "none",
         alarms,
         f"NOT SERVED: {'; '.join(found.failed)}" if found.failed else "passed",
     )

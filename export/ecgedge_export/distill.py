@@ -25,16 +25,18 @@ from ecgedge_train.loop import TrainingResult, train
 from ecgedge_train.losses.hemodynamics import THRESHOLDS_MMHG, logit_name
 from ecgedge_train.recipe import (
     ClassesObjective,
-    CombinedObjective,
     DistillObjective,
     EdgeNetRecipe,
     EncoderRecipe,
     HemodynamicsObjective,
+    ImportedObjective,
     MaskingRecipe,
     Recipe,
     ResNet18Recipe,
     RhcNetObjective,
+    distillation_of,
     override_key,
+    parts_of,
     recipe_from_plain,
 )
 from ecgedge_train.run import Run, load_run
@@ -51,6 +53,7 @@ DEFAULT_STUDENT: Final = "edgenet-s"
 _OPTIMIZER: Final = {"lr": 3e-3, "weight_decay": 0.05}
 _SCHEDULE: Final = {"steps": 3000, "warmup_steps": 100}
 _LABEL_WEIGHT: Final = 0.5
+_UNKNOWN_DATA: Final = "data unknown here (imported weights), in which the patients of the test split may be"
 
 Head = ClassesObjective | HemodynamicsObjective | RhcNetObjective
 Data = EcgDataset | UnionDataset
@@ -106,7 +109,7 @@ def compress_run(
     Raises
     ------
     EcgedgeError
-        As `load_run`, `ask_teacher`, `prune_run` and `train` do.
+        As `load_run`, `require_unseen`, `ask_teacher`, `prune_run` and `train` do.
     """
     if not resume:
         refuse_existing_run(out)
@@ -133,8 +136,17 @@ def distil(
     max_steps: int | None = None,
     resume: bool = False,
 ) -> TrainingResult:
-    """Train a student on an open dataset; `words` is the folder of what the teacher says of it, made as need be."""
+    """Train a student on an open dataset; `words` is the folder of what the teacher says of it, made as need be.
+
+    Raises
+    ------
+    EcgedgeError
+        As `compress_run`.
+    """
+    require_unseen(teacher, data)
     start, encoder = start_of(teacher, student)
+    if start is not None:
+        require_unseen(start, data)
     recipe = student_recipe(teacher, student, encoder)
     part = distill_part(recipe)
     device = choose_device(recipe.devices.device)
@@ -148,7 +160,7 @@ def distil(
             data,
             said,
             part,
-            taught_by=f"{_taught_by(part)} {teacher.data.attribution}".rstrip(),
+            taught_by=_taught_by(part, teacher, start),
             simulated=teacher.data.simulated,
             unlabelled=_unlabelled(recipe, data),
         )
@@ -167,6 +179,31 @@ def distil(
             encoder_from=None if start is None else start.path,
             heads_too=start is not None,
         )
+
+
+def require_unseen(run: Run, data: Data) -> None:
+    """Refuse a teacher, or a start, that may have learnt from the patients who judge the student.
+
+    Imported weights pass: what they were trained on is unknown, which the student's data.json and card say.
+
+    Raises
+    ------
+    UsageError
+        If the run was trained on another dataset than the one that gives tune and test.
+    """
+    told = data.info.for_run()
+    judge = told.get("primary_sha256") or told["sha256"]
+    if _is_imported(run) or run.data.holds(judge):
+        return
+    raise UsageError(
+        f"{run.path} was trained on {run.data.name} ({run.data.sha256[:12]}), but the student would be judged on the "
+        f"test patients of {told['name']} ({judge[:12]}), whom that run may have seen; give the dataset of its "
+        "training as --data, and this one, if at all, as --also"
+    )
+
+
+def _is_imported(run: Run) -> bool:
+    return isinstance(run.recipe.objective, ImportedObjective)
 
 
 def start_of(teacher: Run, student: Student) -> tuple[Run | None, EncoderRecipe]:
@@ -246,18 +283,16 @@ def distill_part(recipe: Recipe) -> DistillObjective:
     RecipeError
         If it says nothing.
     """
-    objective = recipe.objective
-    for part in objective.parts if isinstance(objective, CombinedObjective) else (objective,):
-        if isinstance(part, DistillObjective):
-            return part
-    raise RecipeError(f"the recipe {recipe.name} is not a student's: nobody teaches it")
+    part = distillation_of(recipe.objective)
+    if part is None:
+        raise RecipeError(f"the recipe {recipe.name} is not a student's: nobody teaches it")
+    return part
 
 
 def _heads(recipe: Recipe) -> list[Head]:
     """Return the tasks of a run whose heads a student inherits."""
-    objective = recipe.objective
-    parts = objective.parts if isinstance(objective, CombinedObjective) else (objective,)
-    return [p for p in parts if isinstance(p, (ClassesObjective, HemodynamicsObjective, RhcNetObjective))]
+    kinds = (ClassesObjective, HemodynamicsObjective, RhcNetObjective)
+    return [part for part in parts_of(recipe.objective) if isinstance(part, kinds)]
 
 
 def _distill_table(teacher: Run) -> dict[str, Any]:
@@ -268,8 +303,10 @@ def _distill_table(teacher: Run) -> dict[str, Any]:
         "teacher": teacher.path.resolve().name,
         "teacher_sha256": file_sha256(teacher.path / MODEL_FILE),
         "teacher_encoder": teacher.recipe.encoder.name,
-        "teacher_trained_on": f"{data.name}: {data.records} records of {data.patients} patients, "
-        f"SHA-256 {data.sha256}{', SIMULATED' if data.simulated else ''}",
+        "teacher_trained_on": _UNKNOWN_DATA
+        if _is_imported(teacher)
+        else f"{data.name}: {data.records} records of {data.patients} patients, SHA-256 {data.sha256}"
+        f"{', SIMULATED' if data.simulated else ''}",
         "teacher_embedding_size": teacher.model.encoder.embedding_size,
         "label_weight": _LABEL_WEIGHT,
     }
@@ -291,11 +328,18 @@ def _distill_table(teacher: Run) -> dict[str, Any]:
     return {**table, "values": tuple(values), "value_sds": tuple(values.values())}
 
 
-def _taught_by(part: DistillObjective) -> str:
-    return (
+def _taught_by(part: DistillObjective, teacher: Run, start: Run | None) -> str:
+    said = [
         f"Distilled from the run {part.teacher} ({part.teacher_encoder}, weights SHA-256 {part.teacher_sha256}), "
-        f"which was trained on {part.teacher_trained_on}."
-    )
+        f"which was trained on {part.teacher_trained_on}.",
+        teacher.data.attribution,
+    ]
+    if start is not None and start.path != teacher.path and _is_imported(start):
+        said += [
+            f"It started from the run {start.path.name}, which was trained on {_UNKNOWN_DATA}.",
+            start.data.attribution,
+        ]
+    return " ".join(text for text in said if text)
 
 
 def _unlabelled(recipe: Recipe, data: Data) -> tuple[str, ...]:

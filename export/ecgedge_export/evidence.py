@@ -8,6 +8,7 @@ stands in the target profile; one that does not is not packed.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgedge.bundle import Bundle, VariantSpec
+from ecgedge.bundle import Bundle, StreamSpec, VariantSpec
 from ecgedge.errors import EngineError, UsageError
 from ecgedge.leads import STANDARD_LEADS
-from ecgedge.runtime import Runner, open_runner
+from ecgedge.runtime import Runner, open_runner, open_step_runner
+from ecgedge.runtime.selftest import joined_stream, stream_outputs
 from ecgedge.schema import to_plain
 from ecgedge.target import Gates
 from ecgedge_export.agreement import (
@@ -35,6 +37,7 @@ from ecgedge_export.agreement import (
 )
 from ecgedge_export.compare import EMBEDDING, Comparison, Outputs, compare
 from ecgedge_export.fold import masked_outputs
+from ecgedge_export.streams import full_window_outputs, of_first_bed
 from ecgedge_export.variants import Source
 from ecgedge_train.dataset import EcgDataset
 from ecgedge_train.evaluate import paired_bootstrap
@@ -44,6 +47,7 @@ EVIDENCE_FILE: Final = "evidence.json"
 DEFAULT_RECORDS: Final = 256
 PRESSURE: Final = "mpcwp_mmhg"
 _CUT_MMHG: Final = 18
+_STEP_ENGINE: Final = "ort"
 
 Opener = Callable[[Bundle, VariantSpec], Runner]
 OPENERS: Final[Mapping[str, Opener]] = {
@@ -79,6 +83,8 @@ class VariantEvidence:
     ----------
     variant, runner
         Such as "I,II/int8" and "ort".
+    windows
+        That were compared: of a streaming form, the answers to the records joined end to end.
     max_abs
         Largest absolute difference by output.
     max_relative
@@ -86,9 +92,9 @@ class VariantEvidence:
     min_cosine, median_cosine
         Centred cosine of the embeddings; None without one.
     tasks
-        Empty where the records have no labels that the outputs speak of.
+        Empty where the records have no labels that the outputs speak of, and for a streaming form.
     alarms
-        None where no output raises an alarm.
+        None where no output raises an alarm, and for a streaming form: beds serve windows.
     failed
         Why it is not packed, or not served on this engine; empty if it is.
     """
@@ -126,18 +132,28 @@ class Evidence:
     left_out: Mapping[str, str]
 
     def to_json(self) -> bytes:
-        """Return the file; equal evidence gives equal bytes."""
-        return (json.dumps(to_plain(self), indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+        """Return the file; equal evidence gives equal bytes. A number that is none, as of a bad engine, is null."""
+        plain = _without_nan(to_plain(self))
+        return (json.dumps(plain, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def _without_nan(plain: Any) -> Any:
+    if isinstance(plain, dict):
+        return {name: _without_nan(value) for name, value in plain.items()}
+    if isinstance(plain, (list, tuple)):
+        return [_without_nan(value) for value in plain]
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain
 
 
 @dataclass(frozen=True)
 class HeldOut:
     """Records of the test split: (n, 12, T) millivolts, whose they are, and what is known of them.
 
-    `truth` is by class label, and by `PRESSURE`, (n,) with NaN where unknown.
+    `rows` are their numbers in the dataset; `truth` is by class label, and by `PRESSURE`, (n,) with NaN where unknown.
     """
 
     dataset: EcgDataset
+    rows: NDArray[np.int64]
     ecg_mv: NDArray[np.float32]
     patients: NDArray[Any]
     truth: Mapping[str, NDArray[np.float32]]
@@ -153,11 +169,17 @@ class HeldOut:
             mean = float(np.nanmean(dataset.labels((PRESSURE,), dataset.select(split="train"))))
         return cls(
             dataset,
+            rows,
             dataset.gather(rows),
             dataset.index["patient_id"][rows],
             dict(zip(names, truth, strict=True)),
             mean,
         )
+
+    def stream_mv(self, spec: StreamSpec) -> NDArray[np.float32]:
+        """Return the records end to end, (12, N) millivolts."""
+        joined = joined_stream(self.dataset.gather(self.rows, np.int16), spec)
+        return np.asarray(joined * np.float32(self.dataset.info.front_end.lsb_mv), np.float32)
 
 
 def gather_evidence(
@@ -189,9 +211,9 @@ def gather_evidence(
     """
     info = held_out.dataset.info
     found: list[VariantEvidence] = []
-    windows = [spec for spec in bundle.manifest.variants if spec.stream is None]
-    for leads in dict.fromkeys(spec.leads for spec in windows):
+    for leads in dict.fromkeys(spec.leads for spec in bundle.manifest.variants):
         found += _lead_set(bundle, leads, sources[leads], held_out, gates, openers, alarm_duration_s)
+        found += _streams(bundle, leads, sources[leads], held_out, gates)
     alarms = any(evidence.alarms is not None for evidence in found)
     return Evidence(
         dataset=info.name,
@@ -222,8 +244,10 @@ def _lead_set(
     openers: Mapping[str, Opener],
     alarm_duration_s: float,
 ) -> Iterator[VariantEvidence]:
-    """Yield the evidence of one lead set: the network answers once, and so do the streams."""
+    """Yield the evidence of one lead set's window forms: the network answers once, and so do the streams of alarms."""
     specs = [spec for spec in bundle.manifest.variants if spec.leads == leads and spec.stream is None]
+    if not specs:
+        return
     network = _network(source, leads)
     rows = [STANDARD_LEADS.index(lead) for lead in leads]
     ecg_mv = np.ascontiguousarray(held_out.ecg_mv[:, rows])
@@ -245,6 +269,30 @@ def _lead_set(
             comparison = compare(reference, outputs)
             tasks = tuple(_tasks(reference, outputs, held_out))
             yield _judge(name, engine, comparison, tasks, alarms.get((name, engine)), gates)
+
+
+def _streams(
+    bundle: Bundle, leads: tuple[str, ...], source: Source, held_out: HeldOut, gates: Gates
+) -> Iterator[VariantEvidence]:
+    """Yield the evidence of one lead set's streaming forms; ONNX Runtime alone steps them."""
+    streams = [
+        (spec, spec.stream)
+        for spec in bundle.manifest.variants
+        if spec.leads == leads and spec.stream is not None
+    ]
+    if not streams:
+        return
+    stream_mv = held_out.stream_mv(streams[0][1])
+    rows = [STANDARD_LEADS.index(lead) for lead in leads]
+    reference = full_window_outputs(source, leads, stream_mv, streams[0][1])
+    for spec, _ in streams:
+        try:
+            with open_step_runner(bundle, spec, beds=1) as runner:
+                outputs = of_first_bed(stream_outputs(runner, stream_mv[rows], beds=[0]))
+        except EngineError as error:
+            yield _not_opened(spec, _STEP_ENGINE, error)
+            continue
+        yield _judge(spec.name, _STEP_ENGINE, compare(reference, outputs), (), None, gates)
 
 
 def _network(

@@ -54,7 +54,7 @@ class Int8Options:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An INT8 file, and what was done for it, as numbers for the variant's results."""
+    """A file of lower precision, and what was done for it, as numbers for the variant's results."""
 
     model: onnx.ModelProto
     notes: dict[str, float]

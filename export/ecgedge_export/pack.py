@@ -24,7 +24,7 @@ from ecgedge.bundle import (
     ResultRow,
     write_bundle,
 )
-from ecgedge.errors import BundleError, EngineError
+from ecgedge.errors import BundleError, EngineError, UsageError
 from ecgedge.leads import format_lead_set, parse_lead_set
 from ecgedge.policy import AlarmPolicy
 from ecgedge.runtime.building import Maker, make_engine
@@ -73,6 +73,8 @@ _BUILDERS = {
     "stream": (build_stream_variants,),
     "both": (build_variants, build_stream_variants),
 }
+_ENDINGS: Mapping[Form, tuple[str, ...]] = {"window": ("",), "stream": ("/stream",), "both": ("", "/stream")}
+"""Of the names of the variants that a form makes."""
 _VERSIONS = ("ecgedge", "torch", "onnx", "onnxruntime", "numpy", "scipy")
 
 
@@ -139,7 +141,9 @@ def export_run(
     Raises
     ------
     EngineError
-        If a variant does not pass its gate, or its calibration is missing.
+        If a variant does not pass its gate, none does, its calibration is missing, or the target has no streaming form.
+    UsageError
+        If layers of a streaming form are to stay in float.
     BundleError
         If `out` exists.
     """
@@ -147,7 +151,9 @@ def export_run(
         raise BundleError(f"{out} exists already; remove it or choose another name")
     profile, run, dataset = load_target(target), load_run(run_dir), open_dataset(data)
     if form != "window":
-        causal_encoder(run.model.encoder)  # refused before minutes of work
+        # Refused before minutes of work.
+        causal_encoder(run.model.encoder)
+        _require_streamable(profile, int8_options or Int8Options())
     fitted_on = _fitted_on(run, dataset, report)
     limits = gates or profile.gates
     gate = Int8Gate(limits.min_cosine, limits.min_median_cosine, otherwise=failing)
@@ -171,6 +177,12 @@ def export_run(
                 int8_gate=gate,
                 int8_options=int8_options,
             )
+    left_out = _left_out(built, chosen, wanted, form)
+    if not built:
+        raise EngineError(
+            f"nothing to pack: {'; '.join(f'{name} {why}' for name, why in left_out.items())}. Train longer, or export "
+            "fp32 as well: --precision fp32"
+        )
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         name=name or f"{run.data.name}-{run.recipe.encoder.name}",
@@ -194,22 +206,43 @@ def export_run(
             sources,
             HeldOut.of(dataset, _complete_rows(dataset, "test", evidence_records)),
             gates=limits,
-            left_out=_left_out(built, chosen, wanted),
+            left_out=left_out,
         )
         built = _proven(built, evidence, failing=failing)
         manifest = replace(manifest, variants=tuple(variant.spec for variant in built))
     records = _engines(built, profile) if engines else {}
     return write_bundle(
-        out, manifest=manifest, files=_files(manifest, built, windows, evidence), engines=records
+        out, manifest=manifest, files=_files(manifest, built, windows, evidence, left_out), engines=records
     )
 
 
+def _require_streamable(profile: TargetProfile, options: Int8Options) -> None:
+    if profile.flavour == "mcu":
+        raise EngineError(
+            f"{profile.name}: the quantizer knows no streaming form for integer C (its poolings would stay in float); "
+            "export with --form window"
+        )
+    if options.float_layers:
+        raise UsageError(
+            f"--float-layers {','.join(options.float_layers)}: all layers of a streaming form are quantized; leave the "
+            "option out, or export with --form window"
+        )
+
+
 def _left_out(
-    built: Sequence[BuiltVariant], lead_sets: Sequence[tuple[str, ...]], precisions: Sequence[Precision]
+    built: Sequence[BuiltVariant],
+    lead_sets: Sequence[tuple[str, ...]],
+    precisions: Sequence[Precision],
+    form: Form,
 ) -> dict[str, str]:
-    """Name what `build_variants` left out; it leaves out what does not pass the gate on the tune split."""
+    """Name what the builders left out; they leave out what does not pass the gate on the tune split."""
     made = {variant.spec.name for variant in built}
-    names = [f"{format_lead_set(leads)}/{precision}" for leads in lead_sets for precision in precisions]
+    names = [
+        f"{format_lead_set(leads)}/{precision}{ending}"
+        for leads in lead_sets
+        for ending in _ENDINGS[form]
+        for precision in precisions
+    ]
     return {name: "did not pass its gate on the tune split" for name in names if name not in made}
 
 
@@ -403,13 +436,17 @@ def _engines(built: Sequence[BuiltVariant], profile: TargetProfile) -> dict[str,
 
 
 def _files(
-    manifest: Manifest, built: Sequence[BuiltVariant], windows: Windows, evidence: Evidence | None
+    manifest: Manifest,
+    built: Sequence[BuiltVariant],
+    windows: Windows,
+    evidence: Evidence | None,
+    left_out: Mapping[str, str],
 ) -> dict[str, bytes]:
     models = {variant.spec.file: variant.onnx_bytes for variant in built}
     return {
         **_tested_files(built, windows),
         **({} if evidence is None else {EVIDENCE_FILE: evidence.to_json()}),
-        "card.md": write_card(manifest, evidence),
+        "card.md": write_card(manifest, evidence, left_out=left_out),
         "sbom.json": write_sbom(name=manifest.name, files=models),
         TARGET_FILE: target_toml(manifest.target).encode(),
     }

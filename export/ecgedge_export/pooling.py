@@ -25,7 +25,7 @@ def pool_by_operator(model: onnx.ModelProto) -> onnx.ModelProto:
             flat = str(node.output[0])
             pooled[flat] = f"{flat}_pooled"
             nodes += [_pool(node, shapes[node.input[0]], pooled[flat]), _flatten(pooled[flat], flat)]
-        elif node.op_type == "Concat" and all(name in pooled for name in node.input):
+        elif _joins_channels(node) and all(name in pooled for name in node.input):
             # Joined before they are flattened, the parts are copied out of the blocked layout once.
             flat = str(node.output[0])
             node.input[:] = [pooled[name] for name in node.input]
@@ -57,6 +57,11 @@ def _reduces_time(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
     axes = next((t for t in model.graph.initializer if t.name == node.input[1]), None)
     keeps = next((a.i for a in node.attribute if a.name == "keepdims"), 1)
     return axes is not None and keeps == 0 and sorted(numpy_helper.to_array(axes).tolist()) == _OVER_TIME
+
+
+def _joins_channels(node: onnx.NodeProto) -> bool:
+    """Whether a node joins along axis 1, which means the same before and after flattening; the last axis does not."""
+    return node.op_type == "Concat" and next(a.i for a in node.attribute if a.name == "axis") == 1
 
 
 def _pool(node: onnx.NodeProto, shape: tuple[int, ...], output: str) -> onnx.NodeProto:

@@ -46,7 +46,14 @@ from ecgedge_train.encoders.edgenet import ResidualBlock
 from ecgedge_train.inference import TrainingData
 from ecgedge_train.model import EcgModel, build_model
 from ecgedge_train.objectives import build_objective
-from ecgedge_train.recipe import CombinedObjective, DistillObjective, EdgeNetRecipe, Recipe, to_toml
+from ecgedge_train.recipe import (
+    CombinedObjective,
+    EdgeNetRecipe,
+    ObjectiveRecipe,
+    Recipe,
+    distillation_of,
+    to_toml,
+)
 from ecgedge_train.run import Run
 from ecgedge_train.session import load_encoder, load_heads
 
@@ -153,7 +160,7 @@ def importance(
         model.zero_grad(set_to_none=True)
         features = model(x, presence)
         loss = objective.loss({"embedding": features.embedding, **features.outputs}, batch.targets, generator)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.autograd.backward(loss)
         for score, group in zip(scores, norms, strict=True):
             score += _gate_gradient(group).square() / batches
     model.zero_grad(set_to_none=True)
@@ -169,21 +176,17 @@ def _gate_gradient(group: Sequence[nn.BatchNorm2d]) -> Tensor:
     return torch.stack(terms).sum(dim=0)
 
 
-def _comparable(recipe: Recipe, embedding_size: int) -> CombinedObjective | DistillObjective:
+def _comparable(recipe: Recipe, embedding_size: int) -> ObjectiveRecipe:
     """Return the objective without the embedding's own term where a map that is not trained yet would stand between."""
-
-    def usable(part: Any) -> Any:
-        if isinstance(part, DistillObjective) and part.teacher_embedding_size != embedding_size:
-            return replace(part, embedding_weight=0.0, relation_weight=part.relation_weight or 1.0)
-        return part
-
-    objective = recipe.objective
-    if isinstance(objective, CombinedObjective):
-        return replace(objective, parts=tuple(usable(part) for part in objective.parts))
-    if not isinstance(objective, DistillObjective):
+    objective, part = recipe.objective, distillation_of(recipe.objective)
+    if part is None:
         raise TypeError("channels are judged by what a teacher said")
-    changed: DistillObjective = usable(objective)
-    return changed
+    if part.teacher_embedding_size == embedding_size:
+        return objective
+    usable = replace(part, embedding_weight=0.0, relation_weight=part.relation_weight or 1.0)
+    if isinstance(objective, CombinedObjective):
+        return replace(objective, parts=tuple(usable if p is part else p for p in objective.parts))
+    return usable
 
 
 class Work:

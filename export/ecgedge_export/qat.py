@@ -94,7 +94,7 @@ def fine_tune(
             batch = _batch(windows, recipe.batch, rng)
             loss = loss_of(student(torch.from_numpy(batch[:, :, None])), teacher.run(batch))
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
     return student.trained()

@@ -9,8 +9,8 @@ the graph are never quantized. A layer that stays in float computes in float bet
 
 Flavours, since no one file suits every engine:
 
-- "cpu": u8 activations with a zero point, s32 biases. On x86, ONNX Runtime runs u8 times s8 two to three times faster
-  than s8 times s8. TensorRT refuses it (zero points other than 0). The ReLU is the clamp at the zero point.
+- "cpu": u8 activations with a zero point, s32 biases. On x86, ONNX Runtime runs u8 times s8 faster than s8 times s8.
+  TensorRT refuses it (zero points other than 0). The ReLU is the clamp at the zero point.
 - "rtx": s8 activations without a zero point, biases in float: TensorRT has no int32 DequantizeLinear.
 - "mcu": s8 activations with a zero point, s32 biases, and everything up to the embedding quantized: poolings, their
   concatenation and the embedding's layer, whose 32-bit sums are the (float) embedding. For integer C.

@@ -10,8 +10,8 @@ Every layer ends with the chunk: frame i of the stream, i = 0, 1, ..., ends at s
 sample is in its last frame. A layer of kernel k and stride s therefore keeps k - s inputs.
 
 Inside, beds are rows: (1, channels, B, samples), and a state is (1, channels, B, n). The kernels are one row high, so
-rows do not meet; and a convolution over B rows reads its weights once, over a batch of B it reads them B times. The
-last layers have 29 MB of weights for 8 frames a bed: with 16 beds this is 1.6 times as fast there.
+rows do not meet; and a convolution over B rows reads its weights once, over a batch of B it reads them B times, which
+is most of the time of the last layers: many weights for few frames.
 
 What it equals: the full-window network of the same weights whose window ends with the chunk, evaluated with the real
 samples before the window as context, from `exact_after_samples` = 32 (W - 1) + R on (rounded up to chunks). The plain

@@ -51,7 +51,7 @@ def build_stream_variants(
 ) -> list[BuiltVariant]:
     """Export one lead set's streaming form in each precision and hold it against the network.
 
-    Of `int8_options` the calibration applies: layers have other names here, and a step is not fine-tuned.
+    Of `int8_options` the calibration applies alone: `export_run` refuses layers in float, and a step is not fine-tuned.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def _candidates(
     first: Calibration,
 ) -> Iterator[Candidate]:
     """Yield the INT8 form, and one whose ranges leave out the largest 0.001 % of the values."""
-    for calibration in (first, FALLBACK):
+    for calibration in dict.fromkeys((first, FALLBACK)):
         ranges = tensor_ranges(exact, calibration_mv, leads=leads, calibration=calibration, stream=spec)
         model = quantized_file(exact, make_plan(exact, ranges, flavour=flavour))
         yield Candidate(model, calibration_notes(calibration))
@@ -199,11 +199,12 @@ class _HeldStream:
         with StepRunner(onnx_bytes, spec, beds=1) as runner:
             on_gate = stream_outputs(runner, self.gate_mv, beds=[0])
             on_self_test = stream_outputs(runner, self.self_test_mv, beds=[0])
-        return _of_first_bed(on_gate), _of_first_bed(on_self_test)
+        return of_first_bed(on_gate), of_first_bed(on_self_test)
 
     def more_results(self) -> dict[str, float]:
         return self.to_window_form
 
 
-def _of_first_bed(outputs: Outputs) -> Outputs:
+def of_first_bed(outputs: Outputs) -> Outputs:
+    """Return what `stream_outputs` gives of the first bed."""
     return {name: values[:, 0] for name, values in outputs.items()}

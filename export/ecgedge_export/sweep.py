@@ -25,11 +25,19 @@ from ecgedge.errors import UsageError
 from ecgedge.leads import parse_lead_set
 from ecgedge.runtime.ort import OrtRunner
 from ecgedge.schema import from_plain, to_plain
-from ecgedge_export.distill import STUDENTS, TEACHER_FOLDER, Student, distil, start_of, student_recipe
+from ecgedge_export.distill import (
+    STUDENTS,
+    TEACHER_FOLDER,
+    Student,
+    distil,
+    require_unseen,
+    start_of,
+    student_recipe,
+)
 from ecgedge_export.fold import Foldable, fold_lead_set
 from ecgedge_export.onnx_file import export_onnx, graph_cost
 from ecgedge_export.sweep_report import TEACHER, Point, Sweep, write_sweep
-from ecgedge_train.checkpoint import MODEL_FILE, RECIPE_FILE, STATE_FILE, find_checkpoint, write_text
+from ecgedge_train.checkpoint import MODEL_FILE, STATE_FILE, find_checkpoint, write_text
 from ecgedge_train.dataset import EcgDataset, UnionDataset, open_dataset
 from ecgedge_train.dataset.index import file_sha256
 from ecgedge_train.evaluate.bootstrap import patient_bootstrap
@@ -37,7 +45,7 @@ from ecgedge_train.evaluate.metrics import Metric, auroc, macro_auroc, point
 from ecgedge_train.inference import predict_rows
 from ecgedge_train.losses.hemodynamics import THRESHOLDS_MMHG
 from ecgedge_train.model import ClassesHead, HemodynamicsHead
-from ecgedge_train.recipe import EdgeNetRecipe, Recipe, load_recipe
+from ecgedge_train.recipe import EdgeNetRecipe, Recipe
 from ecgedge_train.run import Run, load_run
 
 DEFAULT_STUDENTS: Final = ("edgenet-s", "edgenet-m")
@@ -124,6 +132,7 @@ def sweep_run(
     teacher, primary = load_run(run), open_dataset(data)
     question = _question(teacher, primary)
     source = UnionDataset(primary, [open_dataset(path) for path in also]) if also else primary
+    require_unseen(teacher, source)
     scored = [(TEACHER, teacher, out / _REFERENCE, plan.lead_sets)]
     for planned in plan.students(out):
         folder = out / planned.name
@@ -159,18 +168,20 @@ def _make(
 ) -> None:
     """Train a student unless it is done."""
     wanted = student_recipe(teacher, student, start_of(teacher, student)[1])
-    if not _is_done(out, wanted, max_steps):
+    if not _is_done(out, wanted, data.info.for_run()["sha256"], max_steps):
         distil(teacher, data, out, student=student, words=words, max_steps=max_steps, resume=out.exists())
 
 
-def _is_done(out: Path, wanted: Recipe, max_steps: int | None) -> bool:
-    """Say whether a run of this recipe (whatever its pruned widths) has taken its steps."""
+def _is_done(out: Path, wanted: Recipe, dataset_sha256: str, max_steps: int | None) -> bool:
+    """Say whether a run of this recipe (whatever its pruned widths) has taken its steps on this dataset."""
     checkpoint = find_checkpoint(out)
     if not (out / MODEL_FILE).is_file() or checkpoint is None:
         return False
     steps = int(json.loads((checkpoint / STATE_FILE).read_text("utf-8"))["step"])
     enough = min(wanted.schedule.steps, max_steps or wanted.schedule.steps)
-    return steps >= enough and _unpruned(load_recipe(out / RECIPE_FILE)) == _unpruned(wanted)
+    run = load_run(out)
+    same = run.data.sha256 == dataset_sha256 and _unpruned(run.recipe) == _unpruned(wanted)
+    return steps >= enough and same
 
 
 def _unpruned(recipe: Recipe) -> Recipe:

@@ -161,10 +161,10 @@ def _gemm(x: Sequence[Tensor], a: _Attributes) -> Tensor:
 def _slice(x: Sequence[Tensor], _: _Attributes) -> Tensor:
     out = x[0]
     axes = x[3].tolist() if len(x) > 3 else range(len(x[1]))
-    for start, end, axis in zip(x[1].tolist(), x[2].tolist(), axes, strict=True):
-        length = out.shape[axis]
-        low, high, _step = slice(start, end).indices(length)
-        out = out.narrow(axis, low, high - low)
+    steps = x[4].tolist() if len(x) > 4 else [1] * len(x[1])
+    for start, end, axis, step in zip(x[1].tolist(), x[2].tolist(), axes, steps, strict=True):
+        places = torch.arange(out.shape[axis], device=out.device)[start:end:step]
+        out = out.index_select(axis, places)
     return out
 
 

@@ -181,18 +181,21 @@ def against_network(
     """
     built = [_vetted(held, exact, "fp32")]
     if "fp16" in precisions:
-        built.append(_vetted(held, to_fp16(exact), "fp16", gate=Int8Gate(FP16_MIN_COSINE, FP16_MIN_COSINE)))
+        of_fp16 = Int8Gate(FP16_MIN_COSINE, FP16_MIN_COSINE, otherwise=gate.otherwise)
+        built += _first_that_passes([Candidate(to_fp16(exact), {})], held, "fp16", of_fp16)
     if "int8" in precisions:
-        built += _first_that_passes(candidates, held, gate)
+        built += _first_that_passes(candidates, held, "int8", gate)
     return [variant for variant in built if variant.spec.precision in precisions]
 
 
-def _first_that_passes(candidates: Iterable[Candidate], held: Held, gate: Int8Gate) -> list[BuiltVariant]:
-    """Return the first INT8 form that passes the gate; none where the gate says to leave it out."""
+def _first_that_passes(
+    candidates: Iterable[Candidate], held: Held, precision: Precision, gate: Int8Gate
+) -> list[BuiltVariant]:
+    """Return the first file that passes the gate; none where the gate says to leave it out."""
     refused: QuantizationError | None = None
     for candidate in candidates:
         try:
-            built = _vetted(held, candidate.model, "int8", gate=gate)
+            built = _vetted(held, candidate.model, precision, gate=gate)
         except QuantizationError as error:
             refused = error
             continue

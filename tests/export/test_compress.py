@@ -1,6 +1,7 @@
 """`ecgedge compress` as a user runs it: a student is a run like any other, names its teacher, and a sweep resumes."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 
@@ -9,14 +10,23 @@ import pytest
 
 from ecgedge.cli import main
 from ecgedge.errors import RecipeError, UsageError
-from ecgedge_export.distill import Student, distill_part, masking_of, start_of, student_recipe
+from ecgedge_export.distill import (
+    Student,
+    distill_part,
+    masking_of,
+    require_unseen,
+    start_of,
+    student_recipe,
+)
 from ecgedge_export.pack import export_run
+from ecgedge_export.sweep import _is_done, _question
 from ecgedge_export.sweep_report import Point, Sweep, draw_sweep, front, render_sweep
+from ecgedge_train.checkpoint import save_tensors
 from ecgedge_train.dataset.index import file_sha256
 from ecgedge_train.evaluate.bootstrap import Estimate
 from ecgedge_train.inference import predict_rows
-from ecgedge_train.model import build_model
-from ecgedge_train.recipe import ResNet18Recipe, load_recipe
+from ecgedge_train.model import EcgModel, build_model
+from ecgedge_train.recipe import ImportedObjective, ResNet18Recipe, load_recipe, to_toml
 from ecgedge_train.run import Run, load_run
 
 QUICK = [
@@ -27,7 +37,7 @@ QUICK = [
 
 @pytest.fixture(scope="module")
 def ecgedge():
-    """Run the command line in this process; what it prints to standard error comes back."""
+    """Return a function that runs the command line in this process and checks its exit code."""
 
     def run(*arguments, exits=0):
         before, sys.argv = sys.argv, ["ecgedge", *map(str, arguments)]
@@ -107,6 +117,71 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     ecgedge("compress", run_dir, "--data", ptbxl, "--out", tmp_path / "out", *options, exits=code)
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def of_other_data(run, out):
+    """A copy of a run that says it was trained on another dataset."""
+    shutil.copytree(run, out)
+    data = json.loads((out / "data.json").read_text("utf-8"))
+    other = {**data, "name": "elsewhere", "sha256": "e" * 64, "primary_sha256": "f" * 64}
+    (out / "data.json").write_text(json.dumps(other), "utf-8")
+    return out
+
+
+@pytest.mark.parametrize("options", [[], ["--macs", "7M"], ["--sweep"]])
+def test_a_teacher_of_other_data_may_have_seen_the_test_patients(
+    ecgedge, run_dir, ptbxl, tmp_path, capsys, options
+):
+    teacher = of_other_data(run_dir, tmp_path / "teacher")
+    ecgedge("compress", teacher, "--data", ptbxl, "--out", tmp_path / "out", *options, exits=2)
+    told = capsys.readouterr().err
+    assert "was trained on elsewhere (eeeeeeeeeeee), but the student would be judged on" in told
+    assert "give the dataset of its training as --data" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_so_may_a_start_of_other_data(ecgedge, run_dir, ptbxl, tmp_path, capsys):
+    start = of_other_data(run_dir, tmp_path / "start")
+    arguments = ("compress", run_dir, "--data", ptbxl, "--out", tmp_path / "out", "--student", start)
+    ecgedge(*arguments, exits=2)
+    assert f"{start.name} was trained on elsewhere" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_teacher_of_this_dataset_and_others_is_no_stranger(run_dir, dataset):
+    teacher = load_run(run_dir)
+    union = replace(teacher.data, sha256="e" * 64, primary_sha256=dataset.info.sha256)
+    require_unseen(replace(teacher, data=union), dataset)
+    also = replace(teacher.data, sha256="e" * 64, primary_sha256="f" * 64)
+    with pytest.raises(UsageError, match="whom that run may have seen"):
+        require_unseen(replace(teacher, data=also), dataset)
+
+
+def test_imported_weights_may_teach_and_their_data_are_called_unknown(ecgedge, run_dir, ptbxl, tmp_path):
+    """As `ecgedge import` leaves a run: an encoder without heads, and a data.json that names no dataset of ours."""
+    teacher = of_other_data(run_dir, tmp_path / "imported_x")
+    recipe = replace(load_run(run_dir).recipe, objective=ImportedObjective("imported"))
+    (teacher / "recipe.toml").write_text(to_toml(recipe), "utf-8")
+    save_tensors(
+        teacher / "model.safetensors", EcgModel(load_run(run_dir).model.encoder, {}).deployed_state()
+    )
+    ecgedge("compress", teacher, "--data", ptbxl, "--out", tmp_path / "out", *QUICK)
+    student = load_run(tmp_path / "out")
+    unknown = "data unknown here (imported weights), in which the patients of the test split may be"
+    assert distill_part(student.recipe).teacher_trained_on == unknown
+    assert f"which was trained on {unknown}. " in student.data.attribution
+    out = tmp_path / "small.ecgb"
+    export_run(
+        tmp_path / "out",
+        data=ptbxl,
+        target="cpu",
+        out=out,
+        lead_sets=["I"],
+        precisions=["fp32"],
+        gate_samples=8,
+        evidence_records=0,
+    )
+    assert f"which was trained on {unknown}. " in (out / "card.md").read_text("utf-8")
 
 
 def teacher_of(run_dir, recipe):
@@ -226,6 +301,9 @@ def test_sweep_end_to_end(ecgedge, run_dir, ptbxl, tmp_path, capsys):
     page = (out / "sweep.html").read_text("utf-8")
     assert "Research use only" in page
     assert "data:image/svg+xml;base64," in page
+    done = load_run(out / "edgenet-s")
+    assert _is_done(done.path, done.recipe, done.data.sha256, None)
+    assert not _is_done(done.path, done.recipe, "0" * 64, None), "it was trained on another dataset"
     # What is done is not done again.
     weights = {name: (out / name / "model.safetensors").stat().st_mtime_ns for name in networks[1:]}
     ecgedge(*arguments)
@@ -238,8 +316,6 @@ def test_sweep_end_to_end(ecgedge, run_dir, ptbxl, tmp_path, capsys):
 
 
 def test_a_sweep_needs_something_to_score(run_dir):
-    from ecgedge_export.sweep import _question
-
     teacher = teacher_of(run_dir, load_recipe("ptbxl_pclr_rlm"))
     with pytest.raises(UsageError, match="no head for classes or for the pressure"):
         _question(teacher, None)

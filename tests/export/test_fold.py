@@ -7,21 +7,15 @@ import torch
 from ecgedge.errors import EngineError
 from ecgedge.leads import STANDARD_LEADS, parse_lead_set
 from ecgedge_export.fold import fold_lead_set, fold_stem, masked_outputs, output_names
-from ecgedge_train.calibrate import LeadSetCalibration
 from ecgedge_train.encoders import RhcNet
 from ecgedge_train.evaluate.probe import LinearProbe
 from ecgedge_train.model import build_model
 from ecgedge_train.recipe import recipe_from_plain
 from ecgedge_train.run import load_run
 
+from .helpers import CALIBRATION
+
 LEAD_SETS = ("12", "limb", "I,II,V1", "I,II", "I,V2", "I", "II", "V5")
-CALIBRATION = LeadSetCalibration(
-    platt_15=(1.7, -0.3),
-    platt_18=(0.6, 0.9),
-    interval_halfwidth_mmhg=6.5,
-    interval_coverage=0.9,
-    n_patients=20,
-)
 
 
 def folded_outputs(network, ecg_mv, leads):

@@ -7,24 +7,16 @@ import pytest
 from ecgedge.errors import EngineError
 from ecgedge.runtime import OrtRunner
 from ecgedge_export.compare import FP16_MIN_COSINE, Int8Gate, compare, require_close
-from ecgedge_export.fold import fold_lead_set
 from ecgedge_export.half import to_fp16
-from ecgedge_export.onnx_file import export_onnx, graph_cost
-from ecgedge_train.run import load_run
+from ecgedge_export.onnx_file import graph_cost
 
-LEADS = ("I", "II")
+from .helpers import TWO_LEADS as LEADS
+from .helpers import float_file
 
 
 @pytest.fixture(scope="module")
 def exact(run_dir):
-    network = fold_lead_set(load_run(run_dir).model, LEADS, None)
-    return export_onnx(
-        network,
-        n_leads=2,
-        window_samples=2500,
-        output_names=network.output_names,
-        metadata={"precision": "fp32"},
-    )
+    return float_file(run_dir)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +33,7 @@ def test_form(exact, half):
     casts = [node for node in half.graph.node if node.op_type == "Cast"]
     assert len(casts) == 1 + len(half.graph.output), "nothing is cast inside"
     assert graph_cost(half) == graph_cost(exact)
-    assert {item.key: item.value for item in half.metadata_props} == {"precision": "fp16"}
+    assert {item.key: item.value for item in half.metadata_props} == {"leads": "I,II", "precision": "fp16"}
     assert len(half.SerializeToString()) < 0.55 * len(exact.SerializeToString())
 
 

@@ -13,15 +13,8 @@ from ecgedge_export.compare import compare, require_exact
 from ecgedge_export.fold import fold_lead_set, masked_outputs
 from ecgedge_export.onnx_file import check_onnx, export_onnx, graph_cost
 from ecgedge_export.opset import OPSET
-from ecgedge_train.calibrate import LeadSetCalibration
 
-CALIBRATION = LeadSetCalibration(
-    platt_15=(1.7, -0.3),
-    platt_18=(0.6, 0.9),
-    interval_halfwidth_mmhg=None,
-    interval_coverage=0.9,
-    n_patients=3,
-)
+from .helpers import CALIBRATION
 
 
 def export(model, leads, calibration=CALIBRATION):
@@ -81,6 +74,21 @@ def test_pooling_is_pooling(exported):
     assert mean.input[0] == largest.input[0]
     assert list(largest.attribute[0].ints) == [1, 79]
     assert operators.count("Flatten") == 1
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+def test_poolings_are_joined_as_written(axis, ecg_mv):
+    """Joined before they are flattened only along the channels; the last axis is another one by then."""
+
+    class Pooled(torch.nn.Module):
+        def forward(self, x):
+            return (torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=axis),)
+
+    model = export_onnx(Pooled(), n_leads=2, window_samples=2500, output_names=["embedding"], metadata={})
+    with OrtRunner(model.SerializeToString(), leads=("I", "II"), precision="fp32") as runner:
+        found = runner.run(ecg_mv[:3, :2])["embedding"]
+    expected = np.concatenate([ecg_mv[:3, :2].mean(axis=2), ecg_mv[:3, :2].max(axis=2)], axis=1)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_nothing_of_the_machine(exported):

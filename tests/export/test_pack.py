@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import metadata
 
 import needs
@@ -19,24 +19,18 @@ from ecgedge.bundle import ResultRow, load_bundle
 from ecgedge.errors import BundleError, EngineError, UsageError
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.runtime import open_runner
-from ecgedge.target import Gates
 from ecgedge_export.calibration import Calibration
 from ecgedge_export.fold import masked_outputs
 from ecgedge_export.int8 import Int8Options
 from ecgedge_export.pack import export_run
 from ecgedge_export.qat import FineTune
-from ecgedge_train.calibrate import LeadSetCalibration, write_calibration
+from ecgedge_train.calibrate import write_calibration
 from ecgedge_train.checkpoint import save_tensors
 from ecgedge_train.evaluate import LinearProbe, Report, write_report
 from ecgedge_train.recipe import to_toml
 from ecgedge_train.run import load_run
 
-# 60 steps of training leave an embedding that quantizes badly; what is tested here is the line, not the network.
-LENIENT = Gates(
-    max_abs=2.0, min_median_cosine=0.5, min_cosine=-1.0, max_auroc_loss=0.5,
-    min_alarm_agreement=0.0,
-)  # fmt: skip
-CALIBRATION = LeadSetCalibration((1.7, -0.3), (0.6, 0.9), 6.5, 0.9, 20)
+from .helpers import CALIBRATION, LENIENT
 
 
 @pytest.fixture(scope="module")
@@ -179,14 +173,13 @@ def test_nothing_of_the_machine(made, run_dir, ptbxl):
 
 
 AGAIN = """
-import sys
+import json, sys
+from pathlib import Path
 from ecgedge_export.pack import export_run
 from ecgedge.target import Gates
-run, data, out = sys.argv[1:]
-gates = Gates(max_abs=2.0, min_median_cosine=0.5, min_cosine=-1.0, max_auroc_loss=0.5,
-              min_alarm_agreement=0.0)
-print(export_run(run, data=data, target="cpu", out=__import__("pathlib").Path(out), lead_sets=("II",),
-                 calibration_samples=16, gate_samples=16, evidence_records=16, gates=gates))
+run, data, out, gates = sys.argv[1:]
+print(export_run(run, data=data, target="cpu", out=Path(out), lead_sets=("II",), calibration_samples=16,
+                 gate_samples=16, evidence_records=16, gates=Gates(**json.loads(gates))))
 """
 
 
@@ -195,7 +188,7 @@ def test_the_same_inputs_give_the_same_bundle_in_any_process(run_dir, ptbxl, tmp
     found = []
     for seed, name in (("1", "a.ecgb"), ("2", "b.ecgb.zip")):
         done = subprocess.run(
-            [sys.executable, "-c", AGAIN, run_dir, ptbxl, tmp_path / name],
+            [sys.executable, "-c", AGAIN, run_dir, ptbxl, tmp_path / name, json.dumps(asdict(LENIENT))],
             env={**os.environ, "PYTHONHASHSEED": seed, "TZ": f"UTC-{seed}"}, capture_output=True, text=True, check=True,
         )  # fmt: skip
         found.append(load_bundle(tmp_path / name))
@@ -282,6 +275,37 @@ def test_poor_int8(run_dir, ptbxl, tmp_path):
     only_fp32 = replace(LENIENT, min_median_cosine=0.99999, max_abs=1e-4)
     export_run(run_dir, out=tmp_path / "b", gates=only_fp32, failing="leave_out", **options)
     assert [v.name for v in load_bundle(tmp_path / "b").manifest.variants] == ["II/fp32"]
+
+
+def test_what_was_left_out_is_told_and_a_bundle_of_nothing_refused(run_dir, ptbxl, tmp_path):
+    options = {
+        "data": ptbxl, "target": "cpu", "lead_sets": ("II",), "calibration_samples": 16, "gate_samples": 8,
+        "gates": replace(LENIENT, min_cosine=1.1), "failing": "leave_out", "evidence_records": 0,
+        "int8_options": Int8Options(max_float_layers=0, fine_tuning=None),
+    }  # fmt: skip
+    with pytest.raises(
+        EngineError, match=r"nothing to pack: II/int8 did not pass its gate .*--precision fp32"
+    ):
+        export_run(run_dir, out=tmp_path / "a", precisions=("int8",), **options)
+    assert not (tmp_path / "a").exists()
+    export_run(run_dir, out=tmp_path / "b", precisions=("fp32", "int8"), **options)
+    card = load_bundle(tmp_path / "b").read_bytes("card.md").decode()
+    assert "None was gathered" in card
+    assert "Left out before: II/int8: did not pass its gate on the tune split." in card
+
+
+def test_fp16_that_fails_is_refused_or_left_out_too(run_dir, ptbxl, tmp_path, monkeypatch):
+    monkeypatch.setattr("ecgedge_export.variants.FP16_MIN_COSINE", 1.1)
+    options = {
+        "data": ptbxl, "target": "cpu", "lead_sets": ("II",), "gate_samples": 8, "precisions": ("fp32", "fp16"),
+        "evidence_records": 8,
+    }  # fmt: skip
+    with pytest.raises(EngineError, match="leave fp16 out for this lead set"):
+        export_run(run_dir, out=tmp_path / "a", **options)
+    export_run(run_dir, out=tmp_path / "b", failing="leave_out", **options)
+    bundle = load_bundle(tmp_path / "b")
+    assert [v.name for v in bundle.manifest.variants] == ["II/fp32"]
+    assert list(json.loads(bundle.read_bytes("evidence.json"))["left_out"]) == ["II/fp16"]
 
 
 def test_what_was_done_for_int8_stands_on_the_card(run_dir, ptbxl, tmp_path):

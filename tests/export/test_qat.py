@@ -14,7 +14,7 @@ from ecgedge_export.onnx_file import export_onnx
 from ecgedge_export.qat import FineTune, fine_tune
 from ecgedge_export.qdq import make_plan
 from ecgedge_export.quantize import quantized_file
-from ecgedge_export.torch_graph import FakeQuantNetwork
+from ecgedge_export.torch_graph import FakeQuantNetwork, _slice
 
 LEADS = ("I", "II")
 SAMPLES = 500
@@ -146,6 +146,21 @@ def test_named_layers_stay_in_float_to_the_end(exact, windows):
     for candidate in int8_candidates(exact, windows[:48], leads=LEADS, flavour="rtx", options=options):
         assert candidate.notes["float_layer stem"] == 1.0
         assert "stem.weight" in {t.name for t in candidate.model.graph.initializer}
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [
+        (([1], [4], [1]), np.s_[:, 1:4]),
+        (([-3], [2**63 - 1], [-1]), np.s_[..., -3:]),
+        (([0, 1], [2, 9], [0, 2], [1, 2]), np.s_[0:2, :, 1:9:2]),
+        (([1], [2]), np.s_[1:2]),
+    ],
+)
+def test_a_slice_is_that_of_onnx(bounds, expected):
+    x = torch.arange(3 * 5 * 10).reshape(3, 5, 10)
+    found = _slice([x, *(torch.tensor(values) for values in bounds)], {})
+    np.testing.assert_array_equal(found.numpy(), x.numpy()[expected])
 
 
 def test_an_unknown_operator(exact, windows):

@@ -8,7 +8,6 @@ from onnx import helper, numpy_helper
 from ecgedge.errors import EngineError, UsageError
 from ecgedge.runtime import OpenVinoRunner, OrtRunner
 from ecgedge_export.compare import compare
-from ecgedge_export.fold import fold_lead_set
 from ecgedge_export.onnx_file import export_onnx, graph_cost
 from ecgedge_export.qdq import (
     INTEGER_TYPES,
@@ -19,22 +18,16 @@ from ecgedge_export.qdq import (
     weight_scale,
 )
 from ecgedge_export.quantize import quantize
-from ecgedge_train.run import load_run
 
-LEADS = ("I", "II")
+from .helpers import TWO_LEADS as LEADS
+from .helpers import float_file
+
 BLOCKS = [f"blocks.{b}.{layer}" for b in range(4) for layer in ("conv1", "conv2", "shortcut.0")]
 
 
 @pytest.fixture(scope="module")
 def exact(run_dir):
-    network = fold_lead_set(load_run(run_dir).model, LEADS, None)
-    return export_onnx(
-        network,
-        n_leads=2,
-        window_samples=2500,
-        output_names=network.output_names,
-        metadata={"leads": "I,II", "precision": "fp32"},
-    )
+    return float_file(run_dir)
 
 
 @pytest.fixture(scope="module", params=["cpu", "rtx", "mcu"])

@@ -13,14 +13,14 @@ from ecgedge.signal import counts_to_mv
 from ecgedge_export.step_network import Past, _WindowPool, step_network
 from ecgedge_export.streams import full_window_outputs, window_form_difference
 from ecgedge_export.variants import Source
-from ecgedge_train.calibrate import LeadSetCalibration
 from ecgedge_train.encoders import RhcNet, W2vEncoder
 from ecgedge_train.evaluate.probe import LinearProbe
 from ecgedge_train.masking import fixed_lead_set
 from ecgedge_train.model import build_model
 from ecgedge_train.recipe import load_recipe, recipe_from_plain
 
-CALIBRATION = LeadSetCalibration((1.7, -0.3), (0.6, 0.9), 6.5, 0.9, 20)
+from .helpers import CALIBRATION
+
 FRAMES = 79
 """Of a window of 2,500 samples: ceil(2500 / 32)."""
 

@@ -2,32 +2,37 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 from typer.testing import CliRunner
 
-from ecgedge.bundle import FrontEndSpec, load_bundle
-from ecgedge.errors import BundleError, EngineError
+from ecgedge.bundle import FrontEndSpec, VariantSpec, load_bundle
+from ecgedge.errors import BundleError, EngineError, UsageError
 from ecgedge.runtime import StepFeeder, StepRunner, open_runner, open_step_runner, stream_self_test
+from ecgedge.runtime.ort import open_session
+from ecgedge.runtime.selftest import stream_outputs
 from ecgedge.signal import counts_to_mv
 from ecgedge.sim import Simulator
 from ecgedge.stream import Bed, Variants
-from ecgedge.target import Gates
+from ecgedge_export.calibration import tensor_ranges
+from ecgedge_export.int8 import Int8Options
+from ecgedge_export.onnx_file import export_step_onnx
 from ecgedge_export.pack import export_run
+from ecgedge_export.qdq import make_plan
+from ecgedge_export.quantize import quantized_file
+from ecgedge_export.step_network import step_network
 from ecgedge_export.streams import full_window_outputs
 from ecgedge_export.variants import Source
-from ecgedge_train.calibrate import LeadSetCalibration, write_calibration
+from ecgedge_train.calibrate import write_calibration
 from ecgedge_train.checkpoint import save_tensors
 from ecgedge_train.recipe import load_recipe, to_toml
 
-CALIBRATION = LeadSetCalibration((1.7, -0.3), (0.6, 0.9), 6.5, 0.9, 20)
-# Random weights quantize badly; what is tested here is the line, not the network.
-LENIENT = Gates(
-    max_abs=2.0, min_median_cosine=0.5, min_cosine=-1.0, max_auroc_loss=0.5, min_alarm_agreement=0.0
-)
-LEADS = ("I", "II")
+from .helpers import CALIBRATION, LENIENT
+from .helpers import TWO_LEADS as LEADS
 
 
 def write_run(folder, model, dataset, *, causal):
@@ -154,6 +159,75 @@ def test_the_device_gives_what_the_full_window_gives(bundle, causal_model, long_
         assert np.abs(found - reference).max() <= 1e-5 * max(1.0, np.abs(reference).max()), name
 
 
+def integer_form(network, flavour, windows):
+    exact = export_step_onnx(network, metadata={})
+    ranges = tensor_ranges(exact, windows, leads=LEADS, stream=network.spec)
+    plan = make_plan(exact, ranges, flavour=flavour)
+    return plan, quantized_file(exact, plan)
+
+
+@pytest.mark.parametrize("flavour", ["cpu", "rtx"])
+@pytest.mark.parametrize("encoder", ["causal_model", "causal_resnet"])
+def test_a_state_comes_back_as_the_integers_that_it_left_as(request, encoder, flavour, ecg_mv):
+    """The past, the chunk and their joint have one scale, and what a step hands on lies on it exactly."""
+    network = step_network(request.getfixturevalue(encoder), LEADS, None, window_samples=2500)
+    plan, model = integer_form(network, flavour, ecg_mv[:16])
+    graph, spec = model.graph, network.spec
+    numbers = {n.input[0]: tuple(n.input[1:]) for n in graph.node if n.op_type == "QuantizeLinear"}
+    readers = {name: node for node in graph.node for name in node.input}
+    of_layers = [name for name in spec.state_names if name in numbers]
+    for state in of_layers:
+        joint = readers[f"{state}_dq"]
+        assert joint.op_type == "Concat"
+        past, chunk = joint.input
+        assert numbers[past.removesuffix("_dq")] == numbers[chunk.removesuffix("_dq")]
+        assert numbers[joint.output[0]] == numbers[past.removesuffix("_dq")]
+    # What is left is what the pooling keeps of past chunks: the mean's two and, of an EdgeNet, the maximum's two.
+    rest = [name for name in spec.state_names if name not in of_layers]
+    assert len(rest) == (4 if encoder == "causal_model" else 2)
+    assert rest == list(spec.state_names[-len(rest) :])
+    session = open_session(model.SerializeToString(), threads=1, name="step")
+    states = [np.zeros((1, c, 1, n), np.float32) for c, n in spec.state_shapes]
+    for start in range(0, 2500 - 256, 256):
+        chunk = np.ascontiguousarray(ecg_mv[20:21, :2, None, start : start + 256])
+        fed = {"ecg_mv": chunk, **dict(zip(spec.state_names, states, strict=True))}
+        states = session.run(list(spec.next_names), fed)
+    by_name = dict(zip(spec.state_names, states, strict=True))
+    for name in of_layers:
+        numbers_of = plan.affine(name)
+        integers = np.rint(by_name[name] / np.float32(numbers_of.scale))
+        np.testing.assert_array_equal(integers * np.float32(numbers_of.scale), by_name[name])
+        whole = integers + numbers_of.zero_point
+        assert plan.integers.low <= whole.min() < whole.max() <= plan.integers.high
+    types = {t.data_type for t in graph.initializer}
+    assert (onnx.TensorProto.INT32 in types) == (flavour == "cpu"), "TensorRT takes no int32 bias"
+    points = [numpy_helper.to_array(t) for t in graph.initializer if t.name.endswith("_zero_point")]
+    assert flavour == "cpu" or not any(point.any() for point in points), "TensorRT takes no zero point"
+    assert [o.version for o in model.opset_import] == [17]
+
+
+def test_int8_in_longer_chunks_is_the_same(causal_model, ecg_mv):
+    """One plan, chunks of 256 and of 512: all that is quantized is in front of the pooling, so nothing may move."""
+    short, long = (
+        step_network(causal_model, LEADS, None, window_samples=2500, chunk_samples=n) for n in (256, 512)
+    )
+    plan, model = integer_form(short, "cpu", ecg_mv[:16])
+    exact = export_step_onnx(long, metadata={})
+    assert set(plan.activations) <= {
+        name for node in exact.graph.node for name in (*node.input, *node.output)
+    }
+    stream_mv = np.concatenate(list(ecg_mv[20:24, :2]), axis=1)[:, : 512 * 19]
+    said = []
+    for network, file in ((short, model), (long, quantized_file(exact, plan))):
+        variant = VariantSpec(LEADS, "int8", "", 0, 0, 0.0, stream=network.spec)
+        with StepRunner(file.SerializeToString(), variant, beds=1) as runner:
+            said.append(stream_outputs(runner, stream_mv, beds=[0])["embedding"])
+    short_said, long_said = said[0][::-1][::2], said[1][::-1]
+    n = min(map(len, (short_said, long_said)))
+    assert n >= 12
+    np.testing.assert_allclose(short_said[:n], long_said[:n], atol=1e-5 * np.abs(long_said).max())
+
+
 def test_int8_stays_close_to_float(bundle, long_ecg):
     """Windows that the calibration has not seen; what follows the pooling stays float."""
     stream_mv = counts_to_mv(long_ecg, FrontEndSpec())[:2]
@@ -175,6 +249,50 @@ def test_int8_stays_close_to_float(bundle, long_ecg):
     types = {i.name: i.type.tensor_type.elem_type for i in (*model.graph.input, *model.graph.output)}
     assert set(types.values()) == {onnx.TensorProto.FLOAT}
     assert {"precision": "int8"}.items() <= {item.key: item.value for item in model.metadata_props}.items()
+
+
+def test_evidence_of_both_forms(bundle):
+    """Streaming forms stand beside the window forms, on the same records; the card says how they were fed."""
+    evidence = json.loads(bundle.read_bytes("evidence.json"))
+    assert [(v["variant"], v["runner"]) for v in evidence["variants"]] == [
+        *((f"I,II/{p}", runner) for p in ("fp32", "int8") for runner in ("ort", "openvino")),
+        ("I,II/fp32/stream", "ort"),
+        ("I,II/int8/stream", "ort"),
+    ]
+    exact, rounded = evidence["variants"][-2:]
+    samples = 2500 * evidence["records"] // 256 * 256
+    assert exact["windows"] == rounded["windows"] == (samples - 3072) // 256 + 1
+    assert exact["max_abs"]["p_gt_18"] < 1e-5 < rounded["max_abs"]["p_gt_18"]
+    assert exact["min_cosine"] > 0.999 > rounded["min_cosine"]
+    assert exact["failed"] == rounded["failed"] == []
+    assert exact["alarms"] is None
+    assert evidence["left_out"] == {}
+    card = bundle.read_bytes("card.md").decode()
+    assert "| I,II/int8/stream | ort |" in card
+    assert "A streaming form saw the records joined end to end" in card
+
+
+def test_a_stream_that_misses_the_limits_is_not_packed(causal_run, ptbxl, tmp_path):
+    strict = replace(LENIENT, max_abs=1e-5)
+    options = {"data": ptbxl, "target": "cpu", "lead_sets": ("I,II",), "calibration_samples": 16,
+               "gate_samples": 8, "evidence_records": 8, "form": "stream", "gates": strict}  # fmt: skip
+    with pytest.raises(EngineError, match=r"not packed: I,II/int8/stream: .* allowed is 1e-05"):
+        export_run(causal_run, out=tmp_path / "a", **options)
+    assert not (tmp_path / "a").exists()
+    export_run(causal_run, out=tmp_path / "b", failing="leave_out", **options)
+    bundle = load_bundle(tmp_path / "b")
+    assert [v.name for v in bundle.manifest.variants] == ["I,II/fp32/stream"]
+    # No window form was asked for, so none is missing.
+    assert json.loads(bundle.read_bytes("evidence.json"))["left_out"] == {}
+
+
+def test_what_a_stream_cannot_be(causal_run, ptbxl, tmp_path):
+    options = {"data": ptbxl, "out": tmp_path / "b", "lead_sets": ("I,II",), "form": "both"}
+    with pytest.raises(EngineError, match="mcu: the quantizer knows no streaming form for integer C"):
+        export_run(causal_run, target="mcu", **options)
+    with pytest.raises(UsageError, match="--float-layers stem: all layers of a streaming form are quantized"):
+        export_run(causal_run, target="cpu", int8_options=Int8Options(float_layers=("stem",)), **options)
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_bed_takes_the_window_form(bundle):

@@ -26,7 +26,6 @@ from ecgedge_train.heads import (
 from ecgedge_train.recipe import (
     ClassesObjective,
     CmscObjective,
-    CombinedObjective,
     DistanceObjective,
     DistillObjective,
     EncoderRecipe,
@@ -44,6 +43,7 @@ from ecgedge_train.recipe import (
     TfcObjective,
     W2vObjective,
     W2vRecipe,
+    parts_of,
 )
 
 __all__ = [
@@ -176,14 +176,10 @@ def build_encoder(recipe: EncoderRecipe) -> Encoder:
     )
 
 
-def _parts(objective: ObjectiveRecipe) -> tuple[ObjectiveRecipe, ...]:
-    return objective.parts if isinstance(objective, CombinedObjective) else (objective,)
-
-
 def _build_heads(objective: ObjectiveRecipe, embedding_size: int) -> dict[str, nn.Module]:
     """Return the heads that read the embedding alone."""
     heads: dict[str, nn.Module] = {}
-    for part in _parts(objective):
+    for part in parts_of(objective):
         if isinstance(part, (PclrObjective, SimClrObjective, CmscObjective)):
             heads["projection"] = ProjectionHead(embedding_size, projection_size=part.projection_size)
         elif isinstance(part, HemodynamicsObjective):
@@ -199,7 +195,7 @@ def _build_heads(objective: ObjectiveRecipe, embedding_size: int) -> dict[str, n
 
 def _build_training_heads(recipe: Recipe, encoder: Encoder, patients: int) -> dict[str, nn.Module]:
     heads: dict[str, nn.Module] = {}
-    for part in _parts(recipe.objective):
+    for part in parts_of(recipe.objective):
         if isinstance(part, (DistanceObjective, MetricObjective)) and part.loss == "margin":
             heads["margin"] = MarginHead()
         elif isinstance(part, IdentityObjective):

@@ -26,7 +26,7 @@ from ecgedge_train.dataset import UnionDataset, open_dataset
 from ecgedge_train.distributed import open_world
 from ecgedge_train.loop import TrainingResult, train
 from ecgedge_train.model import EcgModel, build_model
-from ecgedge_train.recipe import CombinedObjective, DistillObjective, Recipe, load_recipe
+from ecgedge_train.recipe import Recipe, distillation_of, load_recipe
 from ecgedge_train.session import choose_device
 
 __all__ = [
@@ -129,8 +129,7 @@ def _refuse_distillation(recipe: Recipe) -> None:
     """Refuse a student's recipe: nobody is here to teach it."""
     objectives = [recipe.objective, *([recipe.pretrain.objective] if recipe.pretrain else ())]
     for objective in objectives:
-        parts = objective.parts if isinstance(objective, CombinedObjective) else (objective,)
-        taught = next((part for part in parts if isinstance(part, DistillObjective)), None)
+        taught = distillation_of(objective)
         if taught is not None:
             raise UsageError(
                 f"the recipe {recipe.name} is that of a student of {taught.teacher}; train it with "

@@ -39,6 +39,8 @@ from ecgedge_train.recipe.objectives import (
     SimClrObjective,
     TfcObjective,
     W2vObjective,
+    distillation_of,
+    parts_of,
 )
 from ecgedge_train.recipe.sections import (
     DataRecipe,
@@ -83,8 +85,10 @@ __all__ = [
     "TfcObjective",
     "W2vObjective",
     "W2vRecipe",
+    "distillation_of",
     "load_recipe",
     "override_key",
+    "parts_of",
     "recipe_from_plain",
     "shipped_recipes",
     "to_toml",

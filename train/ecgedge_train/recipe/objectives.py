@@ -232,6 +232,7 @@ class ImportedObjective:
 
 ObjectiveRecipe: TypeAlias = PartRecipe | CombinedObjective | ImportedObjective
 
+
 ViewKind: TypeAlias = Literal["one", "pairs", "twice", "halves"]
 """A batch as windows: one each; two ECGs of each patient; each ECG twice; the two halves of each ECG."""
 
@@ -268,3 +269,13 @@ OBJECTIVES: Mapping[str, type[Any]] = {
     "imported": ImportedObjective,
 }
 """The class of an objective section by its `name`."""
+
+
+def parts_of(objective: ObjectiveRecipe) -> tuple[ObjectiveRecipe, ...]:
+    """Return what an objective is the sum of: the parts of a combined one, else itself."""
+    return objective.parts if isinstance(objective, CombinedObjective) else (objective,)
+
+
+def distillation_of(objective: ObjectiveRecipe) -> DistillObjective | None:
+    """Return the part that a teacher teaches; None if there is none."""
+    return next((part for part in parts_of(objective) if isinstance(part, DistillObjective)), None)
