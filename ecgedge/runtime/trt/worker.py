@@ -85,7 +85,7 @@ def _build(here: TensorRt, logger: CollectingLogger, job: BuildJob, place: Path)
 def _profile(
     builder: trt.Builder, network: trt.INetworkDefinition, sizes: tuple[int, int, int]
 ) -> trt.IOptimizationProfile:
-    """Return a profile that gives the first axis of every input, states included, the same three sizes."""
+    """Return a profile that gives the first axis of every input, the batch of a window form, the same three sizes."""
     profile = builder.create_optimization_profile()
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
