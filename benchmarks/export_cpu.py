@@ -21,7 +21,7 @@ import numpy as np
 import onnxruntime
 
 from ecgedge.bundle import Bundle, load_bundle
-from ecgedge.leads import STANDARD_LEADS, format_lead_set
+from ecgedge.leads import format_lead_set, standard_rows
 from ecgedge.runtime import OrtRunner, open_runner
 
 ROUNDS = 400
@@ -81,7 +81,7 @@ def test_split(bundle: Bundle, runners: dict[str, OrtRunner], data: str) -> dict
     known = ~np.isnan(truth).any(axis=1)
     found: dict[str, dict[str, float]] = {}
     for variant in (v for v in bundle.manifest.variants if v.stream is None):
-        leads = [STANDARD_LEADS.index(lead) for lead in variant.leads]
+        leads = standard_rows(variant.leads)
         exact = runners[f"{format_lead_set(variant.leads)}/fp32"].run(ecg_mv[:, leads])
         outputs = runners[variant.name].run(ecg_mv[:, leads])
         cosines = centred_cosine(exact["embedding"], outputs["embedding"])

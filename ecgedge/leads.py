@@ -50,6 +50,11 @@ def canonical_lead(name: str) -> str:
     return _CANONICAL[text]
 
 
+def standard_rows(leads: Sequence[str]) -> list[int]:
+    """Return the rows of a 12-lead array that hold `leads`, in their order; ValueError on another lead."""
+    return [STANDARD_LEADS.index(canonical_lead(lead)) for lead in leads]
+
+
 def parse_lead_set(text: str) -> tuple[str, ...]:
     """Read a lead set such as "I,II,V2", "12" or "limb" into standard order.
 

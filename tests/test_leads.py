@@ -14,6 +14,7 @@ from ecgedge.leads import (
     order_leads,
     parse_lead_set,
     presence_vector,
+    standard_rows,
 )
 
 
@@ -41,6 +42,12 @@ def test_decorated_names_are_understood(written, lead):
 def test_other_names_are_refused(written):
     with pytest.raises(ValueError, match="unknown lead"):
         canonical_lead(written)
+
+
+def test_rows_are_in_the_order_asked_for():
+    assert standard_rows(("V1", "I", "aVF")) == [6, 0, 5]
+    with pytest.raises(ValueError, match="X1"):
+        standard_rows(("X1",))
 
 
 def test_lead_sets_are_put_in_standard_order():

@@ -18,7 +18,7 @@ from ecgedge.bench.peak import Peak
 from ecgedge.bench.report import METHOD, BenchedBundle, Pair, Report, Row, Speed, this_machine
 from ecgedge.bundle import RESEARCH_USE_ONLY, Bundle, VariantSpec
 from ecgedge.errors import BundleError, EngineError, UsageError
-from ecgedge.leads import STANDARD_LEADS
+from ecgedge.leads import standard_rows
 from ecgedge.runtime import Runner, check_runtime, open_on
 from ecgedge.runtime.selftest import SELF_TEST_FILE, read_self_test
 from ecgedge.sim import Simulator
@@ -94,7 +94,7 @@ class _Case:
             self.energy_mj.setdefault(batch, []).append(joules * 1e3 / (batch * len(times_ms)))
 
     def run_bed(self, samples_mv: NDArray[np.float32]) -> None:
-        rows = [STANDARD_LEADS.index(lead) for lead in self.spec.leads]
+        rows = standard_rows(self.spec.leads)
         samples_mv, step = samples_mv[rows], round(BED_RATE_HZ)
         began = time.process_time()
         alone = _Alone(self.spec, self.runner)
@@ -220,7 +220,7 @@ def _open(bundle: Bundle, spec: VariantSpec, runtime: str, opened: ExitStack) ->
     found = open_on(bundle, spec, runtime=runtime)
     runner = opened.enter_context(found.runner)
     counts = read_self_test(bundle.read_bytes(SELF_TEST_FILE)).counts
-    rows = [STANDARD_LEADS.index(lead) for lead in spec.leads]
+    rows = standard_rows(spec.leads)
     windows_mv = counts[:, rows].astype(np.float32) * np.float32(bundle.manifest.front_end.lsb_mv)
     return _Case(bundle, spec, found.runtime, runner, windows_mv)
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from ecgedge.errors import EcgedgeError, FeedError
 from ecgedge.feeds.base import Chunk, FeedInfo
-from ecgedge.leads import STANDARD_LEADS, parse_lead_set
+from ecgedge.leads import STANDARD_LEADS, parse_lead_set, standard_rows
 from ecgedge.sim.scenario import DEFAULT_SEED, SCENARIOS
 from ecgedge.sim.simulator import Simulator
 
@@ -52,7 +52,7 @@ class SimFeed:
 
     def __init__(self, uri: str, options: SimOptions, *, speed: float) -> None:
         self._simulator = Simulator(options.scenario, seed=options.seed, rate_hz=options.rate_hz)
-        self._rows = [STANDARD_LEADS.index(lead) for lead in options.leads]
+        self._rows = standard_rows(options.leads)
         self._chunk = max(1, round(options.rate_hz * options.chunk_ms / 1000.0))
         samples = options.duration_s * options.rate_hz
         self._left = round(samples) if math.isfinite(samples) else math.inf

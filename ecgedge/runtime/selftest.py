@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ecgedge.bundle import Bundle, StreamSpec
 from ecgedge.errors import EngineError
-from ecgedge.leads import STANDARD_LEADS
+from ecgedge.leads import STANDARD_LEADS, standard_rows
 from ecgedge.runtime.base import Runner, Stepper, closed_on_error
 
 SELF_TEST_FILE = "selftest.npz"
@@ -204,7 +204,7 @@ def _read(runner: Runner | Stepper, bundle: Bundle) -> tuple[SelfTest, Expected]
 
 def _to_mv(counts: NDArray[np.int16], runner: Runner | Stepper, bundle: Bundle) -> NDArray[np.float32]:
     """Return the runner's leads of (n, 12, T) counts as millivolts."""
-    rows = [STANDARD_LEADS.index(lead) for lead in runner.leads]
+    rows = standard_rows(runner.leads)
     ecg_mv: NDArray[np.float32] = counts[:, rows].astype(np.float32) * np.float32(
         bundle.manifest.front_end.lsb_mv
     )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ecgedge.bundle import Bundle, VariantSpec
 from ecgedge.events import Alarm
-from ecgedge.leads import STANDARD_LEADS
+from ecgedge.leads import standard_rows
 from ecgedge.runtime import Runner
 from ecgedge.sim import DEFAULT_SEED, Scenario, Simulator
 from ecgedge.sim.scenario import OffInterval
@@ -154,7 +154,7 @@ def replay(
         }
         for t_s, samples_mv in _stream(seed, duration_s, start_s=k * duration_s):
             for name, bed in beds.items():
-                rows = [STANDARD_LEADS.index(lead) for lead in bed.leads]
+                rows = standard_rows(bed.leads)
                 events = bed.push(samples_mv[rows], t_s=t_s)
                 alarms[name] += [event for event in events if isinstance(event, Alarm)]
     return alarms

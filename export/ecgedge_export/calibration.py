@@ -27,7 +27,7 @@ from onnxruntime.quantization.calibrate import create_calibrator
 
 from ecgedge.bundle import StreamSpec
 from ecgedge.errors import EngineError, UsageError
-from ecgedge.leads import STANDARD_LEADS
+from ecgedge.leads import STANDARD_LEADS, standard_rows
 from ecgedge.runtime.ort import open_session
 from ecgedge_export.onnx_file import INPUT_NAME
 
@@ -127,7 +127,7 @@ def tensor_ranges(
     """
     chosen = calibration or Calibration()
     check_windows(calibration_mv)
-    rows = [STANDARD_LEADS.index(lead) for lead in leads]
+    rows = standard_rows(leads)
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):  # it prints its progress
         source = Path(folder) / "float.onnx"
         onnx.save(onnx.shape_inference.infer_shapes(model), source)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ecgedge.bundle import Bundle, StreamSpec, VariantSpec
 from ecgedge.errors import EngineError, UsageError
-from ecgedge.leads import STANDARD_LEADS
+from ecgedge.leads import STANDARD_LEADS, standard_rows
 from ecgedge.runtime import Runner, open_runner, open_step_runner
 from ecgedge.runtime.selftest import joined_stream, stream_outputs
 from ecgedge.schema import to_plain
@@ -249,7 +249,7 @@ def _lead_set(
     if not specs:
         return
     network = _network(source, leads)
-    rows = [STANDARD_LEADS.index(lead) for lead in leads]
+    rows = standard_rows(leads)
     ecg_mv = np.ascontiguousarray(held_out.ecg_mv[:, rows])
     reference = network(ecg_mv)
     with ExitStack() as opened:
@@ -283,7 +283,7 @@ def _streams(
     if not streams:
         return
     stream_mv = held_out.stream_mv(streams[0][1])
-    rows = [STANDARD_LEADS.index(lead) for lead in leads]
+    rows = standard_rows(leads)
     reference = full_window_outputs(source, leads, stream_mv, streams[0][1])
     for spec, _ in streams:
         try:
@@ -299,7 +299,7 @@ def _network(
     source: Source, leads: tuple[str, ...]
 ) -> Callable[[NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
     """Return the trained network as a function of the measured leads alone, (B, K, T)."""
-    rows = [STANDARD_LEADS.index(lead) for lead in leads]
+    rows = standard_rows(leads)
 
     def answer(ecg_mv: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         twelve = np.zeros((len(ecg_mv), len(STANDARD_LEADS), ecg_mv.shape[2]), np.float32)

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ecgedge.leads import STANDARD_LEADS
+from ecgedge.leads import standard_rows
 from ecgedge.runtime.ort import OrtRunner
 from ecgedge_export.compare import EMBEDDING, NEAR_MEAN, Outputs
 from ecgedge_export.qdq import QuantPlan
@@ -77,7 +77,7 @@ def fine_tune(
         If the graph holds an operator that fine-tuning does not know.
     """
     recipe = how or FineTune()
-    rows = [STANDARD_LEADS.index(lead) for lead in leads]
+    rows = standard_rows(leads)
     windows = ecg_mv[:, rows]
     rng = np.random.default_rng(recipe.seed)
     student = FakeQuantNetwork(model, plan)

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ecgedge.leads import STANDARD_LEADS, format_lead_set
+from ecgedge.leads import format_lead_set, standard_rows
 from ecgedge.runtime.ort import OrtRunner
 from ecgedge.schema import to_plain
 from ecgedge_export.calibration import Ranges
@@ -74,7 +74,7 @@ def measure_sensitivity(
     leads
         The variant's measured leads.
     """
-    windows = ecg_mv[:, [STANDARD_LEADS.index(lead) for lead in leads]]
+    windows = ecg_mv[:, standard_rows(leads)]
     layers = quantizable_layers(model, flavour=flavour)
     reference = _run(model, windows, leads)
     rows = []

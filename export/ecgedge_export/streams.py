@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ecgedge.bundle import Precision, StreamSpec, VariantSpec
-from ecgedge.leads import STANDARD_LEADS, format_lead_set
+from ecgedge.leads import format_lead_set, standard_rows
 from ecgedge.runtime.selftest import joined_stream, stream_outputs
 from ecgedge.runtime.step import StepRunner
 from ecgedge_export.calibration import Calibration, tensor_ranges
@@ -180,7 +180,7 @@ class _HeldStream:
 
     @classmethod
     def of(cls, source: Source, leads: tuple[str, ...], spec: StreamSpec, windows: Windows) -> _HeldStream:
-        rows = [STANDARD_LEADS.index(lead) for lead in leads]
+        rows = standard_rows(leads)
         gate_mv = windows.to_mv(joined_stream(windows.gate[:GATE_WINDOWS], spec))
         self_test_mv = windows.to_mv(joined_stream(windows.self_test, spec))
         gate = full_window_outputs(source, leads, gate_mv, spec)

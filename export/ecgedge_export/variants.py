@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ecgedge.bundle import Precision, StreamSpec, VariantSpec
-from ecgedge.leads import STANDARD_LEADS, format_lead_set
+from ecgedge.leads import format_lead_set, standard_rows
 from ecgedge.runtime.ort import OrtRunner
 from ecgedge.runtime.selftest import Expected
 from ecgedge_export.compare import (
@@ -217,7 +217,7 @@ class _Reference:
 
     @classmethod
     def of(cls, source: Source, leads: tuple[str, ...], windows: Windows) -> _Reference:
-        rows = [STANDARD_LEADS.index(lead) for lead in leads]
+        rows = standard_rows(leads)
         gate, self_test = windows.to_mv(windows.gate), windows.to_mv(windows.self_test)
         model, calibration, probe = source.model, source.calibration, source.probe
         return cls(
