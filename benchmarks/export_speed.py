@@ -47,6 +47,8 @@ NETWORKS = {
     "edgenet_s": ("ptbxl_pclr_rlm", ["encoder.size=s", "encoder.embedding_size=128"]),
     "edgenet_m": ("ptbxl_pclr_rlm", ["encoder.size=m", "encoder.embedding_size=128"]),
 }
+CALLS = {"resnet18": 1, "edgenet_m": 15, "edgenet_s": 50}
+"""A turn is about as long for each as one of the product, so that fetching weights anew counts alike."""
 WANTED = {
     "fp32 by sgemm": {"resnet18": 0.85, "edgenet_s": 0.75, "edgenet_m": 0.75},
     "fp32 by Conv1d": {"edgenet_s": 1.7, "edgenet_m": 1.7},
@@ -177,7 +179,7 @@ def main(arguments: list[str]) -> None:
         forms = {"fp32": exact, "conv1d": as_conv1d(exact), "int8": quantized_file(exact, plan)}
         macs[name] = graph_cost(exact).macs
         for form, model in forms.items():
-            cases[f"{name} {form}"] = timed(model, window_mv, 1 if name == "resnet18" else 5)
+            cases[f"{name} {form}"] = timed(model, window_mv, CALLS[name])
             if "--profile" in given and form != "conv1d":
                 print_profile(f"{name} {form}", model, window_mv)
     said = take_turns(cases, rounds=int(given.get("--rounds", "60")), warm_up=3)
