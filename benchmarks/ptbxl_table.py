@@ -7,7 +7,7 @@ the test fold is looked at once, by `--table`. Encoders train under bfloat16 aut
     ecgedge data build ptbxl --from ... --out out/ptbxl          (and ludb, code15, cinc2021, brugada)
     python benchmarks/ptbxl_table.py --data out/ptbxl --also out/ludb --work out/table --tune
     python benchmarks/ptbxl_table.py --data out/ptbxl --also out/ludb --work out/table --seed 0 --seed 1 --seed 2
-    python benchmarks/ptbxl_table.py --data out/ptbxl --work out/table --table benchmarks/results/ptbxl_table.json
+    python benchmarks/ptbxl_table.py --data out/ptbxl --also out/ludb --work out/table --table result.json
 
 Two processes with different seeds share the work; what is done is not done again.
 
@@ -327,7 +327,8 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
             yield table_line(f"{start}, whole network", few["seeds"], lead_set, *figures)
     for row, lead_set in ((r, k) for r in found["rows"] for k in ("12", "I") if f"low_labels|{k}" in r):
         curve = row[f"low_labels|{lead_set}"]
-        yield table_line(f"{name_of(row)}, probe", lead_set, *(f"{curve[str(n)]:.3f}" for n in SIZES))
+        figures = [f"{curve[str(n)]:.3f}" for n in SIZES]
+        yield table_line(f"{name_of(row)}, probe", row["seeds"], lead_set, *figures)
     for row in (r for r in found["rows"] if "retrieval" in r):
         yield table_line(name_of(row), f"{row['retrieval']:.3f}", f"{row['retrieval_held_out']:.3f}")
 
@@ -414,7 +415,7 @@ def main(
             "dataset_sha256": primary.info.sha256,
             "steps": STEPS,
             "fine_tuning": json.loads((work / TUNING).read_text("utf-8")),
-            "pretrained_on": json.loads(next(work.glob("pclr-*/pretrain/data.json")).read_text("utf-8")),
+            "pretrained_on": pool.info.for_run(),
             "rows": list(table(primary, work)),
             "few_labels": {"steps": FEW_STEPS, **few_label_table(primary, work)},
         }
