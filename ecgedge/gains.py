@@ -98,9 +98,12 @@ def difference_text(gain: Gain) -> str:
 
 
 def title_text(gain: Gain, *, simulated: bool) -> str:
-    """Write what is compared with what."""
+    """Write what is compared with what, and that a figure is the network's, in whatever precision it is served."""
     data = f"{gain.result.dataset}{', SIMULATED' if simulated else ''}"
-    return f"What a bed gains by its leads: {gain.result.metric} on {data}, against {gain.reference} alone"
+    return (
+        f"What a bed gains by its leads: {gain.result.metric} on {data}, against {gain.reference} alone (of the "
+        "trained network; what a variant's precision changes stands in its evidence)"
+    )
 
 
 def describe_gains(bundle: Bundle, *, latency_ms: Mapping[str, float] | None = None) -> str:
