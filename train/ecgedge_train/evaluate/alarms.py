@@ -102,7 +102,7 @@ def _panel(axes: Axes, evidence: Evidence, shown: Sequence[PolicyScore]) -> None
         axes.plot(x, np.array(y, np.float64), color=_GREY, linestyle=":", label="alarms at random moments")
     for number, persistence_s in enumerate(dict.fromkeys(s.policy.persistence_s for s in shown)):
         of_curve = [s for s in shown if s.policy.persistence_s == persistence_s]
-        _curve(axes, of_curve, COLOURS[number % len(COLOURS)], f"persistence {persistence_s:g} s")
+        _curve(axes, of_curve, number, f"persistence {persistence_s:g} s")
     for s, marker, name in _marked(evidence):
         if s in shown and (point := _point(s)) is not None:
             axes.scatter(
@@ -146,14 +146,26 @@ def _marked(evidence: Evidence) -> Iterator[tuple[PolicyScore, str, str]]:
         yield evidence.chosen, "o", "chosen"
 
 
-def _curve(axes: Axes, of_curve: Sequence[PolicyScore], colour: str, name: str) -> None:
-    """Join policies by their probability, with intervals of both axes; the ends are named."""
+def _curve(axes: Axes, of_curve: Sequence[PolicyScore], number: int, name: str) -> None:
+    """Join policies by their probability, with intervals of both axes; the ends are named.
+
+    Later curves are finer and lie on top, so that those under them are seen where they meet.
+    """
+    colour, width = COLOURS[number % len(COLOURS)], max(1.0, 2.4 - 0.7 * number)
     known = [(point, s) for s in of_curve if (point := _point(s)) is not None]
     if not known:
         return
     known.sort(key=lambda pair: pair[1].policy.onset_probability)
     points = np.array([point for point, _ in known])
-    axes.plot(points[:, 0], points[:, 1], color=colour, linewidth=1.2, marker="o", markersize=4, label=name)
+    axes.plot(
+        points[:, 0],
+        points[:, 1],
+        color=colour,
+        linewidth=width,
+        marker="o",
+        markersize=3.5 * width,
+        label=name,
+    )
     for (x, y), s in known:
         figures = s.score
         _bar(axes, figures.sensitivity, colour, x=x)
@@ -173,9 +185,9 @@ def _bar(axes: Axes, m: Measured, colour: str, *, x: float | None = None, y: flo
     if m.low is None or m.high is None:
         return
     if x is not None:
-        axes.vlines([x], [m.low], [m.high], color=colour, linewidth=0.8, alpha=0.25)
+        axes.vlines([x], [m.low], [m.high], color=colour, linewidth=0.8, alpha=0.15)
     if y is not None:
-        axes.hlines([y], [m.low], [m.high], color=colour, linewidth=0.8, alpha=0.25)
+        axes.hlines([y], [m.low], [m.high], color=colour, linewidth=0.8, alpha=0.15)
 
 
 def _point(s: PolicyScore) -> tuple[float, float] | None:
