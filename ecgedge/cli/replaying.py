@@ -20,6 +20,7 @@ from ecgedge.cli.app import (
 from ecgedge.errors import EcgedgeError, UsageError
 
 if TYPE_CHECKING:
+    from ecgedge.bundle import Bundle
     from ecgedge.replay import Episode, Evidence
     from ecgedge.replay.streams import Stream
 
@@ -118,11 +119,12 @@ def alarms_replay(
     grid = make_grid(axes, given, hop_s=hop_s)
     streams, table = _cohort(recordings or [], sim or [], episodes, first_seed=first_seed, hours=hours)
     announce(loaded, "demo" if loaded.simulated or sim else "real")
+    engines = _engines(loaded, runtime)
     out.mkdir(parents=True, exist_ok=True)
     replayed = replay_streams(
         streams,
         grid.replayed,
-        Served(bundle, loaded.id, runtime, work or out / "work"),
+        Served(bundle, loaded.id, runtime, work or out / "work", engines),
         jobs=jobs,
         tell=lambda line: typer.echo(f"ecgedge: {line}", err=True),
     )
@@ -133,7 +135,7 @@ def alarms_replay(
         grid,
         question,
         bundle=loaded,
-        runtime=runtime,
+        engines=engines,
         source=describe_streams(streams),
     )
     write_json(found, out)
@@ -142,6 +144,16 @@ def alarms_replay(
     if written is not None:
         typer.echo(f"{written}: for ecgedge stream --policy")
     _finish(found, out, plot=plot)
+
+
+def _engines(bundle: Bundle, runtime: str) -> tuple[tuple[str, str], ...]:
+    """Say what does not serve here, and return what does for each variant."""
+    from ecgedge.stream import Variants
+
+    with Variants(bundle, runtime=runtime) as variants:
+        for reason in variants.refused:
+            typer.echo(f"ecgedge: {reason}", err=True)
+        return tuple(sorted(variants.runtimes.items()))
 
 
 def _finish(found: Evidence, out: Path, *, plot: bool) -> None:

@@ -112,14 +112,14 @@ def course_sha256(course: Course) -> str:
 
 
 class CourseStore:
-    """A folder of courses of one bundle under one runtime: what a killed run left is used by the next.
+    """A folder of courses of one bundle on the same engines: what a killed run left is used by the next.
 
     Parameters
     ----------
     folder
         Made if it is not there.
-    bundle, runtime
-        Whose estimates it holds.
+    bundle, engines
+        Whose estimates it holds, and which runtime serves each variant: another one rounds differently.
 
     Raises
     ------
@@ -127,13 +127,13 @@ class CourseStore:
         If the folder holds estimates of something else.
     """
 
-    def __init__(self, folder: Path, *, bundle: Bundle, runtime: str) -> None:
+    def __init__(self, folder: Path, *, bundle: Bundle, engines: Mapping[str, str]) -> None:
         self._folder = folder
         wanted = {
             "format": COURSE_FORMAT,
             "ecgedge": __version__,
             "bundle": bundle.id,
-            "runtime": runtime,
+            "engines": dict(engines),
         }
         (folder / COURSES_FOLDER).mkdir(parents=True, exist_ok=True)
         file = folder / SETTINGS_FILE

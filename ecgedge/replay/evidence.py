@@ -84,13 +84,15 @@ class Evidence:
     """What `ecgedge alarms replay` found.
 
     `compared` are the patients on whom the grid was compared: all, or those that were not held out; `chance` is
-    theirs. `held_out` holds the chosen policy and the reference over the others.
+    theirs. `held_out` holds the chosen policy and the reference over the others. `engines` is which runtime served
+    each variant; `latent_truth` says that the truth is the simulator's own.
     """
 
     bundle_name: str
     bundle_id: str
     trained_on: str
-    runtime: str
+    engines: tuple[tuple[str, str], ...]
+    latent_truth: bool
     simulated_model: bool
     simulated_patients: bool
     source: str
@@ -151,7 +153,7 @@ def judge(
     question: Question,
     *,
     bundle: Bundle,
-    runtime: str,
+    engines: tuple[tuple[str, str], ...],
     source: str,
 ) -> Evidence:
     """Return the evidence; neither the order of the streams nor who computed them changes it.
@@ -180,9 +182,10 @@ def judge(
         bundle_name=bundle.manifest.name,
         bundle_id=bundle.id,
         trained_on=bundle.manifest.provenance.trained_on,
-        runtime=runtime,
+        engines=engines,
+        latent_truth=any(isinstance(s.replayed.stream, SimulatedStream) for s in streams),
         simulated_model=bundle.simulated,
-        simulated_patients=any(isinstance(s.replayed.stream, SimulatedStream) for s in streams),
+        simulated_patients=any(s.replayed.mode == "demo" for s in streams),
         source=source,
         estimates_sha256=sha256("\n".join(s.replayed.estimates_sha256 for s in streams).encode()).hexdigest(),
         question=question,

@@ -60,7 +60,7 @@ def definitions(evidence: Evidence) -> tuple[str, ...]:
 
 
 def _truth(evidence: Evidence) -> Iterator[str]:
-    if evidence.simulated_patients:
+    if evidence.latent_truth:
         yield (
             "Elevated: the simulated patient's latent mPCWP, looked at each minute, is above "
             f"{evidence.grid.reference.threshold_mmhg:g} mmHg (threshold_mmhg of the policy); stretches less than "
@@ -110,7 +110,7 @@ def to_json(evidence: Evidence) -> dict[str, Any]:
             "trained_on": e.trained_on,
             "simulated": e.simulated_model,
         },
-        "runtime": e.runtime,
+        "engines": dict(e.engines),
         "source": e.source,
         "estimates_sha256": e.estimates_sha256,
         "definitions": list(definitions(e)),

@@ -32,13 +32,14 @@ CHUNK_S: Final = 60.0
 class Served:
     """How estimates are made: the bundle by its source and the id that it must have, the runtime, the work folder.
 
-    Without a folder nothing is kept.
+    Without a folder nothing is kept. `engines` is which runtime serves each variant, and goes with what is kept.
     """
 
     source: str
     bundle_id: str
     runtime: str = AUTO
     work: Path | None = None
+    engines: tuple[tuple[str, str], ...] = ()
     chunk_s: float = CHUNK_S
 
 
@@ -130,7 +131,7 @@ class _Replayer:
         self._store: CourseStore | None = None
         self._variants: Variants | None = None
         if served.work is not None:
-            self._store = CourseStore(served.work, bundle=self._bundle, runtime=served.runtime)
+            self._store = CourseStore(served.work, bundle=self._bundle, engines=dict(served.engines))
 
     def __enter__(self) -> _Replayer:
         return self

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ecgedge.alarms import AlarmEngine
-from ecgedge.events import Alarm, Estimate
+from ecgedge.events import Alarm, Estimate, Event
 from ecgedge.policy import AlarmPolicy
 from ecgedge.replay.course import Course, Fact
 
@@ -25,11 +25,12 @@ class Span:
 def replay_alarms(course: Course, policy: AlarmPolicy, *, hop_s: float) -> list[Alarm]:
     """Return every alarm event that a bed under `policy` would have told."""
     engine = AlarmEngine(policy, hop_s=hop_s)
-    alarms = [alarm for fact in course.facts for alarm in _give(engine, fact)]
-    return alarms + engine.advance(course.head.duration_s)
+    events: list[Event] = [event for fact in course.facts for event in _give(engine, fact)]
+    events += engine.advance(course.head.duration_s)
+    return [event for event in events if isinstance(event, Alarm)]
 
 
-def _give(engine: AlarmEngine, fact: Fact) -> list[Alarm]:
+def _give(engine: AlarmEngine, fact: Fact) -> Sequence[Event]:
     """Give the engine a fact just as the bed does."""
     if isinstance(fact, Estimate):
         return engine.on_estimate(fact)

@@ -1,5 +1,6 @@
 """`ecgedge alarms replay` as a user runs it."""
 
+import inspect
 import json
 import os
 import signal
@@ -7,6 +8,8 @@ import signal
 import pytest
 
 from ecgedge.alarms import load_policy
+from ecgedge.cli.replaying import alarms_replay
+from ecgedge.replay import DEFAULT_EARLY_S, FIRST_SEED, GridAxes
 from ecgedge.schema import to_plain
 
 SIM = ("--sim", "stable:2", "--sim", "decompensating:4", "--first-seed", "11")
@@ -148,11 +151,14 @@ def test_what_cannot_be_done_is_said(cli, options, exits, words):
     assert words in done.stderr
 
 
-def test_a_work_folder_of_another_runtime_is_refused(cli):
-    few = ("--sim", "stable:1", "--hours", "0.01", "--no-plot", "--out", "out")
-    cli("alarms", "replay", *few, "--runtime", "ort")
+def test_a_work_folder_of_another_bundle_is_refused(cli):
+    few = ("--sim", "stable:1", "--hours", "0.01", "--no-plot", "--out", "out", "--work", "kept")
+    cli("alarms", "replay", *few)
+    assert plain(cli)["engines"]["12/fp32"]
+    file = cli.folder / "kept" / "settings.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "bundle": "another"}))
     done = cli("alarms", "replay", *few, exits=2)
-    assert "holds estimates made with runtime 'ort', not 'auto'" in done.stderr
+    assert "kept holds estimates made with bundle 'another'" in done.stderr
 
 
 def test_real_recordings(cli, ecg_data):
@@ -160,3 +166,11 @@ def test_real_recordings(cli, ecg_data):
     (stream,) = plain(cli)["streams"]
     assert (stream["mode"], stream["windows"]) == ("real", 360)
     assert "truth unknown" in done.stdout
+
+
+def test_the_defaults_of_the_command_are_the_librarys():
+    defaults = {name: p.default for name, p in inspect.signature(alarms_replay).parameters.items()}
+    assert defaults["first_seed"] == FIRST_SEED
+    assert defaults["early_s"] == DEFAULT_EARLY_S
+    for name, values in to_plain(GridAxes()).items():
+        assert [float(v) for v in defaults[name].split(",")] == values

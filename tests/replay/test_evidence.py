@@ -44,7 +44,7 @@ def cohort(*patients):
 def judged(bundle, patients, **question):
     asked = Question(30.0, resamples=100, **question)
     made, known = cohort(*patients)
-    return judge(made, known, GRID, asked, bundle=bundle, runtime="auto", source="a test")
+    return judge(made, known, GRID, asked, bundle=bundle, engines=(), source="a test")
 
 
 PATIENTS = (
@@ -86,9 +86,7 @@ def test_baselines_need_no_ecg_and_have_no_interval(bundle):
 
 def test_streams_of_one_patient_count_as_one(bundle):
     made = [replayed(n, RISING, GRID.replayed, patient="anna") for n in ("x", "y")]
-    found = judge(
-        made, [RISE, ()], GRID, Question(30.0, resamples=100), bundle=bundle, runtime="auto", source=""
-    )
+    found = judge(made, [RISE, ()], GRID, Question(30.0, resamples=100), bundle=bundle, engines=(), source="")
     assert (found.compared.never.patients, found.compared.never.episodes) == (1, 1)
     assert {(s.patient, s.group) for s in found.streams} == {("anna", "with episodes")}
     assert by_probability(found)[0.8].sensitivity.low is not None  # exact: 1 of 1 patient
@@ -184,14 +182,14 @@ def test_an_older_choice_does_not_outlive_a_run_that_chooses_nothing(bundle, tmp
 def test_streams_too_short_for_a_persistence_are_told(bundle):
     grid = make_grid(GridAxes((0.8,), (20.0, 900.0), (1.0,)), SMALL, hop_s=HOP_S)
     made = [replayed("a", RISING, grid.replayed)]
-    found = judge(made, [RISE], grid, Question(30.0, resamples=100), bundle=bundle, runtime="auto", source="")
+    found = judge(made, [RISE], grid, Question(30.0, resamples=100), bundle=bundle, engines=(), source="")
     assert any("No stream lasts longer than 305 s: 1 of 2 policies" in note for note in found.notes)
 
 
 def test_combinations_that_were_left_out_are_named(bundle):
     grid = make_grid(GridAxes((0.8, 2.0), (20.0,), (1.0,)), SMALL, hop_s=HOP_S)
     made = [replayed("a", RISING, grid.replayed)]
-    found = judge(made, [RISE], grid, Question(30.0, resamples=100), bundle=bundle, runtime="auto", source="")
+    found = judge(made, [RISE], grid, Question(30.0, resamples=100), bundle=bundle, engines=(), source="")
     assert "left out: onset_probability 2, persistence_s 20" in render_text(found)
     assert to_json(found)["left_out"][0]["reason"].startswith("onset_probability is 2")
 
@@ -205,3 +203,18 @@ def test_the_truth_of_a_stream():
     assert episodes_of([recorded], None, above_mmhg=18.0) == [None]
     with pytest.raises(UsageError, match="r ends at 305 s"):
         episodes_of([recorded], {"r": (Episode(1.0, 999.0),)}, above_mmhg=18.0)
+
+
+def test_recordings_of_simulated_patients_are_marked_whatever_the_model(bundle):
+    class Real:
+        id, manifest, simulated = bundle.id, bundle.manifest, False
+
+    made = {
+        mode: [replayed("a", course(stretches((60, 0.1)), mode=mode), GRID.replayed)]
+        for mode in ("demo", "real")
+    }
+    asked = Question(30.0, resamples=100)
+    marked = {m: judge(r, [()], GRID, asked, bundle=Real(), engines=(), source="") for m, r in made.items()}
+    assert marked["demo"].simulated
+    assert not marked["real"].simulated
+    assert "SIMULATED" not in render_text(marked["real"])

@@ -54,7 +54,7 @@ def served(bundle, tmp_path):
 def evidence(bundle, grid, replayed, *, above_mmhg=10.0, **question):
     known = episodes_of(replayed, None, above_mmhg=above_mmhg)
     asked = Question(60.0, resamples=100, **question)
-    return judge(replayed, known, grid, asked, bundle=bundle, runtime="ort", source="a test")
+    return judge(replayed, known, grid, asked, bundle=bundle, engines=(("I/fp32", "ort"),), source="a test")
 
 
 def test_neither_order_nor_jobs_nor_chunks_nor_the_work_folder_change_the_evidence(
@@ -100,21 +100,21 @@ def test_equal_streams_give_equal_files(grid, streams, served, tmp_path, bundle)
     assert one.read_bytes() == two.read_bytes()
 
 
-@pytest.mark.parametrize("setting", ["bundle", "runtime", "ecgedge", "format"])
+@pytest.mark.parametrize("setting", ["bundle", "engines", "ecgedge", "format"])
 def test_estimates_of_something_else_are_refused(bundle, tmp_path, setting):
-    CourseStore(tmp_path, bundle=bundle, runtime="ort")
-    CourseStore(tmp_path, bundle=bundle, runtime="ort")
+    CourseStore(tmp_path, bundle=bundle, engines={"I/fp32": "ort"})
+    CourseStore(tmp_path, bundle=bundle, engines={"I/fp32": "ort"})
     file = tmp_path / "settings.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), setting: "another"}))
     with pytest.raises(UsageError, match=f"made with {setting} 'another'.*another --work"):
-        CourseStore(tmp_path, bundle=bundle, runtime="ort")
+        CourseStore(tmp_path, bundle=bundle, engines={"I/fp32": "ort"})
 
 
 @pytest.mark.parametrize("text", ["{", "[1]"])
 def test_damaged_settings_are_told(bundle, tmp_path, text):
     (tmp_path / "settings.json").write_text(text)
     with pytest.raises(EcgedgeError, match="another --work"):
-        CourseStore(tmp_path, bundle=bundle, runtime="ort")
+        CourseStore(tmp_path, bundle=bundle, engines={"I/fp32": "ort"})
 
 
 @pytest.mark.parametrize("damage", ["cut", "rubbish", "another", "a wrong line"])

@@ -25,9 +25,7 @@ def evidence(*, known=True, **question):
     made = [replayed(name, course(p), GRID.replayed) for name, p, _ in PATIENTS]
     episodes = [e if known else None for _, _, e in PATIENTS]
     asked = Question(30.0, resamples=100, **question)
-    return judge(
-        made, episodes, GRID, asked, bundle=load_bundle("embedded"), runtime="auto", source="a <test>"
-    )
+    return judge(made, episodes, GRID, asked, bundle=load_bundle("embedded"), engines=(), source="a <test>")
 
 
 def named(figure):
