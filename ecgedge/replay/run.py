@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -20,7 +20,7 @@ from ecgedge.events import Estimate
 from ecgedge.policy import AlarmPolicy
 from ecgedge.replay.course import Course, CourseStore, course_sha256, run_bed
 from ecgedge.replay.spans import Span, elevated_spans, replay_alarms
-from ecgedge.replay.streams import SimulatedStream, Stream, open_stream, simulated_key
+from ecgedge.replay.streams import Opened, Stream, open_stream
 from ecgedge.runtime import AUTO
 from ecgedge.stream import Variants
 
@@ -150,20 +150,16 @@ class _Replayer:
         return replay_course(course, stream, self._policies, hop_s=self._bundle.manifest.hop_s)
 
     def _course(self, stream: Stream) -> Course:
-        make = partial(self._make, stream)
-        if self._store is None:
-            return make()
-        if isinstance(stream, SimulatedStream):
-            return self._store.get(simulated_key(stream), make)
-        # Whether it is the same recording as before is seen in its samples.
+        # A recording is read whatever is kept of it: whether it is the same as before is seen in its samples.
         opened = open_stream(stream, chunk_s=self._served.chunk_s)
-        return self._store.get(opened.key, make)
+        make = partial(self._run, opened)
+        return make() if self._store is None else self._store.get(opened.key, make)
 
-    def _make(self, stream: Stream) -> Course:
+    def _run(self, opened: Opened) -> Course:
         if self._variants is None:
-            opened = Variants(self._bundle, runtime=self._served.runtime)
-            self._variants = self._stack.enter_context(closing(opened))
-        return run_bed(open_stream(stream, chunk_s=self._served.chunk_s), self._bundle, self._variants)
+            serving = Variants(self._bundle, runtime=self._served.runtime)
+            self._variants = self._stack.enter_context(serving)
+        return run_bed(opened, self._bundle, self._variants)
 
 
 def _load(served: Served) -> Bundle:

@@ -5,7 +5,8 @@ Definitions, for an episode [start, end) in which mPCWP was truly elevated:
 - Its *window* is [start - early_s, end), but never reaches back into the episode before it. An onset in a window is
   true, any other onset is a false alarm: too early, too late, or about nothing.
 - The episode is *detected* if an onset falls into its window. An alarm that stood already when the window began tells
-  nobody anything new: it detects nothing, so a policy that never lets go of an alarm gains nothing by it.
+  nobody anything new: it detects nothing, so a policy that never lets go of an alarm gains nothing by it. Such
+  episodes are counted as *standing*.
 - *Delay* is from the start of the episode to its first onset; a negative delay is lead time.
 - A *patient-day* is 24 hours of stream, whatever is known of it.
 """
@@ -40,6 +41,7 @@ class Tally:
     elevated_s: float
     alarm_elevated_s: float
     episodes: int
+    standing: int
     onsets: int
     false_onsets: int
     delays_s: tuple[float, ...]
@@ -78,6 +80,10 @@ def tally(
         elevated_s=sum(e.end_s - e.start_s for e in known),
         alarm_elevated_s=sum(_overlap_s(s, e) for s in spans for e in known),
         episodes=len(known),
+        standing=sum(
+            not found and any(s.on_s < w.start_s < s.off_s for s in spans)
+            for found, w in zip(by_episode, windows, strict=True)
+        ),
         onsets=len(onsets),
         false_onsets=len(onsets) - sum(map(len, by_episode)) if episodes is not None else 0,
         delays_s=tuple(found[0] - e.start_s for found, e in zip(by_episode, known, strict=True) if found),
@@ -98,6 +104,7 @@ def add(tallies: Iterable[Tally]) -> Tally:
         elevated_s=math.fsum(t.elevated_s for t in all_of),
         alarm_elevated_s=math.fsum(t.alarm_elevated_s for t in all_of),
         episodes=sum(t.episodes for t in all_of),
+        standing=sum(t.standing for t in all_of),
         onsets=sum(t.onsets for t in all_of),
         false_onsets=sum(t.false_onsets for t in all_of),
         delays_s=tuple(chain.from_iterable(t.delays_s for t in all_of)),
@@ -110,6 +117,8 @@ class Score:
 
     Attributes
     ----------
+    standing
+        Episodes that were not detected because an alarm stood already.
     patients_with_false_alarm
         How many patients the false alarms are of.
     sensitivity
@@ -130,6 +139,7 @@ class Score:
     patient_days: float
     episodes: int
     detected: int
+    standing: int
     onsets: int
     false_alarms: int
     patients_with_false_alarm: int
@@ -197,6 +207,7 @@ def score(patients: Sequence[Tally], weights: Floats, chance: Chance) -> Score:
         patient_days=math.fsum(days),
         episodes=sum(t.episodes for t in patients),
         detected=sum(t.detected for t in patients),
+        standing=sum(t.standing for t in patients),
         onsets=int(sum(onsets)),
         false_alarms=int(sum(false)),
         patients_with_false_alarm=sum(t.false_onsets > 0 for t in patients),

@@ -170,7 +170,7 @@ def _open_simulated(stream: SimulatedStream, chunk_s: float) -> Opened:
     step = max(1, round(chunk_s * SIM_RATE_HZ))
     looks = int(total / SIM_RATE_HZ / LATENT_STEP_S)
     return Opened(
-        key=simulated_key(stream),
+        key=f"sim-{stream.scenario}-{stream.seed}-{stream.hours:g}h",
         leads=STANDARD_LEADS,
         rate_hz=SIM_RATE_HZ,
         mode="demo",
@@ -178,8 +178,3 @@ def _open_simulated(stream: SimulatedStream, chunk_s: float) -> Opened:
         chunks=((k / SIM_RATE_HZ, simulator.read(min(step, total - k))) for k in range(0, total, step)),
         latent_mmhg=tuple(simulator.mpcwp_mmhg((k + 1) * LATENT_STEP_S) for k in range(looks)),
     )
-
-
-def simulated_key(stream: SimulatedStream) -> str:
-    """Return the key of a simulated stream: what decides its samples."""
-    return f"sim-{stream.scenario}-{stream.seed}-{stream.hours:g}h"

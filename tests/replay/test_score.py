@@ -36,7 +36,14 @@ def test_the_edges_of_the_window(onset_s, true):
 
 def test_an_alarm_that_stood_already_detects_nothing():
     t = counted([(100.0, 2500.0)], (Episode(1000.0, 2000.0),))
-    assert (t.detected, t.false_onsets, t.alarm_elevated_s) == (0, 1, 1000.0)
+    assert (t.detected, t.standing, t.false_onsets, t.alarm_elevated_s) == (0, 1, 1, 1000.0)
+
+
+def test_what_ended_before_the_window_or_came_anew_does_not_stand():
+    episode = (Episode(1000.0, 2000.0),)
+    assert counted([(100.0, 900.0)], episode).standing == 0
+    again = counted([(100.0, 950.0), (1300.0, 1400.0)], episode)
+    assert (again.detected, again.standing, again.delays_s) == (1, 0, (300.0,))
 
 
 def test_later_onsets_of_an_episode_are_true_but_detect_it_once():
@@ -63,7 +70,7 @@ def test_without_truth_nothing_is_false_and_nothing_known():
 
 def test_the_streams_of_a_patient_are_one():
     one, other = counted([(1200.0, 1500.0)], (Episode(1000.0, 2000.0),)), counted([(50.0, 60.0)], ())
-    assert add([one, other]) == Tally(True, 20_000.0, 310.0, 1000.0, 300.0, 1, 2, 1, (200.0,))
+    assert add([one, other]) == Tally(True, 20_000.0, 310.0, 1000.0, 300.0, 1, 0, 2, 1, (200.0,))
 
 
 def test_figures_of_a_cohort():

@@ -32,7 +32,15 @@ _LEAST_SPAN: Final = 1.0
 _RED: Final = "#b00020"
 _GREY: Final = "#8a8a8a"
 _WORTH: Final = (
-    *("policy", "detected", "sensitivity", "chance", "PPV of onsets", "alarms per patient-day"),
+    *(
+        "policy",
+        "detected",
+        "in alarm already",
+        "sensitivity",
+        "chance",
+        "PPV of onsets",
+        "alarms per patient-day",
+    ),
     *("false alarms per patient-day", "patients with one"),
 )
 _TIMES: Final = (
@@ -302,6 +310,7 @@ def _worth(s: Score) -> tuple[Cell, ...]:
     known = s.false_alarms_per_patient_day.value is not None
     return (
         f"{s.detected} of {s.episodes}" if known else None,
+        str(s.standing) if known else None,
         _cell(s.sensitivity, s),
         s.chance_sensitivity,
         _cell(s.ppv, s),
