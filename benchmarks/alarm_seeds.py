@@ -2,7 +2,8 @@
 
 Each seed is one SIMULATED patient, streamed through a bundle exactly as a bed does it: `decompensating` for
 hours around the rise, `stable` for a day. The estimates are computed once; every alarm policy of the grid is
-then replayed over them. The ideal observer's column says what nobody could do better on these patients.
+then replayed over them, by what `ecgedge alarms replay` does it with. The ideal observer's column says what nobody
+could do better on these patients.
 
     python benchmarks/alarm_seeds.py --seeds 50 --out benchmarks/results/alarm_seeds.json
 """
@@ -13,9 +14,8 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
@@ -23,83 +23,51 @@ from statistics import median
 import numpy as np
 
 from ecgedge import __version__
-from ecgedge.alarms import AlarmEngine
 from ecgedge.bundle import load_bundle
-from ecgedge.events import Estimate
-from ecgedge.leads import STANDARD_LEADS
 from ecgedge.policy import AlarmPolicy
+from ecgedge.replay import Replayed, Served, SimulatedStream, replay_streams
+from ecgedge.replay.streams import LATENT_STEP_S, SIM_RATE_HZ
 from ecgedge.sim import DEFAULT_SEED, Simulator, ideal_observer
-from ecgedge.stream import Bed, Variants
 
-RATE_HZ = 250.0
-BLOCK_S = 60
 HOURS = {"decompensating": 4.0, "stable": 24.0}
 RISE_MMHG = 25.0
 ELEVATED_MMHG = 18.0
 GRID = (0.6, 0.65, 0.7, 0.75, 0.8)
 
 
-@dataclass(frozen=True)
-class Course:
-    """One patient's estimates, and when (if ever) the latent mPCWP passed ELEVATED_MMHG and RISE_MMHG."""
-
-    scenario: str
-    seed: int
-    estimates: tuple[Estimate, ...]
-    elevated_s: float | None
-    rise_s: float | None
-    ideal_p_at_end: float
+def stream_of(replayed: Replayed) -> SimulatedStream:
+    """Return which simulated patient this is."""
+    if not isinstance(replayed.stream, SimulatedStream):
+        raise TypeError(f"{replayed.stream.name} is no simulated patient")
+    return replayed.stream
 
 
-def stream(job: tuple[str, str, int]) -> Course:
-    """Stream one simulated patient through a bundle."""
-    source, scenario, seed = job
-    bundle = load_bundle(source)
-    simulator = Simulator(scenario, seed=seed, rate_hz=RATE_HZ)
-    estimates: list[Estimate] = []
-    passed_s: dict[float, float] = {}
-    with Variants(bundle) as variants:
-        bed = Bed(bundle, leads=STANDARD_LEADS, rate_hz=RATE_HZ, variants=variants, mode="demo")
-        for k in range(round(HOURS[scenario] * 3600 / BLOCK_S)):
-            events = bed.push(simulator.read(round(BLOCK_S * RATE_HZ)), t_s=k * float(BLOCK_S))
-            estimates += [e for e in events if isinstance(e, Estimate)]
-            end_s = (k + 1.0) * BLOCK_S
-            for mmhg in (ELEVATED_MMHG, RISE_MMHG):
-                if simulator.mpcwp_mmhg(end_s) >= mmhg:
-                    passed_s.setdefault(mmhg, end_s)
-    end = ideal_observer(simulator.traits, simulator.correlates(HOURS[scenario] * 3600 - 1.0))
-    elevated_s, rise_s = passed_s.get(ELEVATED_MMHG), passed_s.get(RISE_MMHG)
-    return Course(scenario, seed, tuple(estimates), elevated_s, rise_s, end.p_gt_18)
+def passed_s(replayed: Replayed, mmhg: float) -> float | None:
+    """Return the first look at which the latent mPCWP is at least `mmhg`, or None."""
+    looks = enumerate(replayed.latent_mmhg or (), start=1)
+    return next((number * LATENT_STEP_S for number, latent in looks if latent >= mmhg), None)
 
 
-def onsets(course: Course, policy: AlarmPolicy, hop_s: float) -> list[float]:
-    """Return when MPCWP_ELEVATED came, over one patient's estimates."""
-    engine = AlarmEngine(policy, hop_s=hop_s)
-    alarms = [alarm for estimate in course.estimates for alarm in engine.on_estimate(estimate)]
-    # Escalations repeat presence "on": an onset follows an absence.
-    times, present = [], False
-    for alarm in alarms:
-        if alarm.condition == "MPCWP_ELEVATED":
-            if alarm.presence == "on" and not present:
-                times.append(alarm.t_s)
-            present = alarm.presence == "on"
-    return times
+def onsets(replayed: Replayed, number: int) -> list[float]:
+    """Return when MPCWP_ELEVATED came, under one of the policies."""
+    return [span.on_s for span in replayed.spans[number]]
 
 
-def score(courses: Iterable[Course], policy: AlarmPolicy, hop_s: float) -> dict[str, object]:
+def score(courses: Sequence[Replayed], policy: AlarmPolicy, number: int) -> dict[str, object]:
     """Return the table's numbers for one policy."""
     delays, missed, early, false_patients, false_onsets, days = [], [], [], [], 0, 0.0
     for course in courses:
-        times = onsets(course, policy, hop_s)
-        if course.rise_s is None:
+        times, seed = onsets(course, number), stream_of(course).seed
+        rise_s = passed_s(course, RISE_MMHG)
+        if rise_s is None:
             false_onsets += len(times)
-            days += HOURS[course.scenario] / 24.0
-            false_patients += [course.seed] if times else []
+            days += course.duration_s / 86_400.0
+            false_patients += [seed] if times else []
         elif not times:
-            missed.append(course.seed)
+            missed.append(seed)
         else:
-            delays.append((times[0] - course.rise_s) / 60.0)
-            early += [course.seed] if times[0] < (course.elevated_s or 0.0) else []
+            delays.append((times[0] - rise_s) / 60.0)
+            early += [seed] if times[0] < (passed_s(course, ELEVATED_MMHG) or 0.0) else []
     return {
         "onset_probability": policy.onset_probability,
         "detected": len(delays),
@@ -117,21 +85,27 @@ def score(courses: Iterable[Course], policy: AlarmPolicy, hop_s: float) -> dict[
     }
 
 
+def reached_by_an_ideal_observer(stream: SimulatedStream) -> float:
+    """Return p(mPCWP > 18) at the end of a stream, for one who reads the simulator's hidden features."""
+    simulator = Simulator(stream.scenario, seed=stream.seed, rate_hz=SIM_RATE_HZ)
+    end = simulator.correlates(stream.hours * 3600.0 - 1.0)
+    return ideal_observer(simulator.traits, end).p_gt_18
+
+
 def main(arguments: list[str]) -> None:
     """Run the table; see the module's head for the arguments."""
     given = dict(zip(arguments[::2], arguments[1::2], strict=True))
     source = given.get("--bundle", "embedded")
     seeds = range(1, int(given.get("--seeds", "50")) + 1)
     bundle = load_bundle(source)
-    jobs = [(source, scenario, seed) for scenario in HOURS for seed in seeds]
-    started = time.perf_counter()
-    with ProcessPoolExecutor(2) as pool:
-        courses = list(pool.map(stream, jobs))
-    hop_s = bundle.manifest.hop_s
     default = bundle.manifest.alarm_policy
-    table = [score(courses, replace(default, onset_probability=p), hop_s) for p in GRID]
-    chosen = score(courses, default, hop_s)
-    ends = [c.ideal_p_at_end for c in courses if c.rise_s is not None]
+    policies = [default, *(replace(default, onset_probability=p) for p in GRID)]
+    streams = [SimulatedStream(scenario, seed, HOURS[scenario]) for scenario in HOURS for seed in seeds]
+    started = time.perf_counter()
+    courses = replay_streams(streams, policies, Served(source, bundle.id), jobs=2)
+    chosen, *table = (score(courses, policy, number) for number, policy in enumerate(policies))
+    rising = [c for c in courses if passed_s(c, RISE_MMHG) is not None]
+    ends = np.array([reached_by_an_ideal_observer(stream_of(c)) for c in rising])
     result = {
         "what": "SIMULATED patients; a test of the line, not evidence",
         "date": datetime.now(timezone.utc).date().isoformat(),
@@ -142,13 +116,13 @@ def main(arguments: list[str]) -> None:
         "hours": HOURS,
         "default_policy": chosen,
         "grid": table,
-        "ideal_observer_reaches_p_0.8": round(float(np.mean(np.array(ends) >= 0.8)), 3),
-        "ideal_observer_reaches_default_p": round(
-            float(np.mean(np.array(ends) >= default.onset_probability)), 3
-        ),
-        "default_seed": {c.scenario: onsets(c, default, hop_s) for c in courses if c.seed == DEFAULT_SEED},
+        "ideal_observer_reaches_p_0.8": round(float(np.mean(ends >= 0.8)), 3),
+        "ideal_observer_reaches_default_p": round(float(np.mean(ends >= default.onset_probability)), 3),
+        "default_seed": {
+            stream_of(c).scenario: onsets(c, 0) for c in courses if stream_of(c).seed == DEFAULT_SEED
+        },
         "times_faster_than_real_time": round(
-            sum(HOURS[c.scenario] for c in courses) * 3600 / (time.perf_counter() - started)
+            sum(c.duration_s for c in courses) / (time.perf_counter() - started)
         ),
     }
     print(json.dumps(result, indent=1))

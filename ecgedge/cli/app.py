@@ -49,10 +49,12 @@ data_app = typer.Typer(help="Build and inspect datasets.", **GROUP_OPTIONS)
 records_app = typer.Typer(help="Look at recordings.", **GROUP_OPTIONS)
 bundle_app = typer.Typer(help="Look at bundles and check them.", **GROUP_OPTIONS)
 journal_app = typer.Typer(help="Check journals.", **GROUP_OPTIONS)
+alarms_app = typer.Typer(help="Gather evidence for alarms.", **GROUP_OPTIONS)
 app.add_typer(data_app, name="data")
 app.add_typer(records_app, name="records")
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(journal_app, name="journal")
+app.add_typer(alarms_app, name="alarms")
 
 BundleArgument = Annotated[str, typer.Argument(help="Bundle directory, .ecgb.zip, or 'embedded'.")]
 BundleOption = Annotated[str, typer.Option("--bundle", help="Bundle directory, .ecgb.zip, or 'embedded'.")]

@@ -29,6 +29,7 @@ COMMANDS = [
     "bundle unpack",
     "bundle pack",
     "journal verify",
+    "alarms replay",
 ]
 
 
@@ -63,7 +64,7 @@ def _listed(text):
     return sorted(re.findall(r"│ ([a-z]+) {2,}\S", text.partition("Commands")[2]))
 
 
-@pytest.mark.parametrize("group", ["data", "records", "bundle", "journal"])
+@pytest.mark.parametrize("group", ["data", "records", "bundle", "journal", "alarms"])
 def test_a_bare_group_lists_its_commands(cli, group):
     done = cli(group, exits=2)
     named = [command.split()[1] for command in COMMANDS if command.startswith(f"{group} ")]

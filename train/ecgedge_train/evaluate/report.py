@@ -170,13 +170,16 @@ def render_html(report: Report, figures: Sequence[Figure]) -> str:
         else "",
         f"<h1>{title}</h1><p class=note><strong>{html.escape(RESEARCH_USE_ONLY)}</strong></p>",
         "".join(f"<p>{html.escape(note)}</p>" for note in report.notes),
-        "<h2>Results on the test split</h2>",
-        "".join(_headline_table(report.rows, probed=report.probed)),
-        *_sections(report.sections, figures),
-        "<details><summary>All metrics</summary>",
-        *_table(_main(report.rows), probed=report.probed),
-        "</details>",
     ]
+    if report.rows:
+        parts += [
+            "<h2>Results on the test split</h2>",
+            "".join(_headline_table(report.rows, probed=report.probed)),
+        ]
+    parts += _sections(report.sections, figures)
+    if report.rows:
+        table = _table(_main(report.rows), probed=report.probed)
+        parts += ["<details><summary>All metrics</summary>", *table, "</details>"]
     if groups:
         table = _table(groups, probed=report.probed)
         parts += ["<details><summary>All metrics by subgroup</summary>", *table, "</details>"]
