@@ -1,7 +1,7 @@
 """The alarm policy: every number that decides when an alarm comes and goes.
 
 It stands in the bundle's manifest and can be replaced by `--policy FILE` (TOML, the same keys). Defaults
-follow requirements R3 to R6 and R9 to R10 of the project's alarm notes; each is a choice, not a finding.
+follow requirements R3 to R7, R9 and R10 of the project's alarm notes; each is a choice, not a finding.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ _RANGES: Final[dict[str, tuple[float, float, str]]] = {
     "persistence_s": (0.0, 86_400.0, "seconds"),
     "recovery_window_s": (0.0, 86_400.0, "seconds"),
     "medium_after_s": (0.0, 86_400.0, "seconds"),
+    "acknowledge_timeout_low_s": (0.0, 86_400.0, "seconds"),
+    "acknowledge_timeout_medium_s": (0.0, 86_400.0, "seconds"),
     "feed_lost_s": (0.0, 60.0, "seconds"),
     "lead_off_s": (0.0, 60.0, "seconds"),
     "poor_signal_s": (0.0, 600.0, "seconds"),
@@ -50,6 +52,10 @@ class AlarmPolicy:
       not hold. An output that the bundle does not have is left out of the rule.
     - `latching`: after the condition has gone, its signal stays "latched" until someone acknowledges it.
 
+    Acknowledgement, of any condition: its signal is "acknowledged" (silent, shown steadily) until the condition
+    goes or grows worse, and comes on again after `acknowledge_timeout_low_s` at low priority or
+    `acknowledge_timeout_medium_s` at medium, counted from the acknowledgement.
+
     Technical conditions: FEED_LOST after `feed_lost_s` without a chunk (watched by whoever owns the clock),
     LEAD_OFF when a lead has been off for `lead_off_s`, POOR_SIGNAL after `poor_signal_s` without a window
     that is "valid" or "questionable".
@@ -69,6 +75,8 @@ class AlarmPolicy:
     feed_lost_s: float = 2.0
     lead_off_s: float = 1.0
     poor_signal_s: float = 60.0
+    acknowledge_timeout_low_s: float = 1800.0
+    acknowledge_timeout_medium_s: float = 600.0
 
     def __post_init__(self) -> None:
         """Refuse a policy that cannot work; ValueError names the key and the fix."""

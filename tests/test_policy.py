@@ -45,6 +45,10 @@ def test_no_number_may_be_nan_infinite_or_negative(name: str, value: float) -> N
         ({"feed_lost_s": 60.1}, "feed_lost_s"),
         ({"lead_off_s": 60.1}, "lead_off_s"),
         ({"poor_signal_s": 600.1}, "poor_signal_s"),
+        ({"acknowledge_timeout_low_s": 86_401.0}, "acknowledge_timeout_low_s"),
+        ({"acknowledge_timeout_low_s": 0.0}, "acknowledge_timeout_low_s"),
+        ({"acknowledge_timeout_medium_s": 86_401.0}, "acknowledge_timeout_medium_s"),
+        ({"acknowledge_timeout_medium_s": 0.0}, "acknowledge_timeout_medium_s"),
     ],
 )
 def test_a_limit_that_cannot_work_is_refused(changes: dict[str, float], named: str) -> None:

@@ -1,16 +1,17 @@
 """The alarm engine: facts and time in, alarm events out. It reads no clock and does no I/O.
 
 Facts come by `on_estimate`, `on_lead`, `on_feed` and `acknowledge`; what only the passing of time brings
-(a lead off for too long, no usable window, elevated for too long) comes out of whichever call first reaches
-its due time, stamped with that due time. So the events of a stream do not depend on how often `advance` is
-called, as long as all calls come in the order of time.
+(a lead off for too long, no usable window, elevated for too long, an acknowledgement that has run out) comes
+out of whichever call first reaches its due time, stamped with that due time. So the events of a stream do not
+depend on how often `advance` is called, as long as all calls come in the order of time.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from ecgedge.alarms.rules import Elevation, ValidWindow, valid_window
@@ -20,12 +21,27 @@ from ecgedge.leads import STANDARD_LEADS, canonical_lead
 from ecgedge.policy import AlarmPolicy
 from ecgedge.schema import from_plain, to_plain
 
-SNAPSHOT_FORMAT = 1
+SNAPSHOT_FORMAT = 2
+
+_Due = tuple[float, Callable[[float], list[Alarm]]]
+"""A time, and what happens then (called with that time)."""
 
 
 @dataclass(frozen=True)
 class ConditionState:
-    """A condition now. `since_s` is its latest onset, `changed_s` its latest event; `text` says why."""
+    """A condition now.
+
+    Attributes
+    ----------
+    since_s, changed_s
+        Times of its latest onset and of its latest event.
+    text
+        What the latest event said.
+    cause
+        What the condition itself said last: `text` without the users' part.
+    acknowledged_s
+        When its signal was acknowledged; None unless that still holds.
+    """
 
     presence: Presence = "off"
     signal: Signal = "off"
@@ -33,6 +49,8 @@ class ConditionState:
     since_s: float = 0.0
     changed_s: float = 0.0
     text: str = ""
+    cause: str = ""
+    acknowledged_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -115,11 +133,13 @@ class AlarmEngine:
         ValueError
             If the snapshot is damaged, or was taken under another policy or hop.
         """
-        saved = from_plain(_Snapshot, snapshot, where="snapshot")
-        if saved.format != SNAPSHOT_FORMAT:
+        found = snapshot.get("format", SNAPSHOT_FORMAT)
+        if found != SNAPSHOT_FORMAT:
             raise ValueError(
-                f"snapshot format {saved.format} is unknown; this version reads {SNAPSHOT_FORMAT}"
+                f"snapshot format {found} is of another version; this one reads {SNAPSHOT_FORMAT}: start a new "
+                "engine (what was on or latched must then be looked at by hand)"
             )
+        saved = from_plain(_Snapshot, snapshot, where="snapshot")
         if (saved.policy, saved.hop_s) != (policy, hop_s):
             raise ValueError(
                 "the snapshot was taken under another alarm policy or hop; restore it with the same, "
@@ -141,7 +161,7 @@ class AlarmEngine:
     def active(self) -> list[Alarm]:
         """Return, in order of rank, the latest event of each condition whose signal is not off."""
         shown = {n: c for n, c in self._state.conditions.items() if c.signal != "off"}
-        return [_alarm(name, shown[name], shown[name].text) for name in CONDITIONS if name in shown]
+        return [_alarm(name, shown[name]) for name in CONDITIONS if name in shown]
 
     def advance(self, t_s: float) -> list[Alarm]:
         """Let time pass to `t_s`; return all that is due by then (at `t_s` included), in order."""
@@ -150,8 +170,9 @@ class AlarmEngine:
         now_s = t_s if self._state.now_s is None else max(t_s, self._state.now_s)
         self._set(now_s=now_s)
         alarms: list[Alarm] = []
-        while (due := min(self._dues(), default=(math.inf, ""), key=lambda d: d[0]))[0] <= now_s:
-            alarms += self._fire(*due)
+        while (due := min(self._dues(), default=None, key=lambda d: d[0])) and due[0] <= now_s:
+            due_s, happens = due
+            alarms += happens(due_s)
         return alarms
 
     def on_estimate(self, estimate: Estimate) -> list[Alarm]:
@@ -219,6 +240,8 @@ class AlarmEngine:
     def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[Alarm]:
         """Take that `user` has seen `condition`; where there is nothing (left) to see, nothing happens.
 
+        A second acknowledgement is such a case: it does not put off the time-out of the first.
+
         Raises
         ------
         ValueError
@@ -231,32 +254,52 @@ class AlarmEngine:
         alarms = self.advance(t_s)
         state = self._state.conditions[condition]
         if state.signal in ("on", "latched"):
-            text = f"{state.text}; acknowledged by {user.strip()}"
-            alarms.append(self._emit(condition, self._now(), "acknowledge", text=text))
+            note = f"; acknowledged by {user.strip()}"
+            alarms.append(self._emit(condition, self._now(), "acknowledge", note=note))
         return alarms
 
     # --- time-driven transitions ---
 
-    def _dues(self) -> Iterator[tuple[float, str]]:
-        """Yield (due time, condition) of all that time alone will bring, in order of rank."""
-        policy, state = self._policy, self._state
-        elevated = state.conditions["MPCWP_ELEVATED"]
-        if elevated.presence == "on" and elevated.priority == "low":
-            yield elevated.since_s + policy.medium_after_s, "MPCWP_ELEVATED"
-        if state.off_since_s:
-            yield min(state.off_since_s.values()) + policy.lead_off_s, "LEAD_OFF"
-        if state.poor_due_s is not None:
-            yield state.poor_due_s, "POOR_SIGNAL"
+    def _dues(self) -> Iterator[_Due]:
+        """Yield all that time alone will bring, in order of rank."""
+        for name in CONDITIONS:
+            yield from self._own_dues(name)
+            state = self._state.conditions[name]
+            if state.acknowledged_s is not None:
+                yield state.acknowledged_s + self._timeout_s(state.priority), partial(self._ring_again, name)
 
-    def _fire(self, due_s: float, condition: str) -> list[Alarm]:
-        if condition == "MPCWP_ELEVATED":
-            text = f"mPCWP estimate elevated for {self._policy.medium_after_s:g} s; an estimate, not a measurement"
-            return [self._emit(condition, due_s, "escalate", text=text, priority="medium")]
-        if condition == "LEAD_OFF":
-            return self._tell_leads_off(due_s)
+    def _own_dues(self, name: str) -> Iterator[_Due]:
+        """Yield what time brings to this condition only."""
+        policy, state = self._policy, self._state
+        if name == "MPCWP_ELEVATED":
+            elevated = state.conditions[name]
+            if elevated.presence == "on" and elevated.priority == "low":
+                yield elevated.since_s + policy.medium_after_s, self._elevated_for_long
+        elif name == "LEAD_OFF" and state.off_since_s:
+            yield min(state.off_since_s.values()) + policy.lead_off_s, self._tell_leads_off
+        elif name == "POOR_SIGNAL" and state.poor_due_s is not None:
+            yield state.poor_due_s, self._nothing_usable
+
+    def _timeout_s(self, priority: Priority) -> float:
+        """Return how long an acknowledgement holds."""
+        policy = self._policy
+        return policy.acknowledge_timeout_low_s if priority == "low" else policy.acknowledge_timeout_medium_s
+
+    def _elevated_for_long(self, due_s: float) -> list[Alarm]:
+        text = (
+            f"mPCWP estimate elevated for {self._policy.medium_after_s:g} s; an estimate, not a measurement"
+        )
+        return [self._emit("MPCWP_ELEVATED", due_s, "escalate", text=text, priority="medium")]
+
+    def _nothing_usable(self, due_s: float) -> list[Alarm]:
         self._set(poor_due_s=None)
         text = f"no usable window for {self._policy.poor_signal_s:g} s"
-        return self._set_presence(condition, on=True, text=text, at_s=due_s)
+        return self._set_presence("POOR_SIGNAL", on=True, text=text, at_s=due_s)
+
+    def _ring_again(self, name: str, due_s: float) -> list[Alarm]:
+        waited_s = self._timeout_s(self._state.conditions[name].priority)
+        note = f"; acknowledged {waited_s:g} s ago and still present"
+        return [self._emit(name, due_s, "acknowledge_timeout", note=note)]
 
     def _tell_leads_off(self, due_s: float) -> list[Alarm]:
         """Move all leads that are due together (an electrode carries several leads) into LEAD_OFF."""
@@ -341,21 +384,30 @@ class AlarmEngine:
         t_s: float,
         given: Input | None,
         *,
-        text: str,
+        text: str | None = None,
+        note: str = "",
         presence: Presence | None = None,
         priority: Priority | None = None,
     ) -> Alarm:
-        """Move a condition's signal by the table and return the event; what is None stays as it was."""
+        """Move a condition's signal by the table and return the event; what is None stays as it was.
+
+        `text` is what the condition says, `note` what users and time add in this event.
+        """
         old = self._state.conditions[name]
+        signal = step(old.signal, given) if given else old.signal
+        cause = old.cause if text is None else text
+        since_s = t_s if given == "acknowledge" else old.acknowledged_s
         self._keep(
             name,
-            signal=step(old.signal, given) if given else old.signal,
+            signal=signal,
             presence=presence or old.presence,
             priority=priority or old.priority,
             changed_s=t_s,
-            text=text,
+            text=cause + note,
+            cause=cause,
+            acknowledged_s=since_s if signal == "acknowledged" else None,
         )
-        return _alarm(name, self._state.conditions[name], text)
+        return _alarm(name, self._state.conditions[name])
 
     def _keep(self, name: str, **changes: Any) -> None:
         conditions = self._state.conditions
@@ -371,6 +423,6 @@ class AlarmEngine:
         self._state = replace(self._state, **changes)
 
 
-def _alarm(name: str, state: ConditionState, text: str) -> Alarm:
+def _alarm(name: str, state: ConditionState) -> Alarm:
     kind = CONDITIONS[name].kind
-    return Alarm(state.changed_s, name, kind, state.priority, state.presence, state.signal, text)
+    return Alarm(state.changed_s, name, kind, state.priority, state.presence, state.signal, state.text)

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,9 @@ from ecgedge.policy import AlarmPolicy
 
 from .helpers import HOP_S, SMALL, WINDOWS, window
 
-LATCHING = {True: SMALL, False: AlarmPolicy(**{**vars(SMALL), "latching": False})}
+# Acknowledgements that run out within a test's stream.
+QUICK = replace(SMALL, acknowledge_timeout_low_s=45.0, acknowledge_timeout_medium_s=20.0)
+LATCHING = {True: QUICK, False: replace(QUICK, latching=False)}
 KINDS = [c for c in WINDOWS if WINDOWS[c] is not None]
 LEADS = ("I", "II", "V1")
 
@@ -124,6 +127,7 @@ class Watched(RuleBasedStateMachine):
         self.presence = defaultdict(lambda: "off")
         self.signal = defaultdict(lambda: "off")
         self.last = {}
+        self.acknowledged_s = {}
         self.stamps = [0.0]
 
     @initialize(latching=st.booleans())
@@ -157,6 +161,11 @@ class Watched(RuleBasedStateMachine):
             return
         assert alarm.presence == "on"
         worse = (self.last[name].priority, alarm.priority) == ("low", "medium")
+        if "acknowledged" in (before := self.signal[name]) and alarm.signal == "on" and not worse:
+            held_s = alarm.t_s - self.acknowledged_s[name]
+            ran_out = held_s == {"low": 45.0, "medium": 20.0}[alarm.priority]
+            assert ran_out or (name == "LEAD_OFF" and alarm.text != self.last[name].text), before
+            return
         assert worse or (name == "LEAD_OFF" and alarm.text != self.last[name].text)
 
     def check_signal(self, alarm: Alarm, *, acknowledged: str | None) -> None:
@@ -210,6 +219,8 @@ class Watched(RuleBasedStateMachine):
         alarms = self.made.acknowledge(self.t_s, condition=name, user="a")
         assert [a.condition for a in alarms] in ([], [name])
         self.take(alarms, acknowledged=name)
+        if alarms:
+            self.acknowledged_s[name] = self.t_s
         assert self.signal[name] in ("off", "acknowledged")
 
     @invariant()
@@ -221,6 +232,12 @@ class Watched(RuleBasedStateMachine):
     def a_signal_is_off_only_while_its_condition_is_absent(self) -> None:
         for name in CONDITIONS:
             assert not (self.signal[name] == "off" and self.presence[name] == "on")
+
+    @invariant()
+    def an_acknowledgement_never_outlives_its_time(self) -> None:
+        for name, since_s in self.acknowledged_s.items():
+            if self.signal[name] == "acknowledged":
+                assert self.t_s - since_s < {"low": 45.0, "medium": 20.0}[self.last[name].priority]
 
     @invariant()
     def active_tells_the_latest_event_of_each_signal_that_is_not_off(self) -> None:

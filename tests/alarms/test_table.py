@@ -10,11 +10,11 @@ from ecgedge.events import Signal
 
 # Written from the rules, not from the table: None where the input cannot happen.
 EXPECTED = """
-state         condition_on  condition_off  condition_off_latch  escalate  acknowledge
-off           on            -              -                    -         off
-on            -             off            latched              on        acknowledged
-latched       on            -              -                    -         off
-acknowledged  -             off            off                  on        acknowledged
+state         condition_on  condition_off  condition_off_latch  escalate  acknowledge   acknowledge_timeout
+off           on            -              -                    -         off           -
+on            -             off            latched              on        acknowledged  -
+latched       on            -              -                    -         off           -
+acknowledged  -             off            off                  on        acknowledged  on
 """
 HEAD, *BODY = [line.split() for line in EXPECTED.strip().splitlines()]
 PAIRS = [(row[0], given, to) for row in BODY for given, to in zip(HEAD[1:], row[1:], strict=True)]

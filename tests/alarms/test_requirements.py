@@ -1,0 +1,188 @@
+"""The alarm requirements by number, each as its sentence says it; the rules' edges are in the other tests.
+
+Times are reckoned by hand from the policy in helpers: the stream starts at 0 s and window n ends at 5 n s.
+"""
+
+from dataclasses import fields, replace
+
+import pytest
+
+from ecgedge.alarms import CONDITIONS, AlarmEngine
+from ecgedge.alarms.rules import valid_window
+from ecgedge.events import Alarm
+from ecgedge.policy import AlarmPolicy
+
+from .helpers import SMALL, brief, engine, play, window, windows
+
+ELEVATED = "MPCWP_ELEVATED"
+LONG = replace(SMALL, medium_after_s=1000.0, poor_signal_s=600.0)
+
+
+def elevated(policy: AlarmPolicy = LONG, *, letter: str = "H") -> AlarmEngine:
+    """An engine whose elevation came at 25 s: low for H, medium for M."""
+    made = engine(policy)
+    assert [a.t_s for a in play(made, windows(letter * 5))] == [25.0]
+    return made
+
+
+# --- R1: the input is estimate, interval, probability, validity, quality and time, never a bare number ---
+
+
+def test_r1_an_estimate_without_interval_or_probability_raises_nothing() -> None:
+    bare = [replace(window(5.0 * n, p=None, mpcwp=45.0), interval_mmhg=None) for n in range(1, 20)]
+    assert play(engine(LONG), bare) == []
+
+
+# --- R2: what is not valid counts neither way and never clears an alarm ---
+
+
+@pytest.mark.parametrize("letter", ["x", "?", "q"])
+def test_r2_a_window_that_is_not_valid_counts_neither_way(letter: str) -> None:
+    (estimate,) = windows(letter)
+    assert valid_window(estimate) is None
+    assert brief(play(engine(LONG), windows(letter * 20)), condition=ELEVATED) == []
+
+
+@pytest.mark.parametrize("letter", ["x", "?", "-"])
+def test_r2_nor_does_it_clear_an_alarm(letter: str) -> None:
+    made = elevated()
+    assert brief(play(made, windows(letter * 30, first_s=30.0)), condition=ELEVATED) == []
+    assert made.active()[0].presence == "on"
+
+
+# --- R3: onset by a sustained probability or lower bound, low; medium when far above or for long ---
+
+
+def test_r3_the_shipped_numbers() -> None:
+    policy = AlarmPolicy()
+    assert (policy.onset_probability, policy.onset_fraction, policy.persistence_s) == (0.8, 4 / 5, 300.0)
+    assert (policy.threshold_mmhg, policy.medium_lower_bound_mmhg, policy.medium_after_s) == (
+        18.0,
+        25.0,
+        1800.0,
+    )
+
+
+@pytest.mark.parametrize(("letters", "times"), [("HHHH.", [25.0]), ("HHH..", []), ("BBBB.", [25.0])])
+def test_r3_onset_needs_four_of_five_over_the_span(letters: str, times: list) -> None:
+    alarms = play(engine(LONG), windows(letters))
+    assert brief(alarms, condition=ELEVATED) == [(t_s, "low", "on", "on") for t_s in times]
+
+
+def test_r3_medium_far_above_or_for_long() -> None:
+    assert brief(play(elevated(), windows("MMMM", first_s=30.0))) == [(45.0, ELEVATED, "medium", "on", "on")]
+    assert brief(elevated(SMALL).advance(125.0), condition=ELEVATED) == [(125.0, "medium", "on", "on")]
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_r3_nothing_is_ever_of_high_priority(name: str) -> None:
+    """No rule gives it: an estimate is not a reason to run."""
+    made = elevated(letter="M")
+    made.on_lead(26.0, "I", on=False)
+    alarms = made.on_feed(27.0, connected=False) + made.advance(1e5)
+    assert {a.priority for a in [*alarms, *made.active()] if isinstance(a, Alarm)} <= {"low", "medium"}
+
+
+# --- R4: hysteresis with a recovery line ---
+
+
+@pytest.mark.parametrize(("letter", "clears"), [("m", False), ("n", False), (".", True)])
+def test_r4_it_goes_only_below_the_recovery_line(letter: str, clears: bool) -> None:
+    alarms = play(elevated(), windows(letter * 12, first_s=30.0))
+    assert [a.presence for a in alarms] == (["off"] if clears else [])
+
+
+# --- R6: the physiological signal latches, technical ones do not ---
+
+
+def test_r6_a_physiological_signal_latches_and_a_technical_one_goes() -> None:
+    made = elevated()
+    made.on_feed(26.0, connected=False)
+    made.on_feed(27.0, connected=True)
+    play(made, windows("........", first_s=30.0))
+    assert [(a.condition, a.signal) for a in made.active()] == [(ELEVATED, "latched")]
+
+
+# --- R7: acknowledgement ---
+
+
+@pytest.mark.parametrize(("letter", "priority", "due_s"), [("H", "low", 1830.0), ("M", "medium", 630.0)])
+def test_r7_an_acknowledged_signal_comes_on_again_after_its_time(letter, priority, due_s) -> None:
+    """30 min at low priority, 10 at medium, by default; acknowledged at 30 s."""
+    made = elevated(replace(LONG, medium_after_s=86_400.0), letter=letter)
+    made.acknowledge(30.0, condition=ELEVATED, user="nurse 7")
+    assert brief(made.advance(due_s - 0.001), condition=ELEVATED) == []
+    (again,) = [a for a in made.advance(1e4) if a.condition == ELEVATED]
+    assert brief([again], condition=ELEVATED) == [(due_s, priority, "on", "on")]
+    assert again.text.endswith(f"; acknowledged {due_s - 30.0:g} s ago and still present")
+    made.acknowledge(1e4, condition=ELEVATED, user="nurse 8")
+    (third,) = [a for a in made.advance(5e4) if a.condition == ELEVATED]
+    assert third.t_s == 1e4 + due_s - 30.0
+    assert third.text == again.text, "the story of earlier acknowledgements does not pile up"
+
+
+def test_r7_a_technical_condition_comes_on_again_too() -> None:
+    made = engine(LONG)
+    made.on_feed(3.0, connected=False)
+    made.acknowledge(4.0, condition="FEED_LOST", user="a")
+    assert brief(made.advance(1e4)) == [(1804.0, "FEED_LOST", "low", "on", "on")]
+    assert made.advance(1e5) == [], "nobody acknowledged it since: it is on, and says so once"
+
+
+def test_r7_a_second_acknowledgement_does_not_put_off_the_first() -> None:
+    made = elevated(replace(LONG, acknowledge_timeout_low_s=100.0))
+    made.acknowledge(30.0, condition=ELEVATED, user="a")
+    assert made.acknowledge(120.0, condition=ELEVATED, user="b") == []
+    assert brief(made.advance(500.0)) == [(130.0, ELEVATED, "low", "on", "on")]
+
+
+def test_r7_a_condition_that_went_has_no_time_out() -> None:
+    made = elevated(replace(LONG, acknowledge_timeout_low_s=100.0))
+    made.acknowledge(30.0, condition=ELEVATED, user="a")
+    assert brief(play(made, windows("........", first_s=35.0)), condition=ELEVATED) == [
+        (50.0, "low", "off", "off")
+    ]
+    assert brief(made.advance(600.0)) == []
+
+
+def test_r7_a_worse_condition_breaks_through_and_the_new_acknowledgement_counts() -> None:
+    policy = replace(LONG, acknowledge_timeout_low_s=100.0, acknowledge_timeout_medium_s=50.0)
+    made = elevated(policy)
+    made.acknowledge(30.0, condition=ELEVATED, user="a")
+    assert brief(play(made, windows("MMMM", first_s=35.0))) == [(50.0, ELEVATED, "medium", "on", "on")]
+    assert made.advance(140.0) == [], "the acknowledgement of the low alarm is void"
+    made.acknowledge(150.0, condition=ELEVATED, user="a")
+    assert brief(made.advance(300.0)) == [(200.0, ELEVATED, "medium", "on", "on")]
+
+
+def test_r7_fewer_leads_off_do_not_put_off_the_time_out() -> None:
+    made = engine(replace(LONG, acknowledge_timeout_low_s=100.0))
+    for lead in ("V1", "V2"):
+        made.on_lead(10.0, lead, on=False)
+    made.acknowledge(20.0, condition="LEAD_OFF", user="a")
+    assert brief(made.on_lead(90.0, "V1", on=True)) == [(90.0, "LEAD_OFF", "low", "on", "acknowledged")]
+    (again,) = made.advance(500.0)
+    assert (again.t_s, again.text) == (120.0, "leads off: V2; acknowledged 100 s ago and still present")
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_r7_one_acknowledgement_never_touches_another_condition(name: str) -> None:
+    made = elevated(letter="M")
+    made.on_lead(26.0, "V1", on=False)
+    made.on_estimate(window(30.0, validity="invalid", variant=None))
+    made.on_feed(31.0, connected=False)
+    before = {a.condition: a for a in made.active()}
+    made.acknowledge(32.0, condition=name, user="a")
+    after = {a.condition: a for a in made.active()}
+    assert {n for n in before if before[n] != after[n]} == ({name} & before.keys())
+
+
+# --- R14: a limit that can never fire is refused ---
+
+
+@pytest.mark.parametrize(
+    "name", [f.name for f in fields(AlarmPolicy) if isinstance(f.default, (int, float)) and f.default > 1]
+)
+def test_r14_no_limit_can_be_set_out_of_reach(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        replace(AlarmPolicy(), **{name: type(getattr(AlarmPolicy(), name))(1e9)})
