@@ -1,7 +1,7 @@
 """The alarm policy: every number that decides when an alarm comes and goes.
 
 It stands in the bundle's manifest and can be replaced by `--policy FILE` (TOML, the same keys). Defaults
-follow requirements R3 to R7, R9 and R10 of the project's alarm notes; each is a choice, not a finding.
+follow requirements R3 to R10 of the project's alarm notes; each is a choice, not a finding.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ _RANGES: Final[dict[str, tuple[float, float, str]]] = {
     "medium_after_s": (0.0, 86_400.0, "seconds"),
     "acknowledge_timeout_low_s": (0.0, 86_400.0, "seconds"),
     "acknowledge_timeout_medium_s": (0.0, 86_400.0, "seconds"),
+    "audio_pause_max_s": (0.0, 120.0, "seconds"),
     "feed_lost_s": (0.0, 60.0, "seconds"),
     "lead_off_s": (0.0, 60.0, "seconds"),
     "poor_signal_s": (0.0, 600.0, "seconds"),
@@ -56,6 +57,10 @@ class AlarmPolicy:
     goes or grows worse, and comes on again after `acknowledge_timeout_low_s` at low priority or
     `acknowledge_timeout_medium_s` at medium, counted from the acknowledgement.
 
+    A pause of the sound, of all conditions at once, lasts `audio_pause_max_s` at most. It covers the priorities
+    up to the highest whose signal was on when it began, and low in any case; a signal of a higher priority that
+    comes on ends it. What is shown does not change.
+
     Technical conditions: FEED_LOST after `feed_lost_s` without a chunk (watched by whoever owns the clock),
     LEAD_OFF when a lead has been off for `lead_off_s`, POOR_SIGNAL after `poor_signal_s` without a window
     that is "valid" or "questionable".
@@ -77,6 +82,7 @@ class AlarmPolicy:
     poor_signal_s: float = 60.0
     acknowledge_timeout_low_s: float = 1800.0
     acknowledge_timeout_medium_s: float = 600.0
+    audio_pause_max_s: float = 120.0
 
     def __post_init__(self) -> None:
         """Refuse a policy that cannot work; ValueError names the key and the fix."""

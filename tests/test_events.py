@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecgedge.events import Alarm, Estimate, FeedEvent, Summary, event_to_dict, event_to_json
+from ecgedge.events import Alarm, AudioEvent, Estimate, FeedEvent, Summary, event_to_dict, event_to_json
 from ecgedge.sinks import format_event
 
 ESTIMATE = Estimate(
@@ -34,6 +34,7 @@ ALARM = Alarm(
     text="mPCWP above 18 mmHg (estimate)",
 )
 FEED = FeedEvent(t_s=3.0, state="lead_off", lead="V3")
+PAUSE = AudioEvent(60.0, "paused", 120.0, "audio paused for 60 s by nurse 7", "nurse 7")
 SUMMARY = Summary(
     windows=3,
     valid=2,
@@ -55,6 +56,25 @@ LINES = [
         '{"type":"alarm","t_s":400.0,"condition":"MPCWP_ELEVATED","kind":"physiological","priority":"medium",'
         '"presence":"on","signal":"on","text":"mPCWP above 18 mmHg (estimate)"}',
     ),
+    (
+        dataclasses.replace(ALARM, audible="paused"),
+        '{"type":"alarm","t_s":400.0,"condition":"MPCWP_ELEVATED","kind":"physiological","priority":"medium",'
+        '"presence":"on","signal":"on","text":"mPCWP above 18 mmHg (estimate)","audible":"paused"}',
+    ),
+    (
+        dataclasses.replace(ALARM, signal="acknowledged", user="nurse 7"),
+        '{"type":"alarm","t_s":400.0,"condition":"MPCWP_ELEVATED","kind":"physiological","priority":"medium",'
+        '"presence":"on","signal":"acknowledged","text":"mPCWP above 18 mmHg (estimate)","user":"nurse 7"}',
+    ),
+    (
+        PAUSE,
+        '{"type":"audio","t_s":60.0,"state":"paused","ends_s":120.0,"text":"audio paused for 60 s by nurse 7",'
+        '"user":"nurse 7"}',
+    ),
+    (
+        AudioEvent(120.0, "on", None, "audio on again: the pause is over"),
+        '{"type":"audio","t_s":120.0,"state":"on","ends_s":null,"text":"audio on again: the pause is over"}',
+    ),
     (FEED, '{"type":"feed","t_s":3.0,"state":"lead_off","lead":"V3","age_s":null}'),
     (
         SUMMARY,
@@ -74,6 +94,14 @@ def test_further_outputs_stand_last_and_only_where_there_are_some():
     assert list(event_to_dict(event))[-1] == "outputs"
     assert json.loads(event_to_json(event))["outputs"] == {"p_MI": 0.25}
     assert "outputs" not in event_to_dict(ESTIMATE)
+
+
+@pytest.mark.parametrize(
+    ("signal", "audible", "sounds"),
+    [("on", None, True), ("on", "paused", False), ("latched", None, False), ("acknowledged", None, False)],
+)
+def test_what_is_heard_follows_from_the_signal_and_the_pause(signal, audible, sounds):
+    assert dataclasses.replace(ALARM, signal=signal, audible=audible).sounds == sounds
 
 
 @given(st.floats(), st.floats(), st.none() | st.floats(), st.text())
@@ -108,6 +136,9 @@ def test_a_line_is_one_line_of_strict_json(number, bound, probability, text):
             ["questionable: signal settling"],
         ),
         (ALARM, ["0:06:40.0", "** ", "MPCWP_ELEVATED", "(medium)"]),
+        (dataclasses.replace(ALARM, audible="paused"), ["signal on, audio paused"]),
+        (PAUSE, ["0:01:00.0  audio paused for 60 s by nurse 7, until 0:02:00.0"]),
+        (AudioEvent(120.0, "on", None, "audio on again: the pause is over"), ["0:02:00.0  audio on again"]),
         (FEED, ["lead off V3"]),
         (SUMMARY, ["3 windows", "2 valid", "7 samples dropped", "LEAD_OFF 1", "Research use only"]),
     ],

@@ -49,6 +49,8 @@ def test_no_number_may_be_nan_infinite_or_negative(name: str, value: float) -> N
         ({"acknowledge_timeout_low_s": 0.0}, "acknowledge_timeout_low_s"),
         ({"acknowledge_timeout_medium_s": 86_401.0}, "acknowledge_timeout_medium_s"),
         ({"acknowledge_timeout_medium_s": 0.0}, "acknowledge_timeout_medium_s"),
+        ({"audio_pause_max_s": 120.1}, "audio_pause_max_s"),
+        ({"audio_pause_max_s": 0.0}, "audio_pause_max_s"),
     ],
 )
 def test_a_limit_that_cannot_work_is_refused(changes: dict[str, float], named: str) -> None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from ecgedge.events import Kind, Signal
+from ecgedge.events import Kind, Priority, Signal
 
 Input = Literal[
     "condition_on", "condition_off", "condition_off_latch", "escalate", "acknowledge", "acknowledge_timeout"
@@ -48,6 +48,12 @@ TRANSITIONS: Final[dict[tuple[Signal, Input], Signal]] = {
     ("off", "acknowledge"): "off",
     ("acknowledged", "acknowledge"): "acknowledged",
 }
+
+COME_ON: Final[frozenset[Input]] = frozenset({"condition_on", "escalate", "acknowledge_timeout"})
+"""Inputs that make a signal call for attention (anew): whatever they meet, it is "on" after them."""
+
+PRIORITIES: Final[tuple[Priority, ...]] = ("none", "low", "medium", "high")
+"""From least to most urgent."""
 
 
 def step(state: Signal, given: Input) -> Signal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from ecgedge.events import Alarm, Estimate, Event, FeedEvent, Summary
+from ecgedge.events import Alarm, AudioEvent, Estimate, Event, FeedEvent, Summary
 
 _PREFIX = {
     ("physiological", "high"): "***",
@@ -40,6 +40,9 @@ def format_event(event: Event) -> str:
         return _alarm(event)
     if isinstance(event, FeedEvent):
         return _feed(event)
+    if isinstance(event, AudioEvent):
+        until = "" if event.ends_s is None else f", until {format_time(event.ends_s)}"
+        return f"{format_time(event.t_s)}  {event.text}{until}"
     return _summary(event)
 
 
@@ -70,7 +73,8 @@ def _estimate(event: Estimate) -> str:
 
 def _alarm(event: Alarm) -> str:
     mark = _PREFIX.get((event.kind, event.priority), "-  ")
-    state = f"{event.presence}, signal {event.signal}"
+    silent = "" if event.audible is None else f", audio {event.audible}"
+    state = f"{event.presence}, signal {event.signal}{silent}"
     return f"{format_time(event.t_s)}  {mark} {event.condition} ({event.priority}) {state}: {event.text}"
 
 

@@ -17,7 +17,7 @@ from ecgedge.alarms import AlarmEngine
 from ecgedge.bundle import Bundle, VariantSpec
 from ecgedge.ecg import Mode, check_rate
 from ecgedge.errors import UsageError
-from ecgedge.events import Alarm, Estimate, Event, FeedEvent, Summary, Validity
+from ecgedge.events import Alarm, AlarmEvent, Estimate, Event, FeedEvent, Summary, Validity
 from ecgedge.leads import order_leads
 from ecgedge.policy import AlarmPolicy
 from ecgedge.signal import MISSING, Conditioned, FrontEnd, Quality, Window, Windower, assess, counts_to_mv
@@ -113,8 +113,7 @@ class Bed:
         Stream time; before the first sample, the seconds waited for it.
         """
         events: list[Event] = []
-        if not self._started:
-            self._waited_s = t_s
+        self._wait(t_s)
         self._notice_silence(t_s, events)
         self._extend(events, self._alarms.advance(t_s))
         return events
@@ -128,8 +127,23 @@ class Bed:
 
     def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[Event]:
         """Acknowledge one alarm condition in the name of `user`."""
+        self._wait(t_s)
         events: list[Event] = []
         self._extend(events, self._alarms.acknowledge(t_s, condition=condition, user=user))
+        return events
+
+    def pause_audio(self, t_s: float, *, duration_s: float, user: str) -> list[Event]:
+        """Keep the alarms silent for `duration_s`, at most the policy's `audio_pause_max_s`, in the name of `user`."""
+        self._wait(t_s)
+        events: list[Event] = []
+        self._extend(events, self._alarms.pause_audio(t_s, duration_s=duration_s, user=user))
+        return events
+
+    def resume_audio(self, t_s: float, *, user: str) -> list[Event]:
+        """End a pause before its time in the name of `user`."""
+        self._wait(t_s)
+        events: list[Event] = []
+        self._extend(events, self._alarms.resume_audio(t_s, user=user))
         return events
 
     @property
@@ -161,12 +175,24 @@ class Bed:
         )
         self._t0_s, self._n_in, self._n_out = t_s, 0, 0
         self._t_last_s = t_s
-        if not self._started and self._lost:
-            # The wait for the first sample was told in seconds waited; the stream's own time begins here.
-            self._extend(events, self._alarms.on_feed(self._waited_s, connected=True))
-            self._alarms = AlarmEngine(self.policy, hop_s=self.bundle.manifest.hop_s)
+        if not self._started:
+            self._leave_wait(t_s, events)
         self._started = True
         self._connect(t_s, events)
+
+    def _wait(self, t_s: float) -> None:
+        if not self._started:
+            self._waited_s = max(self._waited_s, t_s)
+
+    def _leave_wait(self, t_s: float, events: list[Event]) -> None:
+        """Begin the stream's own time at `t_s`: the wait for its first sample was told in seconds waited."""
+        if self._lost:
+            self._extend(events, self._alarms.on_feed(self._waited_s, connected=True))
+        pause = self._alarms.pause
+        self._alarms = AlarmEngine(self.policy, hop_s=self.bundle.manifest.hop_s)
+        if pause is not None:
+            left_s = min(pause.ends_s - self._waited_s, self.policy.audio_pause_max_s)  # rounding
+            self._extend(events, self._alarms.pause_audio(t_s, duration_s=left_s, user=pause.user))
 
     def _connect(self, t_s: float, events: list[Event]) -> None:
         self._lost = False
@@ -347,9 +373,10 @@ class Bed:
                 )
         return "; ".join(f"{reason}: {','.join(names)}" for reason, names in by_reason.items()) or None
 
-    def _extend(self, events: list[Event], alarms: Sequence[Alarm]) -> None:
+    def _extend(self, events: list[Event], alarms: Sequence[AlarmEvent]) -> None:
         for alarm in alarms:
-            self._alarm_counts[alarm.condition] += alarm.presence == "on" and alarm.signal == "on"
+            if isinstance(alarm, Alarm):
+                self._alarm_counts[alarm.condition] += alarm.presence == "on" and alarm.signal == "on"
         events.extend(alarms)
 
 

@@ -2,7 +2,6 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import replace
 
 from hypothesis import given, settings
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ecgedge.alarms import CONDITIONS, AlarmEngine
-from ecgedge.events import Alarm
+from ecgedge.events import Alarm, AudioEvent
 from ecgedge.policy import AlarmPolicy
 
 from .helpers import HOP_S, SMALL, WINDOWS, window
@@ -21,7 +20,6 @@ LATCHING = {True: QUICK, False: replace(QUICK, latching=False)}
 KINDS = [c for c in WINDOWS if WINDOWS[c] is not None]
 LEADS = ("I", "II", "V1")
 
-Call = Callable[[AlarmEngine], list[Alarm]]
 Fact = tuple[float, str, object]
 
 # Steps are multiples of 1/64 s: exact in binary, so that facts often fall on the very instant of a due time.
@@ -34,6 +32,8 @@ facts = st.one_of(
     st.tuples(st.just("lead"), st.tuples(st.sampled_from(LEADS), st.booleans())),
     st.tuples(st.just("feed"), st.booleans()),
     st.tuples(st.just("acknowledge"), st.sampled_from(list(CONDITIONS))),
+    st.tuples(st.just("pause"), st.sampled_from([0.5, 10.0, 30.0, 120.0])),
+    st.tuples(st.just("resume"), st.none()),
 )
 
 
@@ -70,6 +70,10 @@ def give(made: AlarmEngine, fact: Fact) -> list[Alarm]:
         return made.on_lead(t_s, what[0], on=what[1])
     if kind == "feed":
         return made.on_feed(t_s, connected=what)
+    if kind == "pause":
+        return made.pause_audio(t_s, duration_s=what, user="a")
+    if kind == "resume":
+        return made.resume_audio(t_s, user="a")
     return made.acknowledge(t_s, condition=what, user="a")
 
 
@@ -128,6 +132,7 @@ class Watched(RuleBasedStateMachine):
         self.signal = defaultdict(lambda: "off")
         self.last = {}
         self.acknowledged_s = {}
+        self.pause = None  # the event that began the pause in force
         self.stamps = [0.0]
 
     @initialize(latching=st.booleans())
@@ -137,12 +142,28 @@ class Watched(RuleBasedStateMachine):
 
     def take(self, alarms: list[Alarm], *, acknowledged: str | None = None, valid: bool = False) -> None:
         for alarm in alarms:
+            if isinstance(alarm, AudioEvent):
+                self.take_audio(alarm)
+                continue
+            assert alarm.audible == ("paused" if self.pause and alarm.signal == "on" else None)
             self.check_presence(alarm, valid=valid)
             self.check_repeat(alarm, acknowledged=acknowledged)
             self.check_signal(alarm, acknowledged=acknowledged)
             self.stamps.append(alarm.t_s)
             self.last[alarm.condition] = alarm
             self.presence[alarm.condition], self.signal[alarm.condition] = alarm.presence, alarm.signal
+
+    def take_audio(self, event: AudioEvent) -> None:
+        self.stamps.append(event.t_s)
+        if event.state == "paused":
+            assert 0.0 < event.ends_s - event.t_s <= 120.0
+            self.pause = event
+            return
+        assert self.pause is not None, "only a pause ends"
+        assert event.t_s <= self.pause.ends_s
+        early = event.user is None and event.t_s < self.pause.ends_s
+        assert not early or "ends the pause" in event.text
+        self.pause = None
 
     def check_presence(self, alarm: Alarm, *, valid: bool) -> None:
         name = alarm.condition
@@ -223,6 +244,32 @@ class Watched(RuleBasedStateMachine):
             self.acknowledged_s[name] = self.t_s
         assert self.signal[name] in ("off", "acknowledged")
 
+    @rule(step_s=steps, duration_s=st.sampled_from([0.5, 10.0, 60.0, 120.0]))
+    def pause_audio(self, step_s: float, duration_s: float) -> None:
+        self.t_s += step_s
+        self.take(self.made.advance(self.t_s))
+        self.take(self.made.pause_audio(self.t_s, duration_s=duration_s, user="a"))
+        assert self.pause.ends_s == self.t_s + duration_s
+
+    @rule()
+    def resume_audio(self) -> None:
+        self.take(self.made.advance(self.t_s))
+        self.take(self.made.resume_audio(self.t_s, user="a"))
+        assert self.pause is None
+
+    @rule()
+    def restart(self) -> None:
+        saved = json.loads(json.dumps(self.made.snapshot()))
+        shown, pause = self.made.active(), self.made.pause
+        self.made = AlarmEngine.restore(LATCHING[self.latching], hop_s=HOP_S, snapshot=saved)
+        assert (self.made.active(), self.made.pause) == (shown, pause), "no state is lost over a restart"
+
+    @invariant()
+    def a_pause_never_outlives_its_end(self) -> None:
+        if hasattr(self, "made"):
+            assert self.pause is None or self.t_s < self.pause.ends_s
+            assert (self.made.pause is None) == (self.pause is None)
+
     @invariant()
     def stamps_never_run_backwards(self) -> None:
         assert self.stamps == sorted(self.stamps)
@@ -242,7 +289,9 @@ class Watched(RuleBasedStateMachine):
     @invariant()
     def active_tells_the_latest_event_of_each_signal_that_is_not_off(self) -> None:
         if hasattr(self, "made"):
-            expected = [self.last[n] for n in CONDITIONS if self.signal[n] != "off"]
+            shown = [self.last[n] for n in CONDITIONS if self.signal[n] != "off"]
+            paused = "paused" if self.pause else None
+            expected = [replace(a, audible=paused if a.signal == "on" else None) for a in shown]
             assert self.made.active() == expected
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ecgedge.ecg import Recording
 from ecgedge.errors import RecordError, UsageError
-from ecgedge.events import Alarm, Estimate, FeedEvent
+from ecgedge.events import Alarm, AudioEvent, Estimate, FeedEvent
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.signal import condition, counts_to_mv
 from ecgedge.sim import Simulator
@@ -253,6 +253,43 @@ def test_elevated_estimates_raise_the_alarm_and_acknowledging_needs_a_user(new_b
     (seen,) = bed.acknowledge(360.0, condition="MPCWP_ELEVATED", user="nurse 7")
     assert seen.signal == "off"
     assert bed.summary(latency_ms={}, journal=None).alarms["MPCWP_ELEVATED"] == 1
+
+
+def test_a_pause_is_the_beds_and_ends_in_stream_time(new_bed):
+    bed, samples_mv = new_bed(), _ecg(40.0)
+    bed.push(samples_mv[:, :2500], t_s=0.0)
+    (paused,) = bed.pause_audio(10.0, duration_s=20.0, user="nurse 7")
+    assert (paused.state, paused.ends_s, paused.user) == ("paused", 30.0, "nurse 7")
+    (over,) = _of(bed.push(samples_mv[:, 2500:], t_s=10.0), AudioEvent)
+    assert (over.state, over.t_s) == ("on", 30.0)
+    bed.pause_audio(40.0, duration_s=20.0, user="nurse 7")
+    (on,) = bed.resume_audio(41.0, user="nurse 8")
+    assert (on.t_s, on.user) == (41.0, "nurse 8")
+    with pytest.raises(ValueError, match="at most 120 seconds"):
+        bed.pause_audio(42.0, duration_s=121.0, user="nurse 7")
+    assert bed.summary(latency_ms={}, journal=None).alarms == {}
+
+
+def test_a_pause_from_before_the_first_sample_keeps_what_is_left_of_it(new_bed):
+    """The wait is told in seconds waited; the device's own clock begins at 5000 s here."""
+    bed = new_bed()
+    bed.advance(3.0)  # FEED_LOST since 2
+    (paused,) = bed.pause_audio(3.5, duration_s=120.0, user="a")
+    assert paused.ends_s == 123.5
+    bed.advance(23.5)
+    events = bed.push(_ecg(110.0), t_s=5000.0)
+    assert [(e.t_s, e.state, e.ends_s) for e in _of(events, AudioEvent)] == [
+        (5000.0, "paused", 5100.0),
+        (5100.0, "on", None),
+    ]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_pause_that_was_over_before_the_first_sample_does_not_come_back(new_bed, lost):
+    bed = new_bed()
+    bed.pause_audio(0.25, duration_s=1.0, user="a")
+    assert [e.t_s for e in _of(bed.advance(9.0 if lost else 1.5), AudioEvent)] == [1.25]
+    assert _of(bed.push(_ecg(2.0), t_s=0.0), AudioEvent) == []
 
 
 @pytest.mark.parametrize(
