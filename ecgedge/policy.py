@@ -1,7 +1,7 @@
 """The alarm policy: every number that decides when an alarm comes and goes.
 
 It stands in the bundle's manifest and can be replaced by `--policy FILE` (TOML, the same keys). Defaults
-follow requirements R3 to R10 of the project's alarm notes; each is a choice, not a finding.
+follow requirements R3 to R10 and R16 of the project's alarm notes; each is a choice, not a finding.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ _RANGES: Final[dict[str, tuple[float, float, str]]] = {
     "acknowledge_timeout_low_s": (0.0, 86_400.0, "seconds"),
     "acknowledge_timeout_medium_s": (0.0, 86_400.0, "seconds"),
     "audio_pause_max_s": (0.0, 120.0, "seconds"),
+    "chatter_onsets": (0.0, 100.0, "onsets"),
+    "chatter_window_s": (0.0, 604_800.0, "seconds"),
     "feed_lost_s": (0.0, 60.0, "seconds"),
     "lead_off_s": (0.0, 60.0, "seconds"),
     "poor_signal_s": (0.0, 600.0, "seconds"),
 }
 _PROBABILITIES: Final = ("onset_probability", "recovery_probability")
+_COUNTS: Final = ("chatter_onsets",)
 _FRACTIONS: Final = ("onset_fraction", "min_valid_fraction")
 _LOWEST_THRESHOLD_MMHG: Final = 5.0
 _HIGHEST_THRESHOLD_MMHG: Final = 40.0
@@ -61,6 +64,9 @@ class AlarmPolicy:
     up to the highest whose signal was on when it began, and low in any case; a signal of a higher priority that
     comes on ends it. What is shown does not change.
 
+    A condition that comes more than `chatter_onsets` times in `chatter_window_s` says in its text that it
+    chatters and that its limits want review. It is never muted for it.
+
     Technical conditions: FEED_LOST after `feed_lost_s` without a chunk (watched by whoever owns the clock),
     LEAD_OFF when a lead has been off for `lead_off_s`, POOR_SIGNAL after `poor_signal_s` without a window
     that is "valid" or "questionable".
@@ -83,6 +89,8 @@ class AlarmPolicy:
     acknowledge_timeout_low_s: float = 1800.0
     acknowledge_timeout_medium_s: float = 600.0
     audio_pause_max_s: float = 120.0
+    chatter_onsets: int = 3
+    chatter_window_s: float = 43_200.0
 
     def __post_init__(self) -> None:
         """Refuse a policy that cannot work; ValueError names the key and the fix."""
@@ -93,6 +101,9 @@ class AlarmPolicy:
                 raise ValueError(
                     f"{name} is {value:g}; it must be above {above:g} and at most {at_most:g} {unit}"
                 )
+        for name in _COUNTS:
+            if type(getattr(self, name)) is not int:
+                raise ValueError(f"{name} is {getattr(self, name):g}; it must be a whole number")
         self._check_pressures()
 
     def _check_shares(self) -> None:

@@ -51,6 +51,10 @@ def test_no_number_may_be_nan_infinite_or_negative(name: str, value: float) -> N
         ({"acknowledge_timeout_medium_s": 0.0}, "acknowledge_timeout_medium_s"),
         ({"audio_pause_max_s": 120.1}, "audio_pause_max_s"),
         ({"audio_pause_max_s": 0.0}, "audio_pause_max_s"),
+        ({"chatter_onsets": 0}, "chatter_onsets"),
+        ({"chatter_onsets": 101}, "chatter_onsets"),
+        ({"chatter_onsets": 3.0}, "chatter_onsets is 3; it must be a whole number"),
+        ({"chatter_window_s": 604_801.0}, "chatter_window_s"),
     ],
 )
 def test_a_limit_that_cannot_work_is_refused(changes: dict[str, float], named: str) -> None:
@@ -106,6 +110,7 @@ def test_a_file_changes_what_it_names(tmp_path) -> None:
         ("threshold_mmhg = 400", "can never, or always, fire"),
         ("medium_lower_bound_mmhg = 90", "never comes"),
         ("poor_signal_s = nan", "poor_signal_s is nan"),
+        ("chatter_onsets = 3.5", "chatter_onsets: expected int, found 3.5"),
         ("threshold_mmhg = ", "policy.toml: "),
         ("latching = true\nlatching = true", "policy.toml: "),
     ],

@@ -237,7 +237,7 @@ class AlarmEngine:
         if name == "MPCWP_ELEVATED":
             elevated = state.conditions[name]
             if elevated.presence == "on" and elevated.priority == "low":
-                yield elevated.since_s + policy.medium_after_s, self._elevated_for_long
+                yield elevated.onsets_s[-1] + policy.medium_after_s, self._elevated_for_long
         elif name == "LEAD_OFF" and state.off_since_s:
             yield min(state.off_since_s.values()) + policy.lead_off_s, self._tell_leads_off
         elif name == "POOR_SIGNAL" and state.poor_due_s is not None:
@@ -341,8 +341,17 @@ class AlarmEngine:
         leave: Input = "condition_off_latch" if latch else "condition_off"
         if not on:
             return self._emit(name, t_s, leave, text=text, presence="off")
-        self._keep(name, since_s=t_s)
+        text += self._count_onset(name, t_s)
         return self._emit(name, t_s, "condition_on", text=text, priority=priority, presence="on")
+
+    def _count_onset(self, name: str, t_s: float) -> str:
+        """Note an onset; return what its text must say if it is one too many."""
+        most, window_s = self._policy.chatter_onsets, self._policy.chatter_window_s
+        onsets_s = (*self._state.conditions[name].onsets_s, t_s)[-most - 1 :]
+        self._keep(name, onsets_s=onsets_s)
+        if len(onsets_s) <= most or t_s - onsets_s[0] >= window_s:
+            return ""
+        return f"; chattering: more than {most} onsets in {window_s / 3600:g} h, review its limits"
 
     def _emit(
         self,

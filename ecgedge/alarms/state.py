@@ -21,14 +21,16 @@ class ConditionState:
 
     Attributes
     ----------
-    since_s, changed_s
-        Times of its latest onset and of its latest event.
+    changed_s
+        Time of its latest event.
     text
         What the latest event said.
     cause
         What the condition itself said last: `text` without the users' part.
     acknowledged_s
         When its signal was acknowledged; None unless that still holds.
+    onsets_s
+        Its latest onsets, oldest first; at most one more than may come without being called chatter.
     user
         Who acknowledged it, if that was the latest event.
     """
@@ -36,11 +38,11 @@ class ConditionState:
     presence: Presence = "off"
     signal: Signal = "off"
     priority: Priority = "none"
-    since_s: float = 0.0
     changed_s: float = 0.0
     text: str = ""
     cause: str = ""
     acknowledged_s: float | None = None
+    onsets_s: tuple[float, ...] = ()
     user: str | None = None
 
 

@@ -322,3 +322,61 @@ def test_r8_a_pause_survives_a_restart() -> None:
 def test_r14_no_limit_can_be_set_out_of_reach(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         replace(AlarmPolicy(), **{name: type(getattr(AlarmPolicy(), name))(1e9)})
+
+
+# --- R16: a condition that comes too often says so, and is never muted ---
+
+CHATTER = "; chattering: more than 3 onsets in 12 h, review its limits"
+
+
+def lose_feed(made: AlarmEngine, t_s: float) -> Alarm:
+    """Let the feed be lost for a second."""
+    (on,) = [a for a in made.on_feed(t_s, connected=False) if a.condition == "FEED_LOST"]
+    made.on_feed(t_s + 1.0, connected=True)
+    return on
+
+
+def test_r16_the_fourth_onset_in_twelve_hours_says_that_it_chatters() -> None:
+    made = engine(LONG)
+    texts = [lose_feed(made, 1000.0 * n).text for n in (1, 2, 3, 4, 5)]
+    assert [t.endswith(CHATTER) for t in texts] == [False, False, False, True, True]
+
+
+def test_r16_onsets_that_are_twelve_hours_old_no_longer_count() -> None:
+    made = engine(LONG)
+    hours_s = 43_200.0
+    times = [0.0, 10.0, 20.0, hours_s, hours_s + 9.0, hours_s + 19.0, hours_s + 21.0]
+    assert [CHATTER in lose_feed(made, t_s).text for t_s in times] == [
+        *[False] * 3,
+        False,  # the first is exactly 12 h old
+        True,  # 10, 20, 43200, 43209
+        True,
+        True,
+    ]
+
+
+def test_r16_it_is_never_muted_and_an_acknowledgement_repeats_the_note() -> None:
+    made = engine(LONG)
+    alarms = [lose_feed(made, 1000.0 * n) for n in range(1, 20)]
+    assert all(a.sounds for a in alarms)
+    made.on_feed(20_000.0, connected=False)
+    (seen,) = made.acknowledge(20_001.0, condition="FEED_LOST", user="a")
+    assert seen.text.endswith(f"{CHATTER}; acknowledged by a")
+
+
+def test_r16_conditions_are_counted_one_by_one_and_the_policy_says_how_many() -> None:
+    made = engine(replace(LONG, chatter_onsets=1, chatter_window_s=100.0))
+    assert CHATTER not in lose_feed(made, 10.0).text
+    made.on_lead(12.0, "V1", on=False)
+    (off,) = made.advance(15.0)
+    assert "chattering" not in off.text
+    assert "chattering: more than 1 onsets" in lose_feed(made, 20.0).text
+
+
+def test_r16_the_count_survives_a_restart_and_stays_small() -> None:
+    made = engine(LONG)
+    for n in range(1, 50):
+        lose_feed(made, 10.0 * n)
+    saved = json.loads(json.dumps(made.snapshot()))
+    assert saved["state"]["conditions"]["FEED_LOST"]["onsets_s"] == [460.0, 470.0, 480.0, 490.0]
+    assert CHATTER in lose_feed(AlarmEngine.restore(LONG, hop_s=HOP_S, snapshot=saved), 600.0).text
