@@ -1,7 +1,7 @@
 """The alarm policy: every number that decides when an alarm comes and goes.
 
 It stands in the bundle's manifest and can be replaced by `--policy FILE` (TOML, the same keys). Defaults
-follow requirements R3 to R10 and R16 of the project's alarm notes; each is a choice, not a finding.
+follow requirements R3 to R10 and R16 (R5 is off) of the project's alarm notes; each is a choice, not a finding.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ _RANGES: Final[dict[str, tuple[float, float, str]]] = {
     "acknowledge_timeout_low_s": (0.0, 86_400.0, "seconds"),
     "acknowledge_timeout_medium_s": (0.0, 86_400.0, "seconds"),
     "audio_pause_max_s": (0.0, 120.0, "seconds"),
+    "rising_mmhg": (0.0, 40.0, "mmHg"),
+    "rising_span_s": (0.0, 86_400.0, "seconds"),
+    "rising_baseline_s": (0.0, 604_800.0, "seconds"),
+    "rising_min_windows": (0.0, 10_000.0, "windows"),
     "chatter_onsets": (0.0, 100.0, "onsets"),
     "chatter_window_s": (0.0, 604_800.0, "seconds"),
     "feed_lost_s": (0.0, 60.0, "seconds"),
@@ -26,7 +30,8 @@ _RANGES: Final[dict[str, tuple[float, float, str]]] = {
     "poor_signal_s": (0.0, 600.0, "seconds"),
 }
 _PROBABILITIES: Final = ("onset_probability", "recovery_probability")
-_COUNTS: Final = ("chatter_onsets",)
+_COUNTS: Final = ("rising_min_windows", "chatter_onsets")
+_SWITCHES: Final = ("latching", "rising")
 _FRACTIONS: Final = ("onset_fraction", "min_valid_fraction")
 _LOWEST_THRESHOLD_MMHG: Final = 5.0
 _HIGHEST_THRESHOLD_MMHG: Final = 40.0
@@ -54,7 +59,17 @@ class AlarmPolicy:
       `min_valid_fraction` of the windows due are valid, the median estimate is under `threshold_mmhg -
       recovery_margin_mmhg`, the median probability is under `recovery_probability`, and the onset rule does
       not hold. An output that the bundle does not have is left out of the rule.
-    - `latching`: after the condition has gone, its signal stays "latched" until someone acknowledges it.
+    - `latching`: after a physiological condition has gone, its signal stays "latched" until someone acknowledges it.
+
+    MPCWP_RISING, with `rising` only. It speaks of this patient's own course, whatever the threshold.
+
+    - The span is the last `rising_span_s`; the baseline is what came before it, over `rising_baseline_s` (kept in
+      24 parts, the oldest dropped whole). Only valid windows with an estimate count, and both sides need at least
+      `rising_min_windows` of them.
+    - Onset: the median of the span is at least `rising_mmhg` above the median of the baseline. Priority is low.
+    - Recovery: the median of the span is more than `recovery_margin_mmhg` under the value that brought the alarm
+      (the baseline at the onset + `rising_mmhg`; this line does not move), and the onset rule does not hold. So a
+      rise that stays is told of until it goes, though the baseline grows used to it.
 
     Acknowledgement, of any condition: its signal is "acknowledged" (silent, shown steadily) until the condition
     goes or grows worse, and comes on again after `acknowledge_timeout_low_s` at low priority or
@@ -89,6 +104,11 @@ class AlarmPolicy:
     acknowledge_timeout_low_s: float = 1800.0
     acknowledge_timeout_medium_s: float = 600.0
     audio_pause_max_s: float = 120.0
+    rising: bool = False
+    rising_mmhg: float = 5.0
+    rising_span_s: float = 600.0
+    rising_baseline_s: float = 86_400.0
+    rising_min_windows: int = 30
     chatter_onsets: int = 3
     chatter_window_s: float = 43_200.0
 
@@ -104,7 +124,12 @@ class AlarmPolicy:
         for name in _COUNTS:
             if type(getattr(self, name)) is not int:
                 raise ValueError(f"{name} is {getattr(self, name):g}; it must be a whole number")
+        for name in _SWITCHES:
+            if type(getattr(self, name)) is not bool:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be true or false")
         self._check_pressures()
+        if self.rising:
+            self._check_rising()
 
     def _check_shares(self) -> None:
         """Check probabilities and fractions (written so that NaN fails as well)."""
@@ -139,4 +164,17 @@ class AlarmPolicy:
                 f"medium_lower_bound_mmhg is {self.medium_lower_bound_mmhg:g}: it must lie between threshold_mmhg "
                 f"({self.threshold_mmhg:g}) and {_HIGHEST_LOWER_BOUND_MMHG:g} mmHg, or medium priority "
                 "never comes, or comes with every alarm"
+            )
+
+    def _check_rising(self) -> None:
+        """Check what only matters where the trend condition is on."""
+        if self.recovery_margin_mmhg >= self.rising_mmhg:
+            raise ValueError(
+                f"recovery_margin_mmhg {self.recovery_margin_mmhg:g} is not below rising_mmhg {self.rising_mmhg:g}: "
+                "a rise would have to turn into a fall to clear; lower it, or raise rising_mmhg"
+            )
+        if self.rising_baseline_s < self.rising_span_s:
+            raise ValueError(
+                f"rising_baseline_s {self.rising_baseline_s:g} is shorter than rising_span_s "
+                f"{self.rising_span_s:g}: a baseline must be longer than what it is compared with; raise it"
             )

@@ -15,9 +15,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ecgedge.alarms.rules import Elevation, valid_window
+from ecgedge.alarms.rules import Elevation, ValidWindow, valid_window
 from ecgedge.alarms.state import SNAPSHOT_FORMAT, AudioPause, EngineState, Snapshot, read_snapshot
 from ecgedge.alarms.table import COME_ON, CONDITIONS, PRIORITIES, Input, step
+from ecgedge.alarms.trend import Trend
 from ecgedge.events import Alarm, AlarmEvent, AudioEvent, Estimate, Presence, Priority
 from ecgedge.leads import STANDARD_LEADS, canonical_lead
 from ecgedge.policy import AlarmPolicy
@@ -51,6 +52,7 @@ class AlarmEngine:
         self._policy = policy
         self._hop_s = hop_s
         self._elevation = Elevation(policy, hop_s=hop_s)
+        self._trend = Trend(policy, hop_s=hop_s)
         self._state = EngineState()
 
     @classmethod
@@ -66,13 +68,13 @@ class AlarmEngine:
         engine = cls(policy, hop_s=hop_s)
         engine._state = saved.state
         engine._elevation = Elevation(policy, hop_s=hop_s, windows=saved.windows)
+        engine._trend = Trend(policy, hop_s=hop_s, saved=saved.trend)
         return engine
 
     def snapshot(self) -> dict[str, Any]:
         """Return all state as plain JSON types, for `restore`."""
-        windows = self._elevation.windows
-        plain = to_plain(Snapshot(SNAPSHOT_FORMAT, self._hop_s, self._policy, self._state, windows))
-        return dict(plain)
+        past = self._elevation.windows, self._trend.state
+        return dict(to_plain(Snapshot(SNAPSHOT_FORMAT, self._hop_s, self._policy, self._state, *past)))
 
     def active(self) -> list[Alarm]:
         """Return, in order of rank, the latest event of each condition whose signal is not off.
@@ -122,6 +124,7 @@ class AlarmEngine:
         if window is not None:
             self._elevation.push(window)
             alarms += self._check_elevation(window.t_s)
+            alarms += self._check_rising(window)
         return alarms
 
     def on_lead(self, t_s: float, lead: str, *, on: bool) -> list[AlarmEvent]:
@@ -318,6 +321,26 @@ class AlarmEngine:
             far = f"lower bound at least {self._policy.medium_lower_bound_mmhg:g} mmHg"
             return self._emit(name, self._now(), "escalate", text=f"{text} ({far})", priority=priority)
         return []
+
+    def _check_rising(self, window: ValidWindow) -> list[AlarmEvent]:
+        name, line_mmhg, policy = "MPCWP_RISING", self._state.rising_line_mmhg, self._policy
+        if not policy.rising or window.mpcwp_mmhg is None:
+            return []
+        self._trend.push(window.t_s, window.mpcwp_mmhg)
+        if line_mmhg is not None:
+            if not self._trend.fell_below(line_mmhg):
+                return []
+            self._set(rising_line_mmhg=None)
+            return self._set_presence(name, on=False, text="mPCWP estimate no longer above its baseline")
+        if (found := self._trend.rising()) is None:
+            return []
+        now, baseline = found
+        self._set(rising_line_mmhg=baseline + policy.rising_mmhg - policy.recovery_margin_mmhg)
+        text = (
+            f"mPCWP estimate rising: median {now:.1f} mmHg in {policy.rising_span_s:g} s, {now - baseline:.1f} above "
+            f"this patient's baseline of {baseline:.1f}; an estimate, not a measurement"
+        )
+        return self._set_presence(name, on=True, text=text)
 
     def _set_leads_off(self, t_s: float, leads: tuple[str, ...]) -> list[AlarmEvent]:
         """Change the set of leads that LEAD_OFF tells of: one event a change; more leads off is worse."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from ecgedge.alarms.rules import ValidWindow
 from ecgedge.alarms.table import CONDITIONS
+from ecgedge.alarms.trend import TrendState
 from ecgedge.events import Presence, Priority, Signal
 from ecgedge.policy import AlarmPolicy
 from ecgedge.schema import from_plain
@@ -75,6 +76,8 @@ class EngineState:
         Leads that are off and not yet told, and since when.
     leads_off
         Leads that LEAD_OFF tells of, in standard order.
+    rising_line_mmhg
+        Under it MPCWP_RISING goes; None while that is absent.
     pause
         The pause of the sound in force.
     conditions
@@ -88,6 +91,7 @@ class EngineState:
     poor_due_s: float | None = None
     off_since_s: Mapping[str, float] = field(default_factory=dict)
     leads_off: tuple[str, ...] = ()
+    rising_line_mmhg: float | None = None
     pause: AudioPause | None = None
     conditions: Mapping[str, ConditionState] = field(
         default_factory=lambda: {name: ConditionState() for name in CONDITIONS}
@@ -103,6 +107,7 @@ class Snapshot:
     policy: AlarmPolicy
     state: EngineState
     windows: tuple[ValidWindow, ...]
+    trend: TrendState
 
 
 def read_snapshot(plain: Mapping[str, Any], *, policy: AlarmPolicy, hop_s: float) -> Snapshot:

@@ -85,4 +85,6 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "NO_VARIANT": Condition("technical", latches=False),
     "LEAD_OFF": Condition("technical", latches=False),
     "POOR_SIGNAL": Condition("technical", latches=False),
+    # Last, since it is a matter of hours.
+    "MPCWP_RISING": Condition("physiological", latches=True),
 }

@@ -14,8 +14,16 @@ from ecgedge.policy import AlarmPolicy
 
 from .helpers import HOP_S, SMALL, WINDOWS, window
 
-# Acknowledgements that run out within a test's stream.
-QUICK = replace(SMALL, acknowledge_timeout_low_s=45.0, acknowledge_timeout_medium_s=20.0)
+# Acknowledgements that run out within a test's stream, and the trend condition on.
+QUICK = replace(
+    SMALL,
+    acknowledge_timeout_low_s=45.0,
+    acknowledge_timeout_medium_s=20.0,
+    rising=True,
+    rising_span_s=20.0,
+    rising_baseline_s=240.0,
+    rising_min_windows=3,
+)
 LATCHING = {True: QUICK, False: replace(QUICK, latching=False)}
 KINDS = [c for c in WINDOWS if WINDOWS[c] is not None]
 LEADS = ("I", "II", "V1")
@@ -114,11 +122,14 @@ def test_a_restored_engine_says_the_same(stream, cut, latching) -> None:
 
 @given(streams)
 def test_memory_is_bounded(stream) -> None:
-    made = new()
+    made = new(QUICK)
     for fact in stream:
         give(made, fact)
     saved = made.snapshot()
     assert len(saved["windows"]) <= 9
+    assert len(saved["trend"]["recent"]) <= 5
+    assert len(saved["trend"]["blocks"]) <= 25
+    assert all(len(c["onsets_s"]) <= 4 for c in saved["state"]["conditions"].values())
     assert len(saved["state"]["off_since_s"]) <= len(LEADS)
 
 
@@ -170,7 +181,7 @@ class Watched(RuleBasedStateMachine):
         assert alarm.kind == CONDITIONS[name].kind
         assert alarm.priority in ("low", "medium")
         changes = alarm.presence != self.presence[name]
-        if name == "MPCWP_ELEVATED" and changes:
+        if alarm.kind == "physiological" and changes:
             assert valid, "only a valid window brings the condition or takes it away"
         if self.presence[name] == "on" and not changes:  # never less urgent while it is present
             assert (self.last[name].priority, alarm.priority) != ("medium", "low")
@@ -195,7 +206,7 @@ class Watched(RuleBasedStateMachine):
             assert alarm.signal in ("on", "acknowledged")
         if alarm.signal == "latched":
             assert self.latching
-            assert name == "MPCWP_ELEVATED"
+            assert CONDITIONS[name].kind == "physiological"
             assert alarm.presence == "off"
         if alarm.signal == "acknowledged" and before != "acknowledged":
             assert name == acknowledged, "only its own acknowledgement acknowledges a condition"

@@ -58,5 +58,6 @@ def test_every_priority_has_its_place() -> None:
 
 
 def test_only_physiological_conditions_latch() -> None:
-    assert {n for n, c in CONDITIONS.items() if c.latches} == {"MPCWP_ELEVATED"}
-    assert {n for n, c in CONDITIONS.items() if c.kind == "physiological"} == {"MPCWP_ELEVATED"}
+    physiological = {"MPCWP_ELEVATED", "MPCWP_RISING"}
+    assert {n for n, c in CONDITIONS.items() if c.latches} == physiological
+    assert {n for n, c in CONDITIONS.items() if c.kind == "physiological"} == physiological
