@@ -94,6 +94,20 @@ class FeedEvent:
 
 
 @dataclass(frozen=True)
+class SelfCheck:
+    """The bed is alive: check `count` since its stream began, the next one due in `period_s` of stream time.
+
+    `audio_pause_left_s` counts a pause of the sound down; None without one.
+    """
+
+    type: ClassVar[str] = "self_check"
+    t_s: float
+    count: int
+    period_s: float
+    audio_pause_left_s: float | None
+
+
+@dataclass(frozen=True)
 class Summary:
     """Totals of a stream, sent once at its end."""
 
@@ -107,7 +121,7 @@ class Summary:
 
 
 AlarmEvent = Alarm | AudioEvent
-Event = Estimate | AlarmEvent | FeedEvent | Summary
+Event = Estimate | AlarmEvent | FeedEvent | SelfCheck | Summary
 
 _ONLY_WHERE_SET: Final = frozenset({"outputs", "audible", "user"})
 """Fields that came to the format later or concern few: where they are empty, a line is what it always was."""

@@ -1,7 +1,7 @@
 """The alarm policy: every number that decides when an alarm comes and goes.
 
 It stands in the bundle's manifest and can be replaced by `--policy FILE` (TOML, the same keys). Defaults
-follow requirements R3 to R10 and R16 (R5 is off) of the project's alarm notes; each is a choice, not a finding.
+follow requirements R3 to R11 and R16 (R5 is off) of the project's alarm notes; each is a choice, not a finding.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _RANGES: Final[dict[str, tuple[float, float, str]]] = {
     "rising_span_s": (0.0, 86_400.0, "seconds"),
     "rising_baseline_s": (0.0, 604_800.0, "seconds"),
     "rising_min_windows": (0.0, 10_000.0, "windows"),
+    "self_check_s": (0.0, 60.0, "seconds"),
     "chatter_onsets": (0.0, 100.0, "onsets"),
     "chatter_window_s": (0.0, 604_800.0, "seconds"),
     "feed_lost_s": (0.0, 60.0, "seconds"),
@@ -85,6 +86,9 @@ class AlarmPolicy:
     Technical conditions: FEED_LOST after `feed_lost_s` without a chunk (watched by whoever owns the clock),
     LEAD_OFF when a lead has been off for `lead_off_s`, POOR_SIGNAL after `poor_signal_s` without a window
     that is "valid" or "questionable".
+
+    Each `self_check_s` of stream time the bed says that it is alive. Whoever hears no check for two periods must
+    take it that nobody watches the patient.
     """
 
     threshold_mmhg: float = 18.0
@@ -109,6 +113,7 @@ class AlarmPolicy:
     rising_span_s: float = 600.0
     rising_baseline_s: float = 86_400.0
     rising_min_windows: int = 30
+    self_check_s: float = 5.0
     chatter_onsets: int = 3
     chatter_window_s: float = 43_200.0
 

@@ -1,6 +1,8 @@
 """Events as JSON lines: names, order, and never a number that JSON does not have."""
 
+import asyncio
 import dataclasses
+import io
 import json
 import math
 
@@ -8,8 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecgedge.events import Alarm, AudioEvent, Estimate, FeedEvent, Summary, event_to_dict, event_to_json
-from ecgedge.sinks import format_event
+from ecgedge.events import (
+    Alarm,
+    AudioEvent,
+    Estimate,
+    FeedEvent,
+    SelfCheck,
+    Summary,
+    event_to_dict,
+    event_to_json,
+)
+from ecgedge.sinks import TextSink, format_event
 
 ESTIMATE = Estimate(
     t_s=12.0,
@@ -75,6 +86,10 @@ LINES = [
         AudioEvent(120.0, "on", None, "audio on again: the pause is over"),
         '{"type":"audio","t_s":120.0,"state":"on","ends_s":null,"text":"audio on again: the pause is over"}',
     ),
+    (
+        SelfCheck(35.0, 7, 5.0, None),
+        '{"type":"self_check","t_s":35.0,"count":7,"period_s":5.0,"audio_pause_left_s":null}',
+    ),
     (FEED, '{"type":"feed","t_s":3.0,"state":"lead_off","lead":"V3","age_s":null}'),
     (
         SUMMARY,
@@ -139,6 +154,8 @@ def test_a_line_is_one_line_of_strict_json(number, bound, probability, text):
         (dataclasses.replace(ALARM, audible="paused"), ["signal on, audio paused"]),
         (PAUSE, ["0:01:00.0  audio paused for 60 s by nurse 7, until 0:02:00.0"]),
         (AudioEvent(120.0, "on", None, "audio on again: the pause is over"), ["0:02:00.0  audio on again"]),
+        (SelfCheck(35.0, 7, 5.0, None), ["0:00:35.0  self-check 7"]),
+        (SelfCheck(35.0, 7, 5.0, 44.6), ["self-check 7, audio paused for 45 s more"]),
         (FEED, ["lead off V3"]),
         (SUMMARY, ["3 windows", "2 valid", "7 samples dropped", "LEAD_OFF 1", "Research use only"]),
     ],
@@ -164,3 +181,13 @@ def test_an_invalid_estimate_shows_no_number():
 )
 def test_time_never_shows_sixty_seconds(t_s, shown):
     assert format_event(dataclasses.replace(FEED, t_s=t_s)).startswith(f"{shown} ")
+
+
+def test_a_person_reads_no_self_checks_but_the_countdown_of_a_pause():
+    out = io.StringIO()
+    for event in (SelfCheck(5.0, 1, 5.0, None), SelfCheck(10.0, 2, 5.0, 20.0), SelfCheck(15.0, 3, 5.0, 15.0)):
+        asyncio.run(TextSink(out).send(event))
+    assert out.getvalue().splitlines() == [
+        "0:00:10.0  self-check 2, audio paused for 20 s more",
+        "0:00:15.0  self-check 3, audio paused for 15 s more",
+    ]

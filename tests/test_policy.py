@@ -64,6 +64,8 @@ def test_no_number_may_be_nan_infinite_or_negative(name: str, value: float) -> N
             {"rising": True, "rising_baseline_s": 599.0},
             "rising_baseline_s 599 is shorter than rising_span_s 600",
         ),
+        ({"self_check_s": 0.0}, "self_check_s"),
+        ({"self_check_s": 60.1}, "self_check_s"),
         ({"chatter_onsets": 0}, "chatter_onsets"),
         ({"chatter_onsets": 101}, "chatter_onsets"),
         ({"chatter_onsets": 3.0}, "chatter_onsets is 3; it must be a whole number"),

@@ -10,7 +10,7 @@ import pytest
 
 from ecgedge.bundle import load_bundle
 from ecgedge.errors import FeedError
-from ecgedge.events import Alarm, Estimate, FeedEvent, Summary, event_to_dict
+from ecgedge.events import Alarm, Estimate, FeedEvent, SelfCheck, Summary, event_to_dict
 from ecgedge.feeds import Chunk, FeedInfo
 from ecgedge.journal import Journal, read_journal, verify_journal
 from ecgedge.leads import STANDARD_LEADS
@@ -132,7 +132,7 @@ def test_an_event_is_in_the_journal_before_any_sink_hears_of_it(bed, tmp_path):
     checks = Checks()
     with Journal(path) as journal:
         _run(bed, Feed(*_chunks(64.0, chunk_s=1.0, scenario="lead-off")), checks, journal=journal)
-    assert {event.type for event in checks.events} == {"estimate", "alarm", "feed", "summary"}
+    assert {event.type for event in checks.events} == {"estimate", "alarm", "feed", "self_check", "summary"}
     report = verify_journal(path)
     assert report.ok
     assert report.entries == 1 + len(checks.events)
@@ -177,6 +177,12 @@ def test_silence_is_noticed_by_the_wall_clock_and_the_return_as_well(bed, sink):
     # It was said while the feed was silent: 2 s after its last chunk, not at its return after 2.5 s.
     at = {id(event): when for when, event in heard}
     assert at[id(back)] - at[id(lost)] > 0.1
+
+
+def test_a_bed_whose_feed_is_silent_goes_on_saying_that_it_is_alive(bed, sink):
+    """R11: 20 s of stream time, each quarter second of the wall clock is 5 s."""
+    _run(bed, Feed(*_chunks(1.0, chunk_s=1.0), 1.1), sink, speed=20.0)
+    assert [(c.t_s, c.count) for c in sink.of(SelfCheck)[:4]] == [(5.0, 1), (10.0, 2), (15.0, 3), (20.0, 4)]
 
 
 def test_silence_counts_in_stream_time(bed, sink):

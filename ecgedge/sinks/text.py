@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from ecgedge.events import Alarm, AudioEvent, Estimate, Event, FeedEvent, Summary
+from ecgedge.events import Alarm, AudioEvent, Estimate, Event, FeedEvent, SelfCheck, Summary
 
 _PREFIX = {
     ("physiological", "high"): "***",
@@ -18,13 +18,18 @@ _PREFIX = {
 
 
 class TextSink:
-    """Writes one line an event to an open text stream."""
+    """Writes one line an event to an open text stream.
+
+    Self-checks are for programs and are left out, but while they count a pause of the sound down.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     async def send(self, event: Event) -> None:
         """Write one line."""
+        if isinstance(event, SelfCheck) and event.audio_pause_left_s is None:
+            return
         self._stream.write(format_event(event) + "\n")
         self._stream.flush()
 
@@ -43,6 +48,8 @@ def format_event(event: Event) -> str:
     if isinstance(event, AudioEvent):
         until = "" if event.ends_s is None else f", until {format_time(event.ends_s)}"
         return f"{format_time(event.t_s)}  {event.text}{until}"
+    if isinstance(event, SelfCheck):
+        return _self_check(event)
     return _summary(event)
 
 
@@ -82,6 +89,12 @@ def _feed(event: FeedEvent) -> str:
     lead = f" {event.lead}" if event.lead else ""
     age = f" ({event.age_s:.3f} s)" if event.age_s is not None else ""
     return f"{format_time(event.t_s)}  feed {event.state.replace('_', ' ')}{lead}{age}"
+
+
+def _self_check(event: SelfCheck) -> str:
+    left_s = event.audio_pause_left_s
+    countdown = "" if left_s is None else f", audio paused for {left_s:.0f} s more"
+    return f"{format_time(event.t_s)}  self-check {event.count}{countdown}"
 
 
 def _summary(event: Summary) -> str:

@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from ecgedge.alarms import CONDITIONS, AlarmEngine
+from ecgedge.alarms import CONDITIONS, AlarmEngine, SelfChecks
 from ecgedge.alarms.rules import valid_window
 from ecgedge.events import Alarm, AudioEvent
 from ecgedge.policy import AlarmPolicy
@@ -311,6 +311,16 @@ def test_r8_a_pause_survives_a_restart() -> None:
     assert other.pause == made.pause
     assert other.active() == made.active()
     assert other.advance(200.0) == [AudioEvent(90.0, "on", None, "audio on again: the pause is over")]
+
+
+# --- R11: a self-check each 5 s; the bed's and the service's tests show it in a stream ---
+
+
+def test_r11_a_check_is_due_each_period_and_a_missing_one_shows_in_the_count() -> None:
+    checks = SelfChecks(AlarmPolicy())
+    assert list(checks.due(12.0)) == [(1, 5.0), (2, 10.0)]
+    checks.leap(1000.0)
+    assert list(checks.due(1000.0)) == [(200, 1000.0)]
 
 
 # --- R14: a limit that can never fire is refused ---

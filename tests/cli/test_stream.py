@@ -24,6 +24,7 @@ FIELDS = {
     ],
     "alarm": ["type", "t_s", "condition", "kind", "priority", "presence", "signal", "text"],
     "feed": ["type", "t_s", "state", "lead", "age_s"],
+    "self_check": ["type", "t_s", "count", "period_s", "audio_pause_left_s"],
     "summary": ["type", "windows", "valid", "dropped_samples", "latency_ms", "alarms", "journal"],
 }
 LEAD_OFF = "sim:lead-off?seed=1&rate_hz=250"
@@ -72,6 +73,12 @@ def test_a_lead_that_falls_off_is_said_and_another_variant_serves(lead_off):
     assert len(by_time[60.0]["leads"]) == 12
     assert by_time[65.0]["leads"] == ["I", "II", "V1"]
     assert by_time[65.0]["variant"].startswith("I,II,V1/")
+
+
+def test_the_bed_says_each_five_seconds_that_it_is_alive(lead_off):
+    checks = _of(lead_off, "self_check")
+    assert [(c["count"], c["t_s"]) for c in checks] == [(n, 5.0 * n) for n in range(1, 15)]
+    assert {c["audio_pause_left_s"] for c in checks} == {None}
 
 
 def test_the_summary_counts_what_was_said(lead_off):

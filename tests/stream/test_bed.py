@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ecgedge.ecg import Recording
 from ecgedge.errors import RecordError, UsageError
-from ecgedge.events import Alarm, AudioEvent, Estimate, FeedEvent
+from ecgedge.events import Alarm, AudioEvent, Estimate, FeedEvent, SelfCheck
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.signal import condition, counts_to_mv
 from ecgedge.sim import Simulator
@@ -253,6 +253,73 @@ def test_elevated_estimates_raise_the_alarm_and_acknowledging_needs_a_user(new_b
     (seen,) = bed.acknowledge(360.0, condition="MPCWP_ELEVATED", user="nurse 7")
     assert seen.signal == "off"
     assert bed.summary(latency_ms={}, journal=None).alarms["MPCWP_ELEVATED"] == 1
+
+
+def _checks(events):
+    return [(e.t_s, e.count) for e in _of(events, SelfCheck)]
+
+
+def test_a_bed_says_that_it_is_alive_whatever_the_signal(new_bed):
+    """R11: each 5 s of stream time, counted from the first sample, with leads off and in a hole of 12 s as well."""
+    samples_mv, bed = _ecg(40.0).copy(), new_bed()
+    samples_mv[:, 1000:2000] = np.nan
+    events = bed.push(samples_mv[:, :5000], t_s=100.0)
+    events += bed.push(samples_mv[:, 8000:], t_s=132.0)
+    assert _checks(events) == [(100.0 + 5.0 * n, n) for n in range(1, 9)]
+
+
+def test_a_self_check_comes_at_its_time_before_the_estimate_of_that_instant(new_bed):
+    events = new_bed().push(_ecg(12.0), t_s=0.0)
+    assert [e.type for e in events] == ["feed", "self_check", "self_check", "estimate"]
+
+
+def test_self_checks_do_not_depend_on_who_watches(new_bed):
+    """Silent from 20 to 75 s: with a tick each second, at odd times, or none."""
+    samples_mv = _ecg(40.0)
+
+    def played(ticks):
+        bed = new_bed()
+        events = bed.push(samples_mv[:, :5000], t_s=0.0)
+        for t_s in ticks:
+            events += bed.advance(t_s)
+        return events + bed.push(samples_mv[:, 5000:], t_s=75.0)
+
+    expected = [(5.0 * n, n) for n in range(1, 20)]
+    for ticks in ([], range(21, 75), [23.7, 52.0], [74.9]):
+        assert _checks(played(ticks)) == expected
+
+
+def test_checks_that_nobody_made_are_left_out_of_a_leap(new_bed):
+    samples_mv, bed = _ecg(30.0), new_bed()
+    bed.push(samples_mv, t_s=0.0)
+    events = bed.push(samples_mv, t_s=86_400.0)
+    assert _checks(events) == [(86_400.0 + 5.0 * n, 17_280 + n) for n in range(7)]
+    assert _checks(bed.advance(1e9)) == [(1e9, 200_000_000)]
+
+
+def test_a_pause_is_counted_down(new_bed):
+    bed = new_bed()
+    bed.push(_ecg(12.0), t_s=0.0)
+    bed.pause_audio(12.0, duration_s=15.0, user="a")
+    checks = _of([e for t_s in (20.0, 31.0) for e in bed.advance(t_s)], SelfCheck)
+    assert [(c.t_s, c.audio_pause_left_s) for c in checks] == [
+        (15.0, 12.0),
+        (20.0, 7.0),
+        (25.0, 2.0),
+        (30.0, None),
+    ]
+
+
+def test_a_wait_for_the_first_sample_is_alive_too_and_the_stream_counts_anew(new_bed):
+    bed = new_bed()
+    assert _checks(bed.advance(11.0)) == [(5.0, 1), (10.0, 2)]
+    assert _checks(bed.push(_ecg(7.0), t_s=500.0)) == [(505.0, 1)]
+
+
+def test_a_user_who_comes_late_leaves_no_check_out(new_bed):
+    bed = new_bed()
+    bed.push(_ecg(2.0), t_s=0.0)
+    assert _checks(bed.acknowledge(12.0, condition="FEED_LOST", user="a")) == [(5.0, 1), (10.0, 2)]
 
 
 def test_a_pause_is_the_beds_and_ends_in_stream_time(new_bed):
