@@ -109,7 +109,7 @@ class SelfCheck:
 
 @dataclass(frozen=True)
 class Summary:
-    """Totals of a stream, sent once at its end."""
+    """Totals of a stream, sent once at its end; `dropped_commands` counts users' lines by what was wrong with them."""
 
     type: ClassVar[str] = "summary"
     windows: int
@@ -118,12 +118,13 @@ class Summary:
     latency_ms: Mapping[str, float | None]
     alarms: Mapping[str, int]
     journal: str | None
+    dropped_commands: Mapping[str, int] = field(default_factory=dict)
 
 
 AlarmEvent = Alarm | AudioEvent
 Event = Estimate | AlarmEvent | FeedEvent | SelfCheck | Summary
 
-_ONLY_WHERE_SET: Final = frozenset({"outputs", "audible", "user"})
+_ONLY_WHERE_SET: Final = frozenset({"outputs", "audible", "user", "dropped_commands"})
 """Fields that came to the format later or concern few: where they are empty, a line is what it always was."""
 
 

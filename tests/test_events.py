@@ -96,6 +96,11 @@ LINES = [
         '{"type":"summary","windows":3,"valid":2,"dropped_samples":7,"latency_ms":{"p50":1.0,"p99":2.0},'
         '"alarms":{"LEAD_OFF":1},"journal":"bed.jsonl"}',
     ),
+    (
+        dataclasses.replace(SUMMARY, dropped_commands={"no_user": 2}),
+        '{"type":"summary","windows":3,"valid":2,"dropped_samples":7,"latency_ms":{"p50":1.0,"p99":2.0},'
+        '"alarms":{"LEAD_OFF":1},"journal":"bed.jsonl","dropped_commands":{"no_user":2}}',
+    ),
 ]
 
 
@@ -157,6 +162,7 @@ def test_a_line_is_one_line_of_strict_json(number, bound, probability, text):
         (SelfCheck(35.0, 7, 5.0, None), ["0:00:35.0  self-check 7"]),
         (SelfCheck(35.0, 7, 5.0, 44.6), ["self-check 7, audio paused for 45 s more"]),
         (FEED, ["lead off V3"]),
+        (dataclasses.replace(SUMMARY, dropped_commands={"no_user": 2}), ["; 2 control lines dropped; "]),
         (SUMMARY, ["3 windows", "2 valid", "7 samples dropped", "LEAD_OFF 1", "Research use only"]),
     ],
 )

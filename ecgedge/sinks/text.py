@@ -101,7 +101,9 @@ def _summary(event: Summary) -> str:
     alarms = ", ".join(f"{name} {count}" for name, count in event.alarms.items() if count) or "none"
     p50, p99 = event.latency_ms.get("p50"), event.latency_ms.get("p99")
     latency = "" if p50 is None or p99 is None else f", latency p50 {p50:.1f} ms, p99 {p99:.1f} ms"
+    dropped = sum(event.dropped_commands.values())
+    lines = f"; {dropped} control lines dropped" if dropped else ""
     return (
         f"{event.windows} windows, {event.valid} valid, {event.dropped_samples} samples dropped{latency}; "
-        f"alarms: {alarms}; journal: {event.journal or 'none'}. Research use only."
+        f"alarms: {alarms}{lines}; journal: {event.journal or 'none'}. Research use only."
     )
