@@ -109,7 +109,11 @@ class SelfCheck:
 
 @dataclass(frozen=True)
 class Summary:
-    """Totals of a stream, sent once at its end; `dropped_commands` counts users' lines by what was wrong with them."""
+    """Totals of a stream, sent once at its end.
+
+    `alarms` counts how often each condition called for attention: its onsets, and every time that it grew worse or
+    came on again after an acknowledgement. `dropped_commands` counts users' lines by what was wrong with them.
+    """
 
     type: ClassVar[str] = "summary"
     windows: int

@@ -14,9 +14,11 @@ At most 25 histograms of at most 1,001 numbers are kept; of estimates that stay 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from statistics import median
 from typing import Final
 
@@ -109,9 +111,6 @@ def _bin(mmhg: float) -> int:
 
 def _nth(counts: Counter[int], n: int) -> int:
     """Return the bin of the value that is number `n` (from 0) in ascending order."""
-    seen = 0
-    for name in sorted(counts):
-        seen += counts[name]
-        if seen > n:
-            return name
-    raise ValueError(f"there are only {seen} values, asked for number {n}")
+    names = sorted(counts)
+    ends = list(accumulate(counts[name] for name in names))
+    return names[bisect_right(ends, n)]

@@ -122,10 +122,10 @@ async def _stream(
     bed = Bed(
         loaded, leads=info.leads, rate_hz=info.rate_hz, variants=variants, policy=chosen, mode=info.mode
     )
-    commands = _control(control, bed)
     announce(loaded, bed.mode)
     async with AsyncExitStack() as opened:
         opened.callback(variants.close)
+        commands = _control(control, bed)
         outputs = [screen]
         for uri in sinks:
             outputs.append(_sink(uri, source, loaded))

@@ -52,7 +52,7 @@ class Bed:
     Raises
     ------
     UsageError, RecordError
-        On leads or a rate that cannot be served.
+        On leads or a rate that cannot be served, or a policy that can never fire with this bundle.
     """
 
     def __init__(
@@ -72,6 +72,11 @@ class Bed:
         self.rate_hz = rate_hz
         self.bundle = bundle
         self.policy = policy or bundle.manifest.alarm_policy
+        if self.policy.rising and "mpcwp_mmhg" not in {output.name for output in bundle.manifest.outputs}:
+            raise UsageError(
+                "the alarm policy turns rising on, but the bundle has no output mpcwp_mmhg: it can never fire; "
+                "set rising = false"
+            )
         self.mode: Mode = "demo" if bundle.simulated else mode
         self._variants: VariantChoice = variants or Variants(bundle)
         self._spec = bundle.manifest.front_end

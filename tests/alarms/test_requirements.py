@@ -94,6 +94,20 @@ def test_r4_it_goes_only_below_the_recovery_line(letter: str, clears: bool) -> N
     assert [a.presence for a in alarms] == (["off"] if clears else [])
 
 
+# --- R5: a rise above the patient's own baseline, off by default; its edges are in test_trend.py ---
+
+
+@pytest.mark.parametrize(("rising", "names"), [(False, []), (True, ["MPCWP_RISING"])])
+@pytest.mark.parametrize("rise", [4.9, 5.0])
+def test_r5_five_above_the_baseline_of_a_day(rising: bool, names: list, rise: float) -> None:
+    """A day at 10 mmHg, a window a minute; then an hour higher. No window exceeds 18 mmHg."""
+    policy = replace(AlarmPolicy(rising=rising, poor_signal_s=600.0), rising_span_s=3600.0)
+    made = AlarmEngine(policy, hop_s=60.0)
+    pressures = [10.0] * 1440 + [10.0 + rise] * 60
+    alarms = play(made, [window(60.0 * n, mpcwp=mmhg) for n, mmhg in enumerate(pressures, start=1)])
+    assert [a.condition for a in alarms] == (names if rise == 5.0 else [])
+
+
 # --- R6: the physiological signal latches, technical ones do not ---
 
 
@@ -311,6 +325,38 @@ def test_r8_a_pause_survives_a_restart() -> None:
     assert other.pause == made.pause
     assert other.active() == made.active()
     assert other.advance(200.0) == [AudioEvent(90.0, "on", None, "audio on again: the pause is over")]
+
+
+# --- R9: technical conditions; FEED_LOST's silence is the bed's to notice ---
+
+
+def test_r9_the_shipped_times() -> None:
+    policy = AlarmPolicy()
+    assert (policy.feed_lost_s, policy.lead_off_s, policy.poor_signal_s) == (2.0, 1.0, 60.0)
+
+
+@pytest.mark.parametrize(("letter", "priority"), [("H", "medium"), (".", "low")])
+def test_r9_losing_the_feed_is_medium_where_a_physiological_alarm_was_on(letter: str, priority: str) -> None:
+    made = engine(LONG)
+    play(made, windows(letter * 5))
+    assert brief(made.on_feed(26.0, connected=False)) == [(26.0, "FEED_LOST", priority, "on", "on")]
+
+
+def test_r9_a_lead_that_is_off_is_told_of_by_name() -> None:
+    made = engine(LONG)
+    made.on_lead(10.0, "V3", on=False)
+    (off,) = made.advance(20.0)
+    assert (off.t_s, off.condition, off.text) == (12.0, "LEAD_OFF", "leads off: V3")
+
+
+def test_r9_too_few_leads_for_any_model() -> None:
+    (alarm,) = engine(LONG).on_estimate(window(5.0, validity="invalid", variant=None, leads=("V1",)))
+    assert (alarm.condition, alarm.kind) == ("NO_VARIANT", "technical")
+
+
+def test_r9_no_usable_signal_for_a_minute() -> None:
+    made = AlarmEngine(AlarmPolicy(), hop_s=HOP_S)
+    assert brief(play(made, windows("x" * 14))) == [(65.0, "POOR_SIGNAL", "low", "on", "on")]
 
 
 # --- R11: a self-check each 5 s; the bed's and the service's tests show it in a stream ---

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import time
 
@@ -191,6 +192,11 @@ def test_a_user_acknowledges_and_pauses_on_standard_input(cli, tmp_path):
 def test_the_control_option_takes_standard_input_only(cli):
     done = cli("stream", "--feed", "sim:stable", "--control", "commands.txt", exits=2)
     assert "--control is 'commands.txt'; expected - (standard input)" in done.stderr
+
+
+def test_a_closed_standard_input_is_said(cli):
+    process = cli.start("stream", "--feed", "sim:stable", "--control", "-", preexec_fn=lambda: os.close(0))
+    assert "--control -: standard input is closed" in cli.finish(process, exits=2).stderr
 
 
 @pytest.mark.parametrize("typed", ["", "pause 10 a\n", "no end", "\x00\n" * 5000])

@@ -372,6 +372,16 @@ def test_a_bed_that_cannot_be_served_is_refused(formula_bundle, variants, argume
         Bed(formula_bundle, variants=variants, **arguments)
 
 
+def test_a_trend_of_a_pressure_that_the_bundle_does_not_estimate_is_refused(formula_bundle, variants):
+    policy = dataclasses.replace(formula_bundle.manifest.alarm_policy, rising=True)
+    leads = {"leads": STANDARD_LEADS, "rate_hz": RATE_HZ, "variants": variants, "policy": policy}
+    assert Bed(formula_bundle, **leads).policy.rising
+    outputs = tuple(o for o in formula_bundle.manifest.outputs if o.name != "mpcwp_mmhg")
+    manifest = dataclasses.replace(formula_bundle.manifest, outputs=outputs)
+    with pytest.raises(UsageError, match="no output mpcwp_mmhg: it can never fire"):
+        Bed(dataclasses.replace(formula_bundle, manifest=manifest), **leads)
+
+
 def test_wrong_chunks_are_refused(new_bed):
     bed = new_bed()
     with pytest.raises(UsageError, match=r"expected \(12, n"):
