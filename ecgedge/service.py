@@ -123,6 +123,7 @@ class _Clock:
 
     def __init__(self, speed: float) -> None:
         self._speed = speed
+        self.runs = math.isfinite(speed)
         self.heard(0.0)
 
     def heard(self, t_s: float) -> None:
@@ -130,7 +131,7 @@ class _Clock:
         self._last_s, self._last_wall_s = t_s, time.monotonic()
 
     def now_s(self) -> float:
-        if math.isinf(self._speed):
+        if not self.runs:
             return self._last_s
         return self._last_s + (time.monotonic() - self._last_wall_s) * self._speed
 
@@ -149,11 +150,12 @@ async def _pump(
         if stop.is_set():
             return
         if not isinstance(item, Chunk):
-            # A command is a tick as well: a flood of them must not hide the silence of the feed.
             now_s = min(clock.now_s(), end_s)
-            await station.emit(station.bed.advance(now_s), 0.0)
-            if now_s == end_s:
-                return
+            if clock.runs:
+                # A command is a tick as well: a flood of them must not hide the silence of the feed.
+                await station.emit(station.bed.advance(now_s), 0.0)
+                if now_s == end_s:
+                    return
             if item is not None:
                 await station.emit(_obey(station.bed, item, now_s), 0.0)
             continue

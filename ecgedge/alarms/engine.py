@@ -19,6 +19,7 @@ from ecgedge.alarms.rules import Elevation, ValidWindow, valid_window
 from ecgedge.alarms.state import SNAPSHOT_FORMAT, AudioPause, EngineState, Snapshot, read_snapshot
 from ecgedge.alarms.table import COME_ON, CONDITIONS, PRIORITIES, Input, step
 from ecgedge.alarms.trend import Trend
+from ecgedge.alarms.users import check_acknowledge, check_pause, check_resume
 from ecgedge.events import Alarm, AlarmEvent, AudioEvent, Estimate, Presence, Priority
 from ecgedge.leads import STANDARD_LEADS, canonical_lead
 from ecgedge.policy import AlarmPolicy
@@ -174,9 +175,7 @@ class AlarmEngine:
         ValueError
             If there is no such condition, or `user` is empty or unprintable: someone must answer for it.
         """
-        if condition not in CONDITIONS:
-            raise ValueError(f"unknown condition {condition!r}; known are {', '.join(CONDITIONS)}")
-        user = _name(user, does=f"acknowledges {condition}")
+        user = check_acknowledge(condition, user)
         alarms = self.advance(t_s)
         state = self._state.conditions[condition]
         if state.signal in ("on", "latched"):
@@ -195,12 +194,7 @@ class AlarmEngine:
             If `duration_s` is not above 0 and at most the policy's `audio_pause_max_s`, or `user` is empty or
             unprintable.
         """
-        longest_s = self._policy.audio_pause_max_s
-        if not 0.0 < duration_s <= longest_s:
-            raise ValueError(
-                f"a pause of {duration_s:g} s; it must be above 0 and at most {longest_s:g} seconds"
-            )
-        user = _name(user, does="pauses the audio")
+        user = check_pause(duration_s, user, self._policy)
         events = self.advance(t_s)
         on: list[Priority] = [c.priority for c in self._state.conditions.values() if c.signal == "on"]
         ends_s = self._now() + duration_s
@@ -216,7 +210,7 @@ class AlarmEngine:
         ValueError
             If `user` is empty or unprintable.
         """
-        user = _name(user, does="ends the pause of the audio")
+        user = check_resume(user)
         events = self.advance(t_s)
         if self._state.pause is not None:
             events.append(self._end_pause(self._now(), f"audio on again, by {user}", user=user))
@@ -447,10 +441,3 @@ class AlarmEngine:
 
     def _set(self, **changes: Any) -> None:
         self._state = replace(self._state, **changes)
-
-
-def _name(user: str, *, does: str) -> str:
-    """Return the name of who answers for what a user does."""
-    if not user.strip() or not user.isprintable():
-        raise ValueError(f"who {does}? user is {user!r}; expected a name on one line")
-    return user.strip()

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgedge.alarms import AlarmEngine, SelfChecks
+from ecgedge.alarms import AlarmEngine, SelfChecks, check_acknowledge, check_pause, check_resume
 from ecgedge.bundle import Bundle, VariantSpec
 from ecgedge.ecg import Mode, check_rate
 from ecgedge.errors import UsageError
@@ -104,8 +104,7 @@ class Bed:
         """
         if samples_mv.ndim != 2 or samples_mv.shape[0] != len(self.leads):
             raise UsageError(f"samples have shape {samples_mv.shape}; expected ({len(self.leads)}, n)")
-        if not math.isfinite(t_s):
-            raise UsageError(f"t_s is {t_s}; expected seconds of stream time")
+        _require_time(t_s)
         events: list[Event] = []
         if not self._started:
             self._start(t_s, events)
@@ -119,6 +118,7 @@ class Bed:
 
         Stream time; before the first sample, the seconds waited for it.
         """
+        _require_time(t_s)
         events: list[Event] = []
         self._notice_silence(t_s, events)
         self._hear(t_s, events)
@@ -133,6 +133,7 @@ class Bed:
 
     def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[Event]:
         """Acknowledge one alarm condition in the name of `user`."""
+        check_acknowledge(condition, user)  # before time moves: what it brings would be lost with the error
         events: list[Event] = []
         self._hear(t_s, events)
         self._extend(events, self._alarms.acknowledge(t_s, condition=condition, user=user))
@@ -140,6 +141,7 @@ class Bed:
 
     def pause_audio(self, t_s: float, *, duration_s: float, user: str) -> list[Event]:
         """Keep the alarms silent for `duration_s`, at most the policy's `audio_pause_max_s`, in the name of `user`."""
+        check_pause(duration_s, user, self.policy)
         events: list[Event] = []
         self._hear(t_s, events)
         self._extend(events, self._alarms.pause_audio(t_s, duration_s=duration_s, user=user))
@@ -147,6 +149,7 @@ class Bed:
 
     def resume_audio(self, t_s: float, *, user: str) -> list[Event]:
         """End a pause before its time in the name of `user`."""
+        check_resume(user)
         events: list[Event] = []
         self._hear(t_s, events)
         self._extend(events, self._alarms.resume_audio(t_s, user=user))
@@ -189,6 +192,7 @@ class Bed:
 
     def _hear(self, t_s: float, events: list[Event]) -> None:
         """Let time pass that no sample tells of, so that it may leap."""
+        _require_time(t_s)
         if not self._started:
             self._waited_s = max(self._waited_s, t_s)
         self._checks.leap(t_s)
@@ -396,6 +400,11 @@ class Bed:
             if isinstance(alarm, Alarm):
                 self._alarm_counts[alarm.condition] += alarm.presence == "on" and alarm.signal == "on"
         events.extend(alarms)
+
+
+def _require_time(t_s: float) -> None:
+    if not math.isfinite(t_s):
+        raise UsageError(f"t_s is {t_s}; expected seconds of stream time")
 
 
 def _lead_changes(

@@ -322,6 +322,39 @@ def test_a_user_who_comes_late_leaves_no_check_out(new_bed):
     assert _checks(bed.acknowledge(12.0, condition="FEED_LOST", user="a")) == [(5.0, 1), (10.0, 2)]
 
 
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda bed: bed.acknowledge(12.0, condition="FEED_LOST", user=""),
+        lambda bed: bed.acknowledge(12.0, condition="FEED", user="a"),
+        lambda bed: bed.pause_audio(12.0, duration_s=1000.0, user="a"),
+        lambda bed: bed.pause_audio(12.0, duration_s=10.0, user=""),
+        lambda bed: bed.resume_audio(12.0, user=""),
+    ],
+)
+def test_what_is_refused_takes_no_event_with_it(new_bed, refused):
+    bed = new_bed()
+    bed.push(_ecg(2.0), t_s=0.0)
+    with pytest.raises(ValueError, match=r"who |unknown condition|a pause of"):
+        refused(bed)
+    assert [e.type for e in bed.advance(12.0)] == ["feed", "alarm", "self_check", "self_check"]
+
+
+@pytest.mark.parametrize("t_s", [np.nan, np.inf, -np.inf])
+def test_time_must_be_finite(new_bed, t_s):
+    bed = new_bed()
+    bed.push(_ecg(2.0), t_s=0.0)
+    for call in (
+        lambda: bed.advance(t_s),
+        lambda: bed.acknowledge(t_s, condition="FEED_LOST", user="a"),
+        lambda: bed.pause_audio(t_s, duration_s=10.0, user="a"),
+        lambda: bed.resume_audio(t_s, user="a"),
+    ):
+        with pytest.raises(UsageError, match="expected seconds of stream time"):
+            call()
+    assert _checks(bed.advance(6.0)) == [(5.0, 1)]
+
+
 def test_a_pause_is_the_beds_and_ends_in_stream_time(new_bed):
     bed, samples_mv = new_bed(), _ecg(40.0)
     bed.push(samples_mv[:, :2500], t_s=0.0)
