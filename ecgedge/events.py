@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from ecgedge.ecg import Mode
 
@@ -15,6 +15,8 @@ Kind = Literal["physiological", "technical"]
 Priority = Literal["none", "low", "medium", "high"]
 Presence = Literal["on", "off"]
 Signal = Literal["on", "off", "latched", "acknowledged"]
+Audible = Literal["paused"]
+AudioState = Literal["on", "paused"]
 FeedState = Literal["connected", "lost", "stale", "gap", "lead_off", "lead_on"]
 
 
@@ -44,7 +46,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Alarm:
-    """A transition of an alarm condition or of its signal."""
+    """A transition of an alarm condition or of its signal.
+
+    `signal` is what is shown, and what is heard follows from it: an alarm sounds while its signal is "on", and
+    is silent while that is latched, acknowledged or off. Only a pause changes this: `audible` is then "paused".
+    `user` acknowledged it, in this event.
+    """
 
     type: ClassVar[str] = "alarm"
     t_s: float
@@ -54,6 +61,25 @@ class Alarm:
     presence: Presence
     signal: Signal
     text: str
+    audible: Audible | None = None
+    user: str | None = None
+
+    @property
+    def sounds(self) -> bool:
+        """Whether the alarm is to be heard."""
+        return self.signal == "on" and self.audible is None
+
+
+@dataclass(frozen=True)
+class AudioEvent:
+    """The sound of all alarms of a bed has been paused until `ends_s`, or is on again; `user` did it, if any."""
+
+    type: ClassVar[str] = "audio"
+    t_s: float
+    state: AudioState
+    ends_s: float | None
+    text: str
+    user: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,8 +94,26 @@ class FeedEvent:
 
 
 @dataclass(frozen=True)
+class SelfCheck:
+    """The bed is alive: check `count` since its stream began, the next one due in `period_s` of stream time.
+
+    `audio_pause_left_s` counts a pause of the sound down; None without one.
+    """
+
+    type: ClassVar[str] = "self_check"
+    t_s: float
+    count: int
+    period_s: float
+    audio_pause_left_s: float | None
+
+
+@dataclass(frozen=True)
 class Summary:
-    """Totals of a stream, sent once at its end."""
+    """Totals of a stream, sent once at its end.
+
+    `alarms` counts how often each condition called for attention: its onsets, and every time that it grew worse or
+    came on again after an acknowledgement. `dropped_commands` counts users' lines by what was wrong with them.
+    """
 
     type: ClassVar[str] = "summary"
     windows: int
@@ -78,17 +122,22 @@ class Summary:
     latency_ms: Mapping[str, float | None]
     alarms: Mapping[str, int]
     journal: str | None
+    dropped_commands: Mapping[str, int] = field(default_factory=dict)
 
 
-Event = Estimate | Alarm | FeedEvent | Summary
+AlarmEvent = Alarm | AudioEvent
+Event = Estimate | AlarmEvent | FeedEvent | SelfCheck | Summary
+
+_ONLY_WHERE_SET: Final = frozenset({"outputs", "audible", "user", "dropped_commands"})
+"""Fields that came to the format later or concern few: where they are empty, a line is what it always was."""
 
 
 def event_to_dict(event: Event) -> dict[str, Any]:
-    """Turn an event into plain JSON types, `type` first; `outputs` stands only where it holds something."""
+    """Turn an event into plain JSON types, `type` first; `_ONLY_WHERE_SET` stand only where they hold something."""
     plain: dict[str, Any] = {"type": event.type}
     for item in fields(event):
         value = getattr(event, item.name)
-        if item.name == "outputs" and not value:
+        if item.name in _ONLY_WHERE_SET and not value:
             continue
         plain[item.name] = _plain(value)
     return plain

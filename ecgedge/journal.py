@@ -36,6 +36,9 @@ GENESIS: Final = "0" * 64
 _FIRST_BYTES: Final = b'{"event":{"facts":{'
 """How every journal begins: the keys of its header are sorted."""
 
+_SYNCED: Final = ("alarm", "audio")
+"""Events that no power loss may take: what was said of the patient, and who silenced it."""
+
 _KEYS: Final = ({"seq", "prev", "event", "hash"}, {"seq", "prev", "event", "hash", "wall_s"})
 
 
@@ -81,7 +84,7 @@ class JournalReport:
 class Journal:
     """Writes a journal; one writer at a time.
 
-    An alarm event is on the disk (fsync) when `append` returns, any other is with the operating system: a
+    An alarm or audio event is on the disk (fsync) when `append` returns, any other is with the operating system: a
     killed process loses nothing, a power loss at most what came after the last alarm.
 
     Parameters
@@ -127,7 +130,7 @@ class Journal:
         return self._head
 
     def append(self, event: Mapping[str, Any], *, wall_s: float | None = None) -> JournalEntry:
-        """Write one event and return its entry; fsync if its `type` is "alarm".
+        """Write one event and return its entry; fsync if its `type` is "alarm" or "audio".
 
         Raises
         ------
@@ -137,7 +140,7 @@ class Journal:
         ValueError, TypeError
             If the journal is closed, or the event is no plain JSON (NaN is not). Nothing is written.
         """
-        return self._append(event, wall_s=wall_s, sync=event.get("type") == "alarm")
+        return self._append(event, wall_s=wall_s, sync=event.get("type") in _SYNCED)
 
     def close(self) -> None:
         """Bring everything to the disk and unlock; safe to call twice."""

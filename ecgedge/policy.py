@@ -1,7 +1,7 @@
 """The alarm policy: every number that decides when an alarm comes and goes.
 
 It stands in the bundle's manifest and can be replaced by `--policy FILE` (TOML, the same keys). Defaults
-follow requirements R3 to R6 and R9 to R10 of the project's alarm notes; each is a choice, not a finding.
+follow requirements R3 to R11 and R16 (R5 is off) of the project's alarm notes; each is a choice, not a finding.
 """
 
 from __future__ import annotations
@@ -16,11 +16,23 @@ _RANGES: Final[dict[str, tuple[float, float, str]]] = {
     "persistence_s": (0.0, 86_400.0, "seconds"),
     "recovery_window_s": (0.0, 86_400.0, "seconds"),
     "medium_after_s": (0.0, 86_400.0, "seconds"),
+    "acknowledge_timeout_low_s": (0.0, 86_400.0, "seconds"),
+    "acknowledge_timeout_medium_s": (0.0, 86_400.0, "seconds"),
+    "audio_pause_max_s": (0.0, 120.0, "seconds"),
+    "rising_mmhg": (0.0, 40.0, "mmHg"),
+    "rising_span_s": (0.0, 86_400.0, "seconds"),
+    "rising_baseline_s": (0.0, 604_800.0, "seconds"),
+    "rising_min_windows": (0.0, 10_000.0, "windows"),
+    "self_check_s": (0.0, 60.0, "seconds"),
+    "chatter_onsets": (0.0, 100.0, "onsets"),
+    "chatter_window_s": (0.0, 604_800.0, "seconds"),
     "feed_lost_s": (0.0, 60.0, "seconds"),
     "lead_off_s": (0.0, 60.0, "seconds"),
     "poor_signal_s": (0.0, 600.0, "seconds"),
 }
 _PROBABILITIES: Final = ("onset_probability", "recovery_probability")
+_COUNTS: Final = ("rising_min_windows", "chatter_onsets")
+_SWITCHES: Final = ("latching", "rising")
 _FRACTIONS: Final = ("onset_fraction", "min_valid_fraction")
 _LOWEST_THRESHOLD_MMHG: Final = 5.0
 _HIGHEST_THRESHOLD_MMHG: Final = 40.0
@@ -48,11 +60,35 @@ class AlarmPolicy:
       `min_valid_fraction` of the windows due are valid, the median estimate is under `threshold_mmhg -
       recovery_margin_mmhg`, the median probability is under `recovery_probability`, and the onset rule does
       not hold. An output that the bundle does not have is left out of the rule.
-    - `latching`: after the condition has gone, its signal stays "latched" until someone acknowledges it.
+    - `latching`: after a physiological condition has gone, its signal stays "latched" until someone acknowledges it.
+
+    MPCWP_RISING, with `rising` only. It speaks of this patient's own course, whatever the threshold.
+
+    - The span is the last `rising_span_s`; the baseline is what came before it, over `rising_baseline_s` (kept in
+      24 parts, the oldest dropped whole). Only valid windows with an estimate count, and both sides need at least
+      `rising_min_windows` of them.
+    - Onset: the median of the span is at least `rising_mmhg` above the median of the baseline. Priority is low.
+    - Recovery: the median of the span is more than `recovery_margin_mmhg` under the value that brought the alarm
+      (the baseline at the onset + `rising_mmhg`; this line does not move), and the onset rule does not hold. So a
+      rise that stays is told of until it goes, though the baseline grows used to it.
+
+    Acknowledgement, of any condition: its signal is "acknowledged" (silent, shown steadily) until the condition
+    goes or grows worse, and comes on again after `acknowledge_timeout_low_s` at low priority or
+    `acknowledge_timeout_medium_s` at medium, counted from the acknowledgement.
+
+    A pause of the sound, of all conditions at once, lasts `audio_pause_max_s` at most. It covers the priorities
+    up to the highest whose signal was on when it began, and low in any case; a signal of a higher priority that
+    comes on ends it. What is shown does not change.
+
+    A condition that comes more than `chatter_onsets` times in `chatter_window_s` says in its text that it
+    chatters and that its limits want review. It is never muted for it.
 
     Technical conditions: FEED_LOST after `feed_lost_s` without a chunk (watched by whoever owns the clock),
     LEAD_OFF when a lead has been off for `lead_off_s`, POOR_SIGNAL after `poor_signal_s` without a window
     that is "valid" or "questionable".
+
+    Each `self_check_s` of stream time the bed says that it is alive. Whoever hears no check for two periods must
+    take it that nobody watches the patient.
     """
 
     threshold_mmhg: float = 18.0
@@ -69,6 +105,17 @@ class AlarmPolicy:
     feed_lost_s: float = 2.0
     lead_off_s: float = 1.0
     poor_signal_s: float = 60.0
+    acknowledge_timeout_low_s: float = 1800.0
+    acknowledge_timeout_medium_s: float = 600.0
+    audio_pause_max_s: float = 120.0
+    rising: bool = False
+    rising_mmhg: float = 5.0
+    rising_span_s: float = 600.0
+    rising_baseline_s: float = 86_400.0
+    rising_min_windows: int = 30
+    self_check_s: float = 5.0
+    chatter_onsets: int = 3
+    chatter_window_s: float = 43_200.0
 
     def __post_init__(self) -> None:
         """Refuse a policy that cannot work; ValueError names the key and the fix."""
@@ -79,7 +126,15 @@ class AlarmPolicy:
                 raise ValueError(
                     f"{name} is {value:g}; it must be above {above:g} and at most {at_most:g} {unit}"
                 )
+        for name in _COUNTS:
+            if type(getattr(self, name)) is not int:
+                raise ValueError(f"{name} is {getattr(self, name):g}; it must be a whole number")
+        for name in _SWITCHES:
+            if type(getattr(self, name)) is not bool:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be true or false")
         self._check_pressures()
+        if self.rising:
+            self._check_rising()
 
     def _check_shares(self) -> None:
         """Check probabilities and fractions (written so that NaN fails as well)."""
@@ -114,4 +169,17 @@ class AlarmPolicy:
                 f"medium_lower_bound_mmhg is {self.medium_lower_bound_mmhg:g}: it must lie between threshold_mmhg "
                 f"({self.threshold_mmhg:g}) and {_HIGHEST_LOWER_BOUND_MMHG:g} mmHg, or medium priority "
                 "never comes, or comes with every alarm"
+            )
+
+    def _check_rising(self) -> None:
+        """Check what only matters where the trend condition is on."""
+        if self.recovery_margin_mmhg >= self.rising_mmhg:
+            raise ValueError(
+                f"recovery_margin_mmhg {self.recovery_margin_mmhg:g} is not below rising_mmhg {self.rising_mmhg:g}: "
+                "a rise would have to turn into a fall to clear; lower it, or raise rising_mmhg"
+            )
+        if self.rising_baseline_s < self.rising_span_s:
+            raise ValueError(
+                f"rising_baseline_s {self.rising_baseline_s:g} is shorter than rising_span_s "
+                f"{self.rising_span_s:g}: a baseline must be longer than what it is compared with; raise it"
             )

@@ -1,7 +1,7 @@
 """The loop that owns the clock: feed in, bed, journal and sinks out.
 
-The bed decides everything; this module only moves samples, measures latency, notices silence by the wall
-clock, and sees that an alarm is in the journal before any sink hears of it.
+The bed decides everything; this module only moves samples and users' commands, measures latency, notices
+silence by the wall clock, and sees that an alarm is in the journal before any sink hears of it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from ecgedge.control import Acknowledge, Command, Control, PauseAudio
 from ecgedge.errors import FeedError
 from ecgedge.events import Estimate, Event, Summary, event_to_dict
 from ecgedge.feeds import Chunk, Feed
@@ -46,6 +48,7 @@ async def run_stream(
     duration_s: float = math.inf,
     speed: float = 1.0,
     stop: asyncio.Event | None = None,
+    control: Control | None = None,
 ) -> StreamResult:
     """Stream `feed` through `bed` until it ends, is lost, `duration_s` of stream time have passed, or `stop` is set.
 
@@ -64,11 +67,14 @@ async def run_stream(
         feed has speed 1 whatever is said here.
     stop
         Ends the stream in good order: the summary still comes.
+    control
+        Users' commands. Each takes effect in stream time when it is read; the end of them ends nothing.
     """
     station = _Station(bed, sinks, journal)
     lost: FeedError | None = None
     try:
-        await _pump(station, feed, duration_s, 1.0 if feed.info.live else speed, stop or asyncio.Event())
+        clock = _Clock(1.0 if feed.info.live else speed)
+        await _pump(station, feed, control, clock, duration_s=duration_s, stop=stop or asyncio.Event())
         if bed.seen_samples == 0:
             lost = FeedError(f"{feed.info.uri}: the feed ended without a single sample")
     except FeedError as error:
@@ -79,6 +85,8 @@ async def run_stream(
     summary = bed.summary(
         latency_ms=station.latency(), journal=None if journal is None else str(journal.path)
     )
+    if control is not None:
+        summary = replace(summary, dropped_commands=control.dropped)
     await station.emit([summary], 0.0)
     return StreamResult(summary, lost)
 
@@ -110,54 +118,97 @@ class _Station:
         return {"p50": round(float(p50), 3), "p99": round(float(p99), 3)}
 
 
-async def _pump(station: _Station, feed: Feed, duration_s: float, speed: float, stop: asyncio.Event) -> None:
+class _Clock:
+    """Stream time between two chunks, by the wall clock; at infinite speed it stands still."""
+
+    def __init__(self, speed: float) -> None:
+        self._speed = speed
+        self.runs = math.isfinite(speed)
+        self.heard(0.0)
+
+    def heard(self, t_s: float) -> None:
+        """Take that the feed has come to `t_s`."""
+        self._last_s, self._last_wall_s = t_s, time.monotonic()
+
+    def now_s(self) -> float:
+        if not self.runs:
+            return self._last_s
+        return self._last_s + (time.monotonic() - self._last_wall_s) * self._speed
+
+
+async def _pump(
+    station: _Station,
+    feed: Feed,
+    control: Control | None,
+    clock: _Clock,
+    *,
+    duration_s: float,
+    stop: asyncio.Event,
+) -> None:
     end_s = math.inf
-    last_s, last_wall_s = 0.0, time.monotonic()
-    async for chunk in _with_ticks(feed):
+    async for item in _with_ticks(feed, control):
         if stop.is_set():
             return
-        if chunk is None:
-            if math.isfinite(speed):
-                now_s = min(last_s + (time.monotonic() - last_wall_s) * speed, end_s)
+        if not isinstance(item, Chunk):
+            now_s = min(clock.now_s(), end_s)
+            if clock.runs:
+                # A command is a tick as well: a flood of them must not hide the silence of the feed.
                 await station.emit(station.bed.advance(now_s), 0.0)
                 if now_s == end_s:
                     return
+            if item is not None:
+                await station.emit(_obey(station.bed, item, now_s), 0.0)
             continue
-        end_s = chunk.t_s + duration_s if math.isinf(end_s) else end_s
-        kept, is_last = _cut(chunk, end_s, feed.info.rate_hz)
+        end_s = item.t_s + duration_s if math.isinf(end_s) else end_s
+        kept, is_last = _cut(item, end_s, feed.info.rate_hz)
         arrived_s = time.perf_counter()
         events = station.bed.push(kept.samples_mv, t_s=kept.t_s)
         await station.emit(events, (time.perf_counter() - arrived_s) * 1e3)
-        last_s = kept.t_s + kept.samples_mv.shape[1] / feed.info.rate_hz
-        last_wall_s = time.monotonic()
+        clock.heard(kept.t_s + kept.samples_mv.shape[1] / feed.info.rate_hz)
         if is_last:
             return
 
 
-async def _with_ticks(feed: Feed) -> AsyncIterator[Chunk | None]:
-    """Yield the feed's chunks, and None whenever none came for TICK_S."""
+def _obey(bed: Bed, command: Command, t_s: float) -> list[Event]:
+    if isinstance(command, Acknowledge):
+        return bed.acknowledge(t_s, condition=command.condition, user=command.user)
+    if isinstance(command, PauseAudio):
+        return bed.pause_audio(t_s, duration_s=command.duration_s, user=command.user)
+    return bed.resume_audio(t_s, user=command.user)
+
+
+async def _with_ticks(feed: Feed, control: Control | None) -> AsyncIterator[Chunk | Command | None]:
+    """Yield the feed's chunks and the users' commands, and None whenever neither came for TICK_S.
+
+    Of both at once a command goes first, so that none is lost to the end of the feed.
+    """
     chunks = aiter(feed)
-    pending: asyncio.Task[Chunk] | None = None
+    sources: list[AsyncIterator[Any]] = [chunks] if control is None else [aiter(control), chunks]
+    pending: dict[AsyncIterator[Any], asyncio.Task[Any]] = {}
     try:
         while True:
-            # The task outlives the timeout: a cancelled read could lose samples.
-            pending = pending or asyncio.create_task(_next(chunks))
-            done, _ = await asyncio.wait({pending}, timeout=TICK_S)
+            # A task outlives the timeout: a cancelled read could lose samples.
+            pending |= {s: asyncio.create_task(_next(s)) for s in sources if s not in pending}
+            first = asyncio.FIRST_COMPLETED
+            done, _ = await asyncio.wait(pending.values(), timeout=TICK_S, return_when=first)
             if not done:
                 yield None
-                continue
-            finished, pending = pending, None
-            try:
-                yield finished.result()
-            except StopAsyncIteration:
-                return
+            for source in [s for s in sources if pending[s] in done]:
+                try:
+                    item = pending.pop(source).result()
+                except StopAsyncIteration:
+                    if source is chunks:
+                        return
+                    sources.remove(source)
+                else:
+                    yield item
     finally:
-        if pending is not None:
-            pending.cancel()
+        for task in pending.values():
+            task.cancel()
 
 
-async def _next(chunks: AsyncIterator[Chunk]) -> Chunk:
-    return await anext(chunks)
+async def _next(source: AsyncIterator[Any]) -> Any:
+    return await anext(source)
 
 
 def _cut(chunk: Chunk, end_s: float, rate_hz: float) -> tuple[Chunk, bool]:

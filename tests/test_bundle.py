@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib import resources
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from ecgedge.bundle import (
 from ecgedge.container import write_new
 from ecgedge.errors import BundleError
 from ecgedge.policy import AlarmPolicy
+from ecgedge.schema import to_plain
 
 MODEL = "variants/I_II/fp32/model.onnx"
 FILES = {MODEL: b"a model\x00", "selftest.npz": b"numbers", "card.md": b"# card\n", "sbom.json": b"{}"}
@@ -112,6 +113,23 @@ def test_a_bundle_from_before_streaming_forms_still_loads():
     manifest = (resources.files("ecgedge") / "embedded.ecgb" / "manifest.json").read_text()
     assert '"stream"' not in manifest
     assert all(v.stream is None for v in load_bundle("embedded").manifest.variants)
+
+
+def test_a_bundle_from_before_a_key_of_the_alarm_policy_keeps_its_id():
+    """The canonical form is that of the file's own keys: one that is not there has its default, and changes no id."""
+    manifest = json.loads((resources.files("ecgedge") / "embedded.ecgb" / "manifest.json").read_text())
+    absent = {f.name for f in fields(AlarmPolicy)} - manifest["alarm_policy"].keys()
+    assert {"acknowledge_timeout_low_s", "acknowledge_timeout_medium_s"} <= absent
+    bundle = load_bundle("embedded")
+    assert bundle.id == "34de056ad00ad9954587bc78c7944113fc0db82b162a609d30d4c59754f8c644"
+    assert bundle.manifest.alarm_policy == AlarmPolicy(onset_probability=0.7)
+
+
+def test_a_bundle_written_now_states_its_whole_alarm_policy(tmp_path):
+    """So that a default that changes later does not change a bundle that is out."""
+    write_bundle(tmp_path / "b", manifest=_manifest(), files=FILES)
+    stated = json.loads((tmp_path / "b" / "manifest.json").read_text())["alarm_policy"]
+    assert stated == to_plain(AlarmPolicy())
 
 
 def test_directory_and_zip_have_one_id(tmp_path):

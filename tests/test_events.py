@@ -1,6 +1,8 @@
 """Events as JSON lines: names, order, and never a number that JSON does not have."""
 
+import asyncio
 import dataclasses
+import io
 import json
 import math
 
@@ -8,8 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecgedge.events import Alarm, Estimate, FeedEvent, Summary, event_to_dict, event_to_json
-from ecgedge.sinks import format_event
+from ecgedge.events import (
+    Alarm,
+    AudioEvent,
+    Estimate,
+    FeedEvent,
+    SelfCheck,
+    Summary,
+    event_to_dict,
+    event_to_json,
+)
+from ecgedge.sinks import TextSink, format_event
 
 ESTIMATE = Estimate(
     t_s=12.0,
@@ -34,6 +45,7 @@ ALARM = Alarm(
     text="mPCWP above 18 mmHg (estimate)",
 )
 FEED = FeedEvent(t_s=3.0, state="lead_off", lead="V3")
+PAUSE = AudioEvent(60.0, "paused", 120.0, "audio paused for 60 s by nurse 7", "nurse 7")
 SUMMARY = Summary(
     windows=3,
     valid=2,
@@ -55,11 +67,39 @@ LINES = [
         '{"type":"alarm","t_s":400.0,"condition":"MPCWP_ELEVATED","kind":"physiological","priority":"medium",'
         '"presence":"on","signal":"on","text":"mPCWP above 18 mmHg (estimate)"}',
     ),
+    (
+        dataclasses.replace(ALARM, audible="paused"),
+        '{"type":"alarm","t_s":400.0,"condition":"MPCWP_ELEVATED","kind":"physiological","priority":"medium",'
+        '"presence":"on","signal":"on","text":"mPCWP above 18 mmHg (estimate)","audible":"paused"}',
+    ),
+    (
+        dataclasses.replace(ALARM, signal="acknowledged", user="nurse 7"),
+        '{"type":"alarm","t_s":400.0,"condition":"MPCWP_ELEVATED","kind":"physiological","priority":"medium",'
+        '"presence":"on","signal":"acknowledged","text":"mPCWP above 18 mmHg (estimate)","user":"nurse 7"}',
+    ),
+    (
+        PAUSE,
+        '{"type":"audio","t_s":60.0,"state":"paused","ends_s":120.0,"text":"audio paused for 60 s by nurse 7",'
+        '"user":"nurse 7"}',
+    ),
+    (
+        AudioEvent(120.0, "on", None, "audio on again: the pause is over"),
+        '{"type":"audio","t_s":120.0,"state":"on","ends_s":null,"text":"audio on again: the pause is over"}',
+    ),
+    (
+        SelfCheck(35.0, 7, 5.0, None),
+        '{"type":"self_check","t_s":35.0,"count":7,"period_s":5.0,"audio_pause_left_s":null}',
+    ),
     (FEED, '{"type":"feed","t_s":3.0,"state":"lead_off","lead":"V3","age_s":null}'),
     (
         SUMMARY,
         '{"type":"summary","windows":3,"valid":2,"dropped_samples":7,"latency_ms":{"p50":1.0,"p99":2.0},'
         '"alarms":{"LEAD_OFF":1},"journal":"bed.jsonl"}',
+    ),
+    (
+        dataclasses.replace(SUMMARY, dropped_commands={"no_user": 2}),
+        '{"type":"summary","windows":3,"valid":2,"dropped_samples":7,"latency_ms":{"p50":1.0,"p99":2.0},'
+        '"alarms":{"LEAD_OFF":1},"journal":"bed.jsonl","dropped_commands":{"no_user":2}}',
     ),
 ]
 
@@ -74,6 +114,14 @@ def test_further_outputs_stand_last_and_only_where_there_are_some():
     assert list(event_to_dict(event))[-1] == "outputs"
     assert json.loads(event_to_json(event))["outputs"] == {"p_MI": 0.25}
     assert "outputs" not in event_to_dict(ESTIMATE)
+
+
+@pytest.mark.parametrize(
+    ("signal", "audible", "sounds"),
+    [("on", None, True), ("on", "paused", False), ("latched", None, False), ("acknowledged", None, False)],
+)
+def test_what_is_heard_follows_from_the_signal_and_the_pause(signal, audible, sounds):
+    assert dataclasses.replace(ALARM, signal=signal, audible=audible).sounds == sounds
 
 
 @given(st.floats(), st.floats(), st.none() | st.floats(), st.text())
@@ -108,7 +156,13 @@ def test_a_line_is_one_line_of_strict_json(number, bound, probability, text):
             ["questionable: signal settling"],
         ),
         (ALARM, ["0:06:40.0", "** ", "MPCWP_ELEVATED", "(medium)"]),
+        (dataclasses.replace(ALARM, audible="paused"), ["signal on, audio paused"]),
+        (PAUSE, ["0:01:00.0  audio paused for 60 s by nurse 7, until 0:02:00.0"]),
+        (AudioEvent(120.0, "on", None, "audio on again: the pause is over"), ["0:02:00.0  audio on again"]),
+        (SelfCheck(35.0, 7, 5.0, None), ["0:00:35.0  self-check 7"]),
+        (SelfCheck(35.0, 7, 5.0, 44.6), ["self-check 7, audio paused for 45 s more"]),
         (FEED, ["lead off V3"]),
+        (dataclasses.replace(SUMMARY, dropped_commands={"no_user": 2}), ["; 2 control lines dropped; "]),
         (SUMMARY, ["3 windows", "2 valid", "7 samples dropped", "LEAD_OFF 1", "Research use only"]),
     ],
 )
@@ -133,3 +187,13 @@ def test_an_invalid_estimate_shows_no_number():
 )
 def test_time_never_shows_sixty_seconds(t_s, shown):
     assert format_event(dataclasses.replace(FEED, t_s=t_s)).startswith(f"{shown} ")
+
+
+def test_a_person_reads_no_self_checks_but_the_countdown_of_a_pause():
+    out = io.StringIO()
+    for event in (SelfCheck(5.0, 1, 5.0, None), SelfCheck(10.0, 2, 5.0, 20.0), SelfCheck(15.0, 3, 5.0, 15.0)):
+        asyncio.run(TextSink(out).send(event))
+    assert out.getvalue().splitlines() == [
+        "0:00:10.0  self-check 2, audio paused for 20 s more",
+        "0:00:15.0  self-check 3, audio paused for 15 s more",
+    ]

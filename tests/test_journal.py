@@ -4,11 +4,12 @@ import hashlib
 import io
 import json
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from journals import ALARM, FACTS, estimate, events, written
+from journals import ALARM, AUDIO, FACTS, estimate, events, written
 
 from ecgedge import journal as journal_module
 from ecgedge.errors import RecordError
@@ -115,8 +116,10 @@ def test_an_alarm_is_synced_and_an_estimate_is_not(tmp_path, syncs) -> None:
     journal.append(ALARM)
     assert len(syncs) == 3
     journal.append(estimate(2))
-    journal.close()
+    journal.append(AUDIO)
     assert len(syncs) == 4
+    journal.close()
+    assert len(syncs) == 5
 
 
 # --- damage ---
@@ -255,3 +258,20 @@ def test_a_journal_that_cannot_be_read(tmp_path) -> None:
         Journal(tmp_path)
     with pytest.raises(RecordError, match=r"cannot open the journal .*No such file"):
         Journal(tmp_path / "none" / "j")
+
+
+# --- journals of earlier versions ---
+
+
+def test_a_journal_from_before_audio_events_verifies_reads_and_goes_on(tmp_path) -> None:
+    """Written by the version before an alarm could name its user and the sound could be paused."""
+    path = tmp_path / "j"
+    path.write_bytes((Path(__file__).parent / "golden" / "journal_before_audio.jsonl").read_bytes())
+    assert verify_journal(path).ok
+    _, lost, seen = read_journal(path)
+    assert (lost.event["condition"], lost.event["signal"]) == ("FEED_LOST", "on")
+    assert seen.event["signal"] == "acknowledged"
+    with Journal(path, facts=FACTS) as journal:
+        journal.append(AUDIO)
+    assert verify_journal(path).ok
+    assert events(path)[-1] == AUDIO

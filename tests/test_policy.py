@@ -45,6 +45,31 @@ def test_no_number_may_be_nan_infinite_or_negative(name: str, value: float) -> N
         ({"feed_lost_s": 60.1}, "feed_lost_s"),
         ({"lead_off_s": 60.1}, "lead_off_s"),
         ({"poor_signal_s": 600.1}, "poor_signal_s"),
+        ({"acknowledge_timeout_low_s": 86_401.0}, "acknowledge_timeout_low_s"),
+        ({"acknowledge_timeout_low_s": 0.0}, "acknowledge_timeout_low_s"),
+        ({"acknowledge_timeout_medium_s": 86_401.0}, "acknowledge_timeout_medium_s"),
+        ({"acknowledge_timeout_medium_s": 0.0}, "acknowledge_timeout_medium_s"),
+        ({"audio_pause_max_s": 120.1}, "audio_pause_max_s"),
+        ({"audio_pause_max_s": 0.0}, "audio_pause_max_s"),
+        ({"latching": 1}, "latching is 1; it must be true or false"),
+        ({"rising": 1.0}, "rising is 1.0; it must be true or false"),
+        ({"rising_mmhg": 0.0}, "rising_mmhg"),
+        ({"rising_mmhg": 40.1}, "rising_mmhg"),
+        ({"rising_span_s": 86_401.0}, "rising_span_s"),
+        ({"rising_baseline_s": 604_801.0}, "rising_baseline_s"),
+        ({"rising_min_windows": 0}, "rising_min_windows"),
+        ({"rising_min_windows": 30.0}, "rising_min_windows is 30; it must be a whole number"),
+        ({"rising": True, "rising_mmhg": 3.0}, "turn into a fall to clear"),
+        (
+            {"rising": True, "rising_baseline_s": 599.0},
+            "rising_baseline_s 599 is shorter than rising_span_s 600",
+        ),
+        ({"self_check_s": 0.0}, "self_check_s"),
+        ({"self_check_s": 60.1}, "self_check_s"),
+        ({"chatter_onsets": 0}, "chatter_onsets"),
+        ({"chatter_onsets": 101}, "chatter_onsets"),
+        ({"chatter_onsets": 3.0}, "chatter_onsets is 3; it must be a whole number"),
+        ({"chatter_window_s": 604_801.0}, "chatter_window_s"),
     ],
 )
 def test_a_limit_that_cannot_work_is_refused(changes: dict[str, float], named: str) -> None:
@@ -63,6 +88,8 @@ def test_a_limit_that_cannot_work_is_refused(changes: dict[str, float], named: s
         {"threshold_mmhg": 40.0, "medium_lower_bound_mmhg": 40.0},
         {"persistence_s": 86_400.0},
         {"latching": False},
+        {"rising_mmhg": 3.0},
+        {"rising": True, "rising_mmhg": 3.1, "rising_baseline_s": 600.0},
     ],
 )
 def test_the_edge_of_what_works_is_taken(changes: dict[str, float]) -> None:
@@ -100,6 +127,7 @@ def test_a_file_changes_what_it_names(tmp_path) -> None:
         ("threshold_mmhg = 400", "can never, or always, fire"),
         ("medium_lower_bound_mmhg = 90", "never comes"),
         ("poor_signal_s = nan", "poor_signal_s is nan"),
+        ("chatter_onsets = 3.5", "chatter_onsets: expected int, found 3.5"),
         ("threshold_mmhg = ", "policy.toml: "),
         ("latching = true\nlatching = true", "policy.toml: "),
     ],
@@ -128,3 +156,10 @@ def test_a_span_shorter_than_a_hop_is_refused_where_the_hop_is_known(tmp_path) -
         load_policy(path, hop_s=5.0)
     with pytest.raises(RecipeError, match="recovery_window_s 3 is shorter"):
         load_policy(write(tmp_path, "recovery_window_s = 3"), hop_s=5.0)
+
+
+def test_a_trend_whose_span_holds_too_few_windows_is_refused_where_the_hop_is_known(tmp_path) -> None:
+    assert load_policy(write(tmp_path, "rising = true"), hop_s=20.0).rising
+    with pytest.raises(RecipeError, match=r"holds 28 windows at 21 s .* asks for 30.* raise the span to 630"):
+        load_policy(write(tmp_path, "rising = true"), hop_s=21.0)
+    assert not load_policy(write(tmp_path, "rising_span_s = 5"), hop_s=5.0).rising, "off: it does not matter"

@@ -4,17 +4,19 @@ import asyncio
 import dataclasses
 import json
 import math
+import os
 
 import numpy as np
 import pytest
 
 from ecgedge.bundle import load_bundle
+from ecgedge.control import Control, PauseAudio
 from ecgedge.errors import FeedError
-from ecgedge.events import Alarm, Estimate, FeedEvent, Summary, event_to_dict
+from ecgedge.events import Alarm, AudioEvent, Estimate, FeedEvent, SelfCheck, Summary, event_to_dict
 from ecgedge.feeds import Chunk, FeedInfo
 from ecgedge.journal import Journal, read_journal, verify_journal
 from ecgedge.leads import STANDARD_LEADS
-from ecgedge.service import run_stream
+from ecgedge.service import TICK_S, run_stream
 from ecgedge.sim import Simulator
 from ecgedge.stream import Bed, Variants
 
@@ -132,7 +134,7 @@ def test_an_event_is_in_the_journal_before_any_sink_hears_of_it(bed, tmp_path):
     checks = Checks()
     with Journal(path) as journal:
         _run(bed, Feed(*_chunks(64.0, chunk_s=1.0, scenario="lead-off")), checks, journal=journal)
-    assert {event.type for event in checks.events} == {"estimate", "alarm", "feed", "summary"}
+    assert {event.type for event in checks.events} == {"estimate", "alarm", "feed", "self_check", "summary"}
     report = verify_journal(path)
     assert report.ok
     assert report.entries == 1 + len(checks.events)
@@ -179,6 +181,12 @@ def test_silence_is_noticed_by_the_wall_clock_and_the_return_as_well(bed, sink):
     assert at[id(back)] - at[id(lost)] > 0.1
 
 
+def test_a_bed_whose_feed_is_silent_goes_on_saying_that_it_is_alive(bed, sink):
+    """R11: 20 s of stream time, each quarter second of the wall clock is 5 s."""
+    _run(bed, Feed(*_chunks(1.0, chunk_s=1.0), 1.1), sink, speed=20.0)
+    assert [(c.t_s, c.count) for c in sink.of(SelfCheck)[:4]] == [(5.0, 1), (10.0, 2), (15.0, 3), (20.0, 4)]
+
+
 def test_silence_counts_in_stream_time(bed, sink):
     _run(bed, Feed(*_chunks(1.0, chunk_s=1.0), 0.7), sink, speed=10.0)
     assert [a.condition for a in sink.of(Alarm)] == ["FEED_LOST"]
@@ -195,6 +203,117 @@ def test_waiting_for_a_slow_feed_loses_no_sample(bed, sink):
     result = _run(bed, Feed(*steps), sink, speed=1.0)
     assert bed.seen_samples == 375
     assert result.summary.dropped_samples == 0
+
+
+# --- users' commands ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def typed(bed):
+    """What a user typed, and left the input open or not; the second value is what the user was told."""
+    opened, told = [], []
+
+    def make(text, *, end=False):
+        reads, writes = os.pipe()
+        opened.extend([reads, writes])
+        os.write(writes, text.encode())
+        if end:
+            os.close(opened.pop())
+        return Control(reads, policy=bed.policy, say=told.append), told
+
+    yield make
+    for fd in reversed(opened):  # first the writing ends, so that no reader is left waiting
+        os.close(fd)
+
+
+@pytest.mark.parametrize("end", [False, True])
+def test_a_user_acknowledges_and_pauses_while_the_feed_is_silent(bed, sink, typed, tmp_path, end):
+    control, told = typed("ack FEED_LOST nurse 7\npause 60 nurse 7\n", end=end)
+
+    class Slow(Kept):
+        """Lets the user in once the feed is lost."""
+
+        async def send(self, event):
+            await super().send(event)
+            if getattr(event, "condition", None) == "FEED_LOST" and event.presence == "on":
+                lost.set()
+
+    lost, slow = asyncio.Event(), Slow()
+
+    class Later:
+        def __init__(self):
+            self.dropped = {}
+
+        async def __aiter__(self):
+            await lost.wait()
+            async for command in control:
+                yield command
+
+    path = tmp_path / "bed.jsonl"
+    with Journal(path) as journal:
+        feed = Feed(*_chunks(1.0, chunk_s=1.0), 1.5)
+        _run(bed, feed, slow, speed=10.0, control=Later(), journal=journal)
+    (seen,) = [a for a in slow.of(Alarm) if a.signal == "acknowledged"]
+    assert (seen.condition, seen.user) == ("FEED_LOST", "nurse 7")
+    assert seen.t_s >= 3.0
+    (pause,) = slow.of(AudioEvent)
+    assert (pause.state, pause.user, pause.ends_s) == ("paused", "nurse 7", pause.t_s + 60.0)
+    assert slow.of(SelfCheck)[-1].audio_pause_left_s is not None
+    assert told == []
+    kept = [e.event for e in read_journal(path) if e.event.get("user") == "nurse 7"]
+    assert [e["type"] for e in kept] == ["alarm", "audio"]
+
+
+def test_garbage_is_dropped_told_of_and_counted_in_the_summary(bed, sink, typed):
+    control, told = typed("boo\nack MPCWP a\npause 3600 a\n", end=True)
+    result = _run(bed, Feed(*_chunks(2.0, chunk_s=0.5), 0.3), sink, control=control)
+    assert result.summary.dropped_commands == {
+        "unknown_command": 1,
+        "unknown_condition": 1,
+        "bad_duration": 1,
+    }
+    assert len(told) == 3
+    assert sink.events[-1] == result.summary
+
+
+def test_the_end_of_the_commands_ends_nothing(bed, sink, typed):
+    control, _ = typed("", end=True)
+    _run(bed, Feed(*_chunks(16.0, chunk_s=0.5)), sink, control=control)
+    assert len(sink.of(Estimate)) == 2
+
+
+def test_a_stream_does_not_wait_for_a_user_who_says_nothing(bed, sink, typed):
+    control, _ = typed("")
+    _run(bed, Feed(*_chunks(2.0, chunk_s=0.5)), sink, control=control)
+    assert bed.seen_samples == 500
+
+
+def test_a_user_who_says_nothing_holds_up_no_chunk(bed, sink, typed):
+    """A hundred chunks in less time than so many ticks."""
+    control, _ = typed("")
+    heard_s = []
+
+    class Stamps(Kept):
+        async def send(self, event):
+            heard_s.append(asyncio.get_running_loop().time())
+            await super().send(event)
+
+    _run(bed, Feed(*_chunks(20.0, chunk_s=0.2)), Stamps(), control=control)
+    assert heard_s[-1] - heard_s[0] < 0.5 * 100 * TICK_S
+
+
+def test_a_flood_of_commands_does_not_hide_the_silence_of_the_feed(bed, sink):
+    class Flood:
+        def __init__(self):
+            self.dropped = {}
+
+        async def __aiter__(self):
+            while True:
+                await asyncio.sleep(0.05)  # far more often than a tick
+                yield PauseAudio(10.0, "a")
+
+    _run(bed, Feed(*_chunks(1.0, chunk_s=1.0), 0.7), sink, speed=10.0, control=Flood())
+    assert "FEED_LOST" in {a.condition for a in sink.of(Alarm)}
 
 
 # --- endings -------------------------------------------------------------------------------------------

@@ -2,6 +2,17 @@
 
 from ecgedge.alarms.engine import AlarmEngine
 from ecgedge.alarms.policy_file import load_policy
+from ecgedge.alarms.self_check import SelfChecks
 from ecgedge.alarms.table import CONDITIONS, TRANSITIONS
+from ecgedge.alarms.users import check_acknowledge, check_pause, check_resume
 
-__all__ = ["CONDITIONS", "TRANSITIONS", "AlarmEngine", "load_policy"]
+__all__ = [
+    "CONDITIONS",
+    "TRANSITIONS",
+    "AlarmEngine",
+    "SelfChecks",
+    "check_acknowledge",
+    "check_pause",
+    "check_resume",
+    "load_policy",
+]

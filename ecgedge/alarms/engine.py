@@ -1,83 +1,32 @@
 """The alarm engine: facts and time in, alarm events out. It reads no clock and does no I/O.
 
-Facts come by `on_estimate`, `on_lead`, `on_feed` and `acknowledge`; what only the passing of time brings
-(a lead off for too long, no usable window, elevated for too long) comes out of whichever call first reaches
-its due time, stamped with that due time. So the events of a stream do not depend on how often `advance` is
-called, as long as all calls come in the order of time.
+Facts come by `on_estimate`, `on_lead` and `on_feed`, and a user's by `acknowledge`, `pause_audio` and
+`resume_audio`; what only the passing of time brings (a lead off for too long, no usable window, elevated for
+too long, an acknowledgement or a pause that has run out) comes out of whichever call first reaches its due
+time, stamped with that due time. So the events of a stream do not depend on how often `advance` is called, as
+long as all calls come in the order of time.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ecgedge.alarms.rules import Elevation, ValidWindow, valid_window
-from ecgedge.alarms.table import CONDITIONS, Input, step
-from ecgedge.events import Alarm, Estimate, Presence, Priority, Signal
+from ecgedge.alarms.state import SNAPSHOT_FORMAT, AudioPause, EngineState, Snapshot, read_snapshot
+from ecgedge.alarms.table import COME_ON, CONDITIONS, PRIORITIES, Input, step
+from ecgedge.alarms.trend import Trend
+from ecgedge.alarms.users import check_acknowledge, check_pause, check_resume
+from ecgedge.events import Alarm, AlarmEvent, AudioEvent, Estimate, Presence, Priority
 from ecgedge.leads import STANDARD_LEADS, canonical_lead
 from ecgedge.policy import AlarmPolicy
-from ecgedge.schema import from_plain, to_plain
+from ecgedge.schema import to_plain
 
-SNAPSHOT_FORMAT = 1
-
-
-@dataclass(frozen=True)
-class ConditionState:
-    """A condition now. `since_s` is its latest onset, `changed_s` its latest event; `text` says why."""
-
-    presence: Presence = "off"
-    signal: Signal = "off"
-    priority: Priority = "none"
-    since_s: float = 0.0
-    changed_s: float = 0.0
-    text: str = ""
-
-
-@dataclass(frozen=True)
-class EngineState:
-    """All that the engine remembers between two calls.
-
-    Attributes
-    ----------
-    now_s
-        Latest time heard of; None before the first call.
-    origin_s
-        Time of the first fact: the stream's age counts from here.
-    window_s
-        End of the newest window, valid or not.
-    connected
-        Whether the feed delivers.
-    poor_due_s
-        When POOR_SIGNAL comes unless a usable window does; None while it cannot come.
-    off_since_s
-        Leads that are off and not yet told, and since when.
-    leads_off
-        Leads that LEAD_OFF tells of, in standard order.
-    conditions
-        By name; all of `CONDITIONS`.
-    """
-
-    now_s: float | None = None
-    origin_s: float | None = None
-    window_s: float | None = None
-    connected: bool = True
-    poor_due_s: float | None = None
-    off_since_s: Mapping[str, float] = field(default_factory=dict)
-    leads_off: tuple[str, ...] = ()
-    conditions: Mapping[str, ConditionState] = field(
-        default_factory=lambda: {name: ConditionState() for name in CONDITIONS}
-    )
-
-
-@dataclass(frozen=True)
-class _Snapshot:
-    format: int
-    hop_s: float
-    policy: AlarmPolicy
-    state: EngineState
-    windows: tuple[ValidWindow, ...]
+_Due = tuple[float, Callable[[float], list[AlarmEvent]]]
+"""A time, and what happens then (called with that time)."""
 
 
 class AlarmEngine:
@@ -104,6 +53,7 @@ class AlarmEngine:
         self._policy = policy
         self._hop_s = hop_s
         self._elevation = Elevation(policy, hop_s=hop_s)
+        self._trend = Trend(policy, hop_s=hop_s)
         self._state = EngineState()
 
     @classmethod
@@ -113,48 +63,46 @@ class AlarmEngine:
         Raises
         ------
         ValueError
-            If the snapshot is damaged, or was taken under another policy or hop.
+            If the snapshot is damaged, of another format, or was taken under another policy or hop.
         """
-        saved = from_plain(_Snapshot, snapshot, where="snapshot")
-        if saved.format != SNAPSHOT_FORMAT:
-            raise ValueError(
-                f"snapshot format {saved.format} is unknown; this version reads {SNAPSHOT_FORMAT}"
-            )
-        if (saved.policy, saved.hop_s) != (policy, hop_s):
-            raise ValueError(
-                "the snapshot was taken under another alarm policy or hop; restore it with the same, "
-                "or start a new engine (what was on or latched must then be looked at by hand)"
-            )
-        if saved.state.conditions.keys() != CONDITIONS.keys():
-            raise ValueError(f"snapshot: expected the conditions {', '.join(CONDITIONS)}")
+        saved = read_snapshot(snapshot, policy=policy, hop_s=hop_s)
         engine = cls(policy, hop_s=hop_s)
         engine._state = saved.state
         engine._elevation = Elevation(policy, hop_s=hop_s, windows=saved.windows)
+        engine._trend = Trend(policy, hop_s=hop_s, saved=saved.trend)
         return engine
 
     def snapshot(self) -> dict[str, Any]:
         """Return all state as plain JSON types, for `restore`."""
-        windows = self._elevation.windows
-        plain = to_plain(_Snapshot(SNAPSHOT_FORMAT, self._hop_s, self._policy, self._state, windows))
-        return dict(plain)
+        past = self._elevation.windows, self._trend.state
+        return dict(to_plain(Snapshot(SNAPSHOT_FORMAT, self._hop_s, self._policy, self._state, *past)))
 
     def active(self) -> list[Alarm]:
-        """Return, in order of rank, the latest event of each condition whose signal is not off."""
-        shown = {n: c for n, c in self._state.conditions.items() if c.signal != "off"}
-        return [_alarm(name, shown[name], shown[name].text) for name in CONDITIONS if name in shown]
+        """Return, in order of rank, the latest event of each condition whose signal is not off.
 
-    def advance(self, t_s: float) -> list[Alarm]:
+        Whether it is audible is told as it stands now, also where a pause began or ended since.
+        """
+        shown = {n: c for n, c in self._state.conditions.items() if c.signal != "off"}
+        return [self._alarm(name) for name in CONDITIONS if name in shown]
+
+    @property
+    def pause(self) -> AudioPause | None:
+        """The pause of the sound in force at the latest time heard of."""
+        return self._state.pause
+
+    def advance(self, t_s: float) -> list[AlarmEvent]:
         """Let time pass to `t_s`; return all that is due by then (at `t_s` included), in order."""
         if not math.isfinite(t_s):
             raise ValueError(f"time must be finite, found {t_s}")
         now_s = t_s if self._state.now_s is None else max(t_s, self._state.now_s)
         self._set(now_s=now_s)
-        alarms: list[Alarm] = []
-        while (due := min(self._dues(), default=(math.inf, ""), key=lambda d: d[0]))[0] <= now_s:
-            alarms += self._fire(*due)
+        alarms: list[AlarmEvent] = []
+        while (due := min(self._dues(), default=None, key=lambda d: d[0])) and due[0] <= now_s:
+            due_s, happens = due
+            alarms += happens(due_s)
         return alarms
 
-    def on_estimate(self, estimate: Estimate) -> list[Alarm]:
+    def on_estimate(self, estimate: Estimate) -> list[AlarmEvent]:
         """Take one window's answer, whatever its validity.
 
         An "invalid" window without a variant says that no variant of the bundle fits the leads that are on.
@@ -177,9 +125,10 @@ class AlarmEngine:
         if window is not None:
             self._elevation.push(window)
             alarms += self._check_elevation(window.t_s)
+            alarms += self._check_rising(window)
         return alarms
 
-    def on_lead(self, t_s: float, lead: str, *, on: bool) -> list[Alarm]:
+    def on_lead(self, t_s: float, lead: str, *, on: bool) -> list[AlarmEvent]:
         """Take that a lead has come on or gone off; saying it twice changes nothing.
 
         Raises
@@ -200,7 +149,7 @@ class AlarmEngine:
             alarms += self._set_leads_off(self._now(), tuple(x for x in self._state.leads_off if x != lead))
         return alarms
 
-    def on_feed(self, t_s: float, *, connected: bool) -> list[Alarm]:
+    def on_feed(self, t_s: float, *, connected: bool) -> list[AlarmEvent]:
         """Take that the feed was lost (no chunk for `feed_lost_s`, as its owner saw) or delivers (again).
 
         FEED_LOST is medium if it cuts off a physiological alarm, else low.
@@ -216,49 +165,106 @@ class AlarmEngine:
             self._rearm_poor()
         return alarms + changed
 
-    def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[Alarm]:
+    def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[AlarmEvent]:
         """Take that `user` has seen `condition`; where there is nothing (left) to see, nothing happens.
+
+        A second acknowledgement is such a case: it does not put off the time-out of the first.
 
         Raises
         ------
         ValueError
             If there is no such condition, or `user` is empty or unprintable: someone must answer for it.
         """
-        if condition not in CONDITIONS:
-            raise ValueError(f"unknown condition {condition!r}; known are {', '.join(CONDITIONS)}")
-        if not user.strip() or not user.isprintable():
-            raise ValueError(f"who acknowledges {condition}? user is {user!r}; expected a name on one line")
+        user = check_acknowledge(condition, user)
         alarms = self.advance(t_s)
         state = self._state.conditions[condition]
         if state.signal in ("on", "latched"):
-            text = f"{state.text}; acknowledged by {user.strip()}"
-            alarms.append(self._emit(condition, self._now(), "acknowledge", text=text))
+            note = f"; acknowledged by {user}"
+            alarms += self._emit(condition, self._now(), "acknowledge", note=note, user=user)
         return alarms
+
+    def pause_audio(self, t_s: float, *, duration_s: float, user: str) -> list[AlarmEvent]:
+        """Keep all alarms silent for `duration_s`, in the name of `user`; a pause in force gives way to this one.
+
+        What it covers and what ends it early is written in `AlarmPolicy`.
+
+        Raises
+        ------
+        ValueError
+            If `duration_s` is not above 0 and at most the policy's `audio_pause_max_s`, or `user` is empty or
+            unprintable.
+        """
+        user = check_pause(duration_s, user, self._policy)
+        events = self.advance(t_s)
+        on: list[Priority] = [c.priority for c in self._state.conditions.values() if c.signal == "on"]
+        ends_s = self._now() + duration_s
+        self._set(pause=AudioPause(user, ends_s, max(["low", *on], key=PRIORITIES.index)))
+        text = f"audio paused for {duration_s:g} s by {user}"
+        return [*events, AudioEvent(self._now(), "paused", ends_s, text, user)]
+
+    def resume_audio(self, t_s: float, *, user: str) -> list[AlarmEvent]:
+        """End a pause before its time, in the name of `user`; without a pause nothing happens.
+
+        Raises
+        ------
+        ValueError
+            If `user` is empty or unprintable.
+        """
+        user = check_resume(user)
+        events = self.advance(t_s)
+        if self._state.pause is not None:
+            events.append(self._end_pause(self._now(), f"audio on again, by {user}", user=user))
+        return events
 
     # --- time-driven transitions ---
 
-    def _dues(self) -> Iterator[tuple[float, str]]:
-        """Yield (due time, condition) of all that time alone will bring, in order of rank."""
-        policy, state = self._policy, self._state
-        elevated = state.conditions["MPCWP_ELEVATED"]
-        if elevated.presence == "on" and elevated.priority == "low":
-            yield elevated.since_s + policy.medium_after_s, "MPCWP_ELEVATED"
-        if state.off_since_s:
-            yield min(state.off_since_s.values()) + policy.lead_off_s, "LEAD_OFF"
-        if state.poor_due_s is not None:
-            yield state.poor_due_s, "POOR_SIGNAL"
+    def _dues(self) -> Iterator[_Due]:
+        """Yield all that time alone will bring, in order of rank; first the pause, so that what follows sounds."""
+        if self._state.pause is not None:
+            yield self._state.pause.ends_s, self._pause_over
+        for name in CONDITIONS:
+            yield from self._own_dues(name)
+            state = self._state.conditions[name]
+            if state.acknowledged_s is not None:
+                yield state.acknowledged_s + self._timeout_s(state.priority), partial(self._ring_again, name)
 
-    def _fire(self, due_s: float, condition: str) -> list[Alarm]:
-        if condition == "MPCWP_ELEVATED":
-            text = f"mPCWP estimate elevated for {self._policy.medium_after_s:g} s; an estimate, not a measurement"
-            return [self._emit(condition, due_s, "escalate", text=text, priority="medium")]
-        if condition == "LEAD_OFF":
-            return self._tell_leads_off(due_s)
+    def _own_dues(self, name: str) -> Iterator[_Due]:
+        """Yield what time brings to this condition only."""
+        policy, state = self._policy, self._state
+        if name == "MPCWP_ELEVATED":
+            elevated = state.conditions[name]
+            if elevated.presence == "on" and elevated.priority == "low":
+                yield elevated.onsets_s[-1] + policy.medium_after_s, self._elevated_for_long
+        elif name == "LEAD_OFF" and state.off_since_s:
+            yield min(state.off_since_s.values()) + policy.lead_off_s, self._tell_leads_off
+        elif name == "POOR_SIGNAL" and state.poor_due_s is not None:
+            yield state.poor_due_s, self._nothing_usable
+
+    def _timeout_s(self, priority: Priority) -> float:
+        """Return how long an acknowledgement holds."""
+        policy = self._policy
+        return policy.acknowledge_timeout_low_s if priority == "low" else policy.acknowledge_timeout_medium_s
+
+    def _pause_over(self, due_s: float) -> list[AlarmEvent]:
+        return [self._end_pause(due_s, "audio on again: the pause is over")]
+
+    def _elevated_for_long(self, due_s: float) -> list[AlarmEvent]:
+        text = (
+            f"mPCWP estimate elevated for {self._policy.medium_after_s:g} s; an estimate, not a measurement"
+        )
+        return self._emit("MPCWP_ELEVATED", due_s, "escalate", text=text, priority="medium")
+
+    def _nothing_usable(self, due_s: float) -> list[AlarmEvent]:
         self._set(poor_due_s=None)
         text = f"no usable window for {self._policy.poor_signal_s:g} s"
-        return self._set_presence(condition, on=True, text=text, at_s=due_s)
+        return self._set_presence("POOR_SIGNAL", on=True, text=text, at_s=due_s)
 
-    def _tell_leads_off(self, due_s: float) -> list[Alarm]:
+    def _ring_again(self, name: str, due_s: float) -> list[AlarmEvent]:
+        waited_s = self._timeout_s(self._state.conditions[name].priority)
+        note = f"; acknowledged {waited_s:g} s ago and still present"
+        return self._emit(name, due_s, "acknowledge_timeout", note=note)
+
+    def _tell_leads_off(self, due_s: float) -> list[AlarmEvent]:
         """Move all leads that are due together (an electrode carries several leads) into LEAD_OFF."""
         waiting = self._state.off_since_s
         told = {lead for lead, since_s in waiting.items() if since_s + self._policy.lead_off_s <= due_s}
@@ -273,7 +279,7 @@ class AlarmEngine:
 
     # --- facts ---
 
-    def _enter(self, t_s: float) -> list[Alarm]:
+    def _enter(self, t_s: float) -> list[AlarmEvent]:
         """Let time pass to a fact's time; the first fact starts the stream."""
         alarms = self.advance(t_s)
         if self._state.origin_s is None:
@@ -281,7 +287,7 @@ class AlarmEngine:
             self._rearm_poor()
         return alarms
 
-    def _check_variant(self, estimate: Estimate) -> list[Alarm]:
+    def _check_variant(self, estimate: Estimate) -> list[AlarmEvent]:
         missing = estimate.variant is None and estimate.validity == "invalid"
         on = ",".join(estimate.leads) or "none"
         text = (
@@ -294,7 +300,7 @@ class AlarmEngine:
             self._rearm_poor()
         return changed
 
-    def _check_elevation(self, t_s: float) -> list[Alarm]:
+    def _check_elevation(self, t_s: float) -> list[AlarmEvent]:
         """Apply the rules at the valid window that ends at `t_s`."""
         name, rules = "MPCWP_ELEVATED", self._elevation
         age_s = t_s - (self._state.origin_s or 0.0)
@@ -307,23 +313,43 @@ class AlarmEngine:
             return self._set_presence(name, on=False, text="mPCWP estimate no longer elevated")
         if priority == "medium" and self._state.conditions[name].priority == "low":
             far = f"lower bound at least {self._policy.medium_lower_bound_mmhg:g} mmHg"
-            return [self._emit(name, self._now(), "escalate", text=f"{text} ({far})", priority=priority)]
+            return self._emit(name, self._now(), "escalate", text=f"{text} ({far})", priority=priority)
         return []
 
-    def _set_leads_off(self, t_s: float, leads: tuple[str, ...]) -> list[Alarm]:
+    def _check_rising(self, window: ValidWindow) -> list[AlarmEvent]:
+        name, line_mmhg, policy = "MPCWP_RISING", self._state.rising_line_mmhg, self._policy
+        if not policy.rising or window.mpcwp_mmhg is None:
+            return []
+        self._trend.push(window.t_s, window.mpcwp_mmhg)
+        if line_mmhg is not None:
+            if not self._trend.fell_below(line_mmhg):
+                return []
+            self._set(rising_line_mmhg=None)
+            return self._set_presence(name, on=False, text="mPCWP estimate no longer above its baseline")
+        if (found := self._trend.rising()) is None:
+            return []
+        now, baseline = found
+        self._set(rising_line_mmhg=baseline + policy.rising_mmhg - policy.recovery_margin_mmhg)
+        text = (
+            f"mPCWP estimate rising: median {now:.1f} mmHg in {policy.rising_span_s:g} s, {now - baseline:.1f} above "
+            f"this patient's baseline of {baseline:.1f}; an estimate, not a measurement"
+        )
+        return self._set_presence(name, on=True, text=text)
+
+    def _set_leads_off(self, t_s: float, leads: tuple[str, ...]) -> list[AlarmEvent]:
         """Change the set of leads that LEAD_OFF tells of: one event a change; more leads off is worse."""
         worse = len(leads) > len(self._state.leads_off)
         self._set(leads_off=leads)
         text = f"leads off: {','.join(leads)}" if leads else "all leads on again"
         if not leads or not self._present("LEAD_OFF"):
             return self._set_presence("LEAD_OFF", on=bool(leads), text=text, at_s=t_s)
-        return [self._emit("LEAD_OFF", t_s, "escalate" if worse else None, text=text)]
+        return self._emit("LEAD_OFF", t_s, "escalate" if worse else None, text=text)
 
     # --- conditions and signals ---
 
     def _set_presence(
         self, name: str, *, on: bool, text: str, priority: Priority = "low", at_s: float | None = None
-    ) -> list[Alarm]:
+    ) -> list[AlarmEvent]:
         """Make a condition present or absent, now or `at_s`; no event if it is so already."""
         if self._present(name) == on:
             return []
@@ -331,9 +357,18 @@ class AlarmEngine:
         latch = CONDITIONS[name].latches and self._policy.latching
         leave: Input = "condition_off_latch" if latch else "condition_off"
         if not on:
-            return [self._emit(name, t_s, leave, text=text, presence="off")]
-        self._keep(name, since_s=t_s)
-        return [self._emit(name, t_s, "condition_on", text=text, priority=priority, presence="on")]
+            return self._emit(name, t_s, leave, text=text, presence="off")
+        text += self._count_onset(name, t_s)
+        return self._emit(name, t_s, "condition_on", text=text, priority=priority, presence="on")
+
+    def _count_onset(self, name: str, t_s: float) -> str:
+        """Note an onset; return what its text must say if it is one too many."""
+        most, window_s = self._policy.chatter_onsets, self._policy.chatter_window_s
+        onsets_s = (*self._state.conditions[name].onsets_s, t_s)[-most - 1 :]
+        self._keep(name, onsets_s=onsets_s)
+        if len(onsets_s) <= most or t_s - onsets_s[0] >= window_s:
+            return ""
+        return f"; chattering: more than {most} onsets in {window_s / 3600:g} h, review its limits"
 
     def _emit(
         self,
@@ -341,25 +376,62 @@ class AlarmEngine:
         t_s: float,
         given: Input | None,
         *,
-        text: str,
+        text: str | None = None,
+        note: str = "",
         presence: Presence | None = None,
         priority: Priority | None = None,
-    ) -> Alarm:
-        """Move a condition's signal by the table and return the event; what is None stays as it was."""
+        user: str | None = None,
+    ) -> list[AlarmEvent]:
+        """Move a condition's signal by the table and return the event; what is None stays as it was.
+
+        `text` is what the condition says, `note` what users and time add in this event. Where the signal comes
+        on at a priority that the pause does not cover, the end of the pause goes before.
+        """
         old = self._state.conditions[name]
+        signal = step(old.signal, given) if given else old.signal
+        cause = old.cause if text is None else text
+        since_s = t_s if given == "acknowledge" else old.acknowledged_s
         self._keep(
             name,
-            signal=step(old.signal, given) if given else old.signal,
+            signal=signal,
             presence=presence or old.presence,
             priority=priority or old.priority,
             changed_s=t_s,
-            text=text,
+            text=cause + note,
+            cause=cause,
+            acknowledged_s=since_s if signal == "acknowledged" else None,
+            user=user,
         )
-        return _alarm(name, self._state.conditions[name], text)
+        broken = self._break_pause(name, t_s) if given in COME_ON else []
+        return [*broken, self._alarm(name)]
+
+    def _break_pause(self, name: str, t_s: float) -> list[AlarmEvent]:
+        pause, priority = self._state.pause, self._state.conditions[name].priority
+        if pause is None or PRIORITIES.index(priority) <= PRIORITIES.index(pause.covers):
+            return []
+        return [self._end_pause(t_s, f"audio on again: {name} of {priority} priority ends the pause")]
+
+    def _end_pause(self, t_s: float, text: str, *, user: str | None = None) -> AudioEvent:
+        self._set(pause=None)
+        return AudioEvent(t_s, "on", None, text, user)
 
     def _keep(self, name: str, **changes: Any) -> None:
         conditions = self._state.conditions
         self._set(conditions={**conditions, name: replace(conditions[name], **changes)})
+
+    def _alarm(self, name: str) -> Alarm:
+        state, paused = self._state.conditions[name], self._state.pause is not None
+        return Alarm(
+            state.changed_s,
+            name,
+            CONDITIONS[name].kind,
+            state.priority,
+            state.presence,
+            state.signal,
+            state.text,
+            audible="paused" if paused and state.signal == "on" else None,
+            user=state.user,
+        )
 
     def _present(self, name: str) -> bool:
         return self._state.conditions[name].presence == "on"
@@ -369,8 +441,3 @@ class AlarmEngine:
 
     def _set(self, **changes: Any) -> None:
         self._state = replace(self._state, **changes)
-
-
-def _alarm(name: str, state: ConditionState, text: str) -> Alarm:
-    kind = CONDITIONS[name].kind
-    return Alarm(state.changed_s, name, kind, state.priority, state.presence, state.signal, text)

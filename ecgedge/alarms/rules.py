@@ -16,7 +16,7 @@ from typing import Final
 from ecgedge.events import Estimate
 from ecgedge.policy import AlarmPolicy
 
-_SLACK_S: Final = 1e-6
+SLACK_S: Final = 1e-6
 """Stream time has a resolution of 1 us; sums of floats must not move a window over an edge."""
 _SLACK: Final = 1e-9
 """A fraction of a count (0.7 * 10) may be off by rounding; it must not ask for one window more."""
@@ -54,7 +54,8 @@ def require_fires(policy: AlarmPolicy, *, hop_s: float) -> None:
     Raises
     ------
     ValueError
-        If `hop_s` is no positive number, or a span is shorter than one hop: its rule could never fire.
+        If `hop_s` is no positive number, or a span holds no window (with `rising`, fewer than it needs): its rule
+        could never fire.
     """
     if not 0.0 < hop_s < math.inf:
         raise ValueError(f"hop_s is {hop_s:g}; it must be above 0 seconds")
@@ -65,6 +66,13 @@ def require_fires(policy: AlarmPolicy, *, hop_s: float) -> None:
                 f"{name} {span_s:g} is shorter than the {hop_s:g} s from window to window: no window falls "
                 f"into it and its rule can never fire; raise it to {hop_s:g} or more"
             )
+    due = windows_due(policy.rising_span_s, hop_s=hop_s)
+    if policy.rising and due < policy.rising_min_windows:
+        raise ValueError(
+            f"rising_span_s {policy.rising_span_s:g} holds {due} windows at {hop_s:g} s from window to window, and "
+            f"rising_min_windows asks for {policy.rising_min_windows}: the rule can never fire; raise the span to "
+            f"{policy.rising_min_windows * hop_s:g} or more"
+        )
 
 
 class Elevation:
@@ -89,7 +97,7 @@ class Elevation:
     def push(self, window: ValidWindow) -> None:
         """Take the newest window and forget what no span reaches any more."""
         self._windows.append(window)
-        while window.t_s - self._windows[0].t_s >= self._longest_s - _SLACK_S:
+        while window.t_s - self._windows[0].t_s >= self._longest_s - SLACK_S:
             self._windows.popleft()
 
     def onset(self, *, age_s: float) -> bool:
@@ -134,10 +142,10 @@ class Elevation:
 
     def _span(self, span_s: float, age_s: float) -> list[ValidWindow]:
         """Return the valid windows of the last `span_s`; none if they are too few, or the stream too young."""
-        if not self._windows or age_s < span_s - _SLACK_S:
+        if not self._windows or age_s < span_s - SLACK_S:
             return []
         newest_s = self._windows[-1].t_s
-        span = [w for w in self._windows if newest_s - w.t_s < span_s - _SLACK_S]
+        span = [w for w in self._windows if newest_s - w.t_s < span_s - SLACK_S]
         needed = self._policy.min_valid_fraction * windows_due(span_s, hop_s=self._hop_s) - _SLACK
         return span if len(span) >= needed else []
 

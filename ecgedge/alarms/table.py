@@ -10,7 +10,8 @@ How to edit TRANSITIONS:
 - A pair without a row cannot happen: `step` raises. Never add a row to silence that error; find out how the
   engine came to give the input twice.
 - Only the engine gives condition_on, condition_off, condition_off_latch and escalate, and gives the first
-  and the middle two in turn. A user gives acknowledge at any time, so it has a row in every state.
+  and the middle two in turn. A user gives acknowledge at any time, so it has a row in every state. Time gives
+  acknowledge_timeout, and only to a signal that has been acknowledged for the policy's time.
 - A signal may be "off" only while its condition is absent, and "latched" only after condition_off_latch.
   tests/alarms/test_table.py holds these rules, and names every pair: change it in the same commit.
 """
@@ -20,9 +21,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from ecgedge.events import Kind, Signal
+from ecgedge.events import Kind, Priority, Signal
 
-Input = Literal["condition_on", "condition_off", "condition_off_latch", "escalate", "acknowledge"]
+Input = Literal[
+    "condition_on", "condition_off", "condition_off_latch", "escalate", "acknowledge", "acknowledge_timeout"
+]
 
 TRANSITIONS: Final[dict[tuple[Signal, Input], Signal]] = {
     # The condition comes; a latched signal comes back to life.
@@ -37,12 +40,20 @@ TRANSITIONS: Final[dict[tuple[Signal, Input], Signal]] = {
     # The condition grows worse: this breaks through an acknowledgement.
     ("on", "escalate"): "on",
     ("acknowledged", "escalate"): "on",
+    # A user saw it, and it is still there a policy's time later.
+    ("acknowledged", "acknowledge_timeout"): "on",
     # A user has seen it. Too late or twice changes nothing.
     ("on", "acknowledge"): "acknowledged",
     ("latched", "acknowledge"): "off",
     ("off", "acknowledge"): "off",
     ("acknowledged", "acknowledge"): "acknowledged",
 }
+
+COME_ON: Final[frozenset[Input]] = frozenset({"condition_on", "escalate", "acknowledge_timeout"})
+"""Inputs that make a signal call for attention (anew): whatever they meet, it is "on" after them."""
+
+PRIORITIES: Final[tuple[Priority, ...]] = ("none", "low", "medium", "high")
+"""From least to most urgent."""
 
 
 def step(state: Signal, given: Input) -> Signal:
@@ -74,4 +85,6 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "NO_VARIANT": Condition("technical", latches=False),
     "LEAD_OFF": Condition("technical", latches=False),
     "POOR_SIGNAL": Condition("technical", latches=False),
+    # Last, since it is a matter of hours.
+    "MPCWP_RISING": Condition("physiological", latches=True),
 }

@@ -28,6 +28,7 @@ from ecgedge.errors import UsageError
 
 if TYPE_CHECKING:
     from ecgedge.bundle import Bundle
+    from ecgedge.control import Control
     from ecgedge.feeds import Feed
     from ecgedge.journal import Journal
     from ecgedge.sinks import Sink
@@ -59,6 +60,13 @@ def stream(
     duration: Annotated[float, typer.Option(help="Stop after this many seconds of stream time.")] = math.inf,
     format: Annotated[str, typer.Option(help="text or jsonl, on standard output.")] = "text",
     journal: Annotated[Path | None, typer.Option(help="Journal file; continued if it exists.")] = None,
+    control: Annotated[
+        str | None,
+        typer.Option(
+            help="- takes commands from standard input, one a line: ack CONDITION USER, pause SECONDS USER, "
+            "resume USER."
+        ),
+    ] = None,
     runtime: RuntimeOption = "auto",
     require_signature: SignatureOption = None,
 ) -> None:
@@ -76,6 +84,7 @@ def stream(
             duration_s=duration,
             output=format,
             journal_path=journal,
+            control=control,
             runtime=runtime,
         )
     )
@@ -91,6 +100,7 @@ async def _stream(
     duration_s: float,
     output: str,
     journal_path: Path | None,
+    control: str | None,
     runtime: str,
 ) -> None:
     from ecgedge.alarms import load_policy
@@ -115,6 +125,7 @@ async def _stream(
     announce(loaded, bed.mode)
     async with AsyncExitStack() as opened:
         opened.callback(variants.close)
+        commands = _control(control, bed)
         outputs = [screen]
         for uri in sinks:
             outputs.append(_sink(uri, source, loaded))
@@ -130,6 +141,7 @@ async def _stream(
             duration_s=duration_s,
             speed=speed,
             stop=_stop_on_signals(),
+            control=commands,
         )
     if result.lost is not None:
         raise result.lost
@@ -163,6 +175,20 @@ def _screen(output: str) -> Sink:
     if output == "text":
         return TextSink(sys.stdout)
     raise UsageError(f"--format is {output!r}; expected text or jsonl")
+
+
+def _control(source: str | None, bed: Bed) -> Control | None:
+    from ecgedge.control import Control
+
+    if source is None:
+        return None
+    if source != "-":
+        raise UsageError(f"--control is {source!r}; expected - (standard input)")
+    if sys.stdin is None:
+        raise UsageError("--control -: standard input is closed; open it, or leave the option out")
+    return Control(
+        sys.stdin.fileno(), policy=bed.policy, say=lambda text: typer.echo(f"ecgedge: {text}", err=True)
+    )
 
 
 def _sink(uri: str, feed: Feed, bundle: Bundle) -> Sink:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from ecgedge.events import Alarm, Estimate, Event, FeedEvent, Summary
+from ecgedge.events import Alarm, AudioEvent, Estimate, Event, FeedEvent, SelfCheck, Summary
 
 _PREFIX = {
     ("physiological", "high"): "***",
@@ -18,13 +18,18 @@ _PREFIX = {
 
 
 class TextSink:
-    """Writes one line an event to an open text stream."""
+    """Writes one line an event to an open text stream.
+
+    Self-checks are for programs and are left out, but while they count a pause of the sound down.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     async def send(self, event: Event) -> None:
         """Write one line."""
+        if isinstance(event, SelfCheck) and event.audio_pause_left_s is None:
+            return
         self._stream.write(format_event(event) + "\n")
         self._stream.flush()
 
@@ -40,6 +45,11 @@ def format_event(event: Event) -> str:
         return _alarm(event)
     if isinstance(event, FeedEvent):
         return _feed(event)
+    if isinstance(event, AudioEvent):
+        until = "" if event.ends_s is None else f", until {format_time(event.ends_s)}"
+        return f"{format_time(event.t_s)}  {event.text}{until}"
+    if isinstance(event, SelfCheck):
+        return _self_check(event)
     return _summary(event)
 
 
@@ -70,7 +80,8 @@ def _estimate(event: Estimate) -> str:
 
 def _alarm(event: Alarm) -> str:
     mark = _PREFIX.get((event.kind, event.priority), "-  ")
-    state = f"{event.presence}, signal {event.signal}"
+    silent = "" if event.audible is None else f", audio {event.audible}"
+    state = f"{event.presence}, signal {event.signal}{silent}"
     return f"{format_time(event.t_s)}  {mark} {event.condition} ({event.priority}) {state}: {event.text}"
 
 
@@ -80,11 +91,19 @@ def _feed(event: FeedEvent) -> str:
     return f"{format_time(event.t_s)}  feed {event.state.replace('_', ' ')}{lead}{age}"
 
 
+def _self_check(event: SelfCheck) -> str:
+    left_s = event.audio_pause_left_s
+    countdown = "" if left_s is None else f", audio paused for {left_s:.0f} s more"
+    return f"{format_time(event.t_s)}  self-check {event.count}{countdown}"
+
+
 def _summary(event: Summary) -> str:
     alarms = ", ".join(f"{name} {count}" for name, count in event.alarms.items() if count) or "none"
     p50, p99 = event.latency_ms.get("p50"), event.latency_ms.get("p99")
     latency = "" if p50 is None or p99 is None else f", latency p50 {p50:.1f} ms, p99 {p99:.1f} ms"
+    dropped = sum(event.dropped_commands.values())
+    lines = f"; {dropped} control lines dropped" if dropped else ""
     return (
         f"{event.windows} windows, {event.valid} valid, {event.dropped_samples} samples dropped{latency}; "
-        f"alarms: {alarms}; journal: {event.journal or 'none'}. Research use only."
+        f"alarms: {alarms}{lines}; journal: {event.journal or 'none'}. Research use only."
     )

@@ -1,7 +1,8 @@
 """One patient's stream: samples in, estimates, feed events and alarms out, with no clock and no I/O.
 
 The same input gives the same events however it is cut into chunks. Everything happens at a sample of the
-250 Hz stream; at one instant the estimate comes first, then feed and lead events, each before its alarms.
+250 Hz stream; at one instant what time alone brings comes first, then the estimate, then feed and lead events,
+each before its alarms.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgedge.alarms import AlarmEngine
+from ecgedge.alarms import AlarmEngine, SelfChecks, check_acknowledge, check_pause, check_resume
 from ecgedge.bundle import Bundle, VariantSpec
 from ecgedge.ecg import Mode, check_rate
 from ecgedge.errors import UsageError
-from ecgedge.events import Alarm, Estimate, Event, FeedEvent, Summary, Validity
+from ecgedge.events import Alarm, AlarmEvent, Estimate, Event, FeedEvent, SelfCheck, Summary, Validity
 from ecgedge.leads import order_leads
 from ecgedge.policy import AlarmPolicy
 from ecgedge.signal import MISSING, Conditioned, FrontEnd, Quality, Window, Windower, assess, counts_to_mv
@@ -51,7 +52,7 @@ class Bed:
     Raises
     ------
     UsageError, RecordError
-        On leads or a rate that cannot be served.
+        On leads or a rate that cannot be served, or a policy that can never fire with this bundle.
     """
 
     def __init__(
@@ -71,10 +72,16 @@ class Bed:
         self.rate_hz = rate_hz
         self.bundle = bundle
         self.policy = policy or bundle.manifest.alarm_policy
+        if self.policy.rising and "mpcwp_mmhg" not in {output.name for output in bundle.manifest.outputs}:
+            raise UsageError(
+                "the alarm policy turns rising on, but the bundle has no output mpcwp_mmhg: it can never fire; "
+                "set rising = false"
+            )
         self.mode: Mode = "demo" if bundle.simulated else mode
         self._variants: VariantChoice = variants or Variants(bundle)
         self._spec = bundle.manifest.front_end
         self._alarms = AlarmEngine(self.policy, hop_s=bundle.manifest.hop_s)
+        self._checks = SelfChecks(self.policy)
         self._envelope = _envelope_by_lead(bundle)
         self._off: set[str] = set()
         self._started = False
@@ -97,8 +104,7 @@ class Bed:
         """
         if samples_mv.ndim != 2 or samples_mv.shape[0] != len(self.leads):
             raise UsageError(f"samples have shape {samples_mv.shape}; expected ({len(self.leads)}, n)")
-        if not math.isfinite(t_s):
-            raise UsageError(f"t_s is {t_s}; expected seconds of stream time")
+        _require_time(t_s)
         events: list[Event] = []
         if not self._started:
             self._start(t_s, events)
@@ -112,11 +118,10 @@ class Bed:
 
         Stream time; before the first sample, the seconds waited for it.
         """
+        _require_time(t_s)
         events: list[Event] = []
-        if not self._started:
-            self._waited_s = t_s
         self._notice_silence(t_s, events)
-        self._extend(events, self._alarms.advance(t_s))
+        self._hear(t_s, events)
         return events
 
     def feed_lost(self) -> list[Event]:
@@ -128,8 +133,26 @@ class Bed:
 
     def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[Event]:
         """Acknowledge one alarm condition in the name of `user`."""
+        check_acknowledge(condition, user)  # before time moves: what it brings would be lost with the error
         events: list[Event] = []
+        self._hear(t_s, events)
         self._extend(events, self._alarms.acknowledge(t_s, condition=condition, user=user))
+        return events
+
+    def pause_audio(self, t_s: float, *, duration_s: float, user: str) -> list[Event]:
+        """Keep the alarms silent for `duration_s`, at most the policy's `audio_pause_max_s`, in the name of `user`."""
+        check_pause(duration_s, user, self.policy)
+        events: list[Event] = []
+        self._hear(t_s, events)
+        self._extend(events, self._alarms.pause_audio(t_s, duration_s=duration_s, user=user))
+        return events
+
+    def resume_audio(self, t_s: float, *, user: str) -> list[Event]:
+        """End a pause before its time in the name of `user`."""
+        check_resume(user)
+        events: list[Event] = []
+        self._hear(t_s, events)
+        self._extend(events, self._alarms.resume_audio(t_s, user=user))
         return events
 
     @property
@@ -161,12 +184,38 @@ class Bed:
         )
         self._t0_s, self._n_in, self._n_out = t_s, 0, 0
         self._t_last_s = t_s
-        if not self._started and self._lost:
-            # The wait for the first sample was told in seconds waited; the stream's own time begins here.
-            self._extend(events, self._alarms.on_feed(self._waited_s, connected=True))
-            self._alarms = AlarmEngine(self.policy, hop_s=self.bundle.manifest.hop_s)
+        if not self._started:
+            self._leave_wait(t_s, events)
+            self._checks.begin(t_s)
         self._started = True
         self._connect(t_s, events)
+
+    def _hear(self, t_s: float, events: list[Event]) -> None:
+        """Let time pass that no sample tells of, so that it may leap."""
+        _require_time(t_s)
+        if not self._started:
+            self._waited_s = max(self._waited_s, t_s)
+        self._checks.leap(t_s)
+        self._pass_time(t_s, events)
+
+    def _pass_time(self, t_s: float, events: list[Event]) -> None:
+        """Say all that time alone brings, up to and including `t_s`."""
+        for count, due_s in self._checks.due(t_s):
+            self._extend(events, self._alarms.advance(due_s))
+            pause = self._alarms.pause
+            left_s = None if pause is None else pause.ends_s - due_s
+            events.append(SelfCheck(due_s, count, self.policy.self_check_s, left_s))
+        self._extend(events, self._alarms.advance(t_s))
+
+    def _leave_wait(self, t_s: float, events: list[Event]) -> None:
+        """Begin the stream's own time at `t_s`: the wait for its first sample was told in seconds waited."""
+        if self._lost:
+            self._extend(events, self._alarms.on_feed(self._waited_s, connected=True))
+        pause = self._alarms.pause
+        self._alarms = AlarmEngine(self.policy, hop_s=self.bundle.manifest.hop_s)
+        if pause is not None:
+            left_s = min(pause.ends_s - self._waited_s, self.policy.audio_pause_max_s)  # rounding
+            self._extend(events, self._alarms.pause_audio(t_s, duration_s=left_s, user=pause.user))
 
     def _connect(self, t_s: float, events: list[Event]) -> None:
         self._lost = False
@@ -202,7 +251,7 @@ class Bed:
         gap_s = missing / self.rate_hz
         if gap_s > RESTART_AFTER_S:
             self._notice_silence(t_s, events)
-            self._extend(events, self._alarms.advance(t_s))
+            self._hear(t_s, events)
             events.append(FeedEvent(t_s=t_s, state="gap", age_s=gap_s))
             self._start(t_s, events)
             return
@@ -223,7 +272,7 @@ class Bed:
 
     def _lose(self, t_s: float, events: list[Event], *, silent_s: float) -> None:
         self._lost = True
-        self._extend(events, self._alarms.advance(t_s))
+        self._pass_time(t_s, events)
         events.append(FeedEvent(t_s=t_s, state="lost", age_s=silent_s))
         self._extend(events, self._alarms.on_feed(t_s, connected=False))
 
@@ -244,13 +293,12 @@ class Bed:
         ]
         for index, _, step in sorted(steps, key=lambda s: s[:2]):
             t_s = self._t0_s + index / self._spec.rate_hz
-            self._extend(events, self._alarms.advance(t_s))
+            self._pass_time(t_s, events)
             if isinstance(step, Window):
                 self._estimate(step, t_s, events)
             else:
                 self._lead(step[0], t_s, events, on=step[1])
-        end_s = self._t0_s + self._n_out / self._spec.rate_hz
-        self._extend(events, self._alarms.advance(end_s))
+        self._pass_time(self._t0_s + self._n_out / self._spec.rate_hz, events)
 
     def _lead(self, lead: str, t_s: float, events: list[Event], *, on: bool) -> None:
         if on:
@@ -347,10 +395,16 @@ class Bed:
                 )
         return "; ".join(f"{reason}: {','.join(names)}" for reason, names in by_reason.items()) or None
 
-    def _extend(self, events: list[Event], alarms: Sequence[Alarm]) -> None:
+    def _extend(self, events: list[Event], alarms: Sequence[AlarmEvent]) -> None:
         for alarm in alarms:
-            self._alarm_counts[alarm.condition] += alarm.presence == "on" and alarm.signal == "on"
+            if isinstance(alarm, Alarm):
+                self._alarm_counts[alarm.condition] += alarm.presence == "on" and alarm.signal == "on"
         events.extend(alarms)
+
+
+def _require_time(t_s: float) -> None:
+    if not math.isfinite(t_s):
+        raise UsageError(f"t_s is {t_s}; expected seconds of stream time")
 
 
 def _lead_changes(

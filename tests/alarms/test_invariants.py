@@ -2,23 +2,32 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ecgedge.alarms import CONDITIONS, AlarmEngine
-from ecgedge.events import Alarm
+from ecgedge.events import Alarm, AudioEvent
 from ecgedge.policy import AlarmPolicy
 
 from .helpers import HOP_S, SMALL, WINDOWS, window
 
-LATCHING = {True: SMALL, False: AlarmPolicy(**{**vars(SMALL), "latching": False})}
+# Acknowledgements that run out within a test's stream, and the trend condition on.
+QUICK = replace(
+    SMALL,
+    acknowledge_timeout_low_s=45.0,
+    acknowledge_timeout_medium_s=20.0,
+    rising=True,
+    rising_span_s=20.0,
+    rising_baseline_s=240.0,
+    rising_min_windows=3,
+)
+LATCHING = {True: QUICK, False: replace(QUICK, latching=False)}
 KINDS = [c for c in WINDOWS if WINDOWS[c] is not None]
 LEADS = ("I", "II", "V1")
 
-Call = Callable[[AlarmEngine], list[Alarm]]
 Fact = tuple[float, str, object]
 
 # Steps are multiples of 1/64 s: exact in binary, so that facts often fall on the very instant of a due time.
@@ -31,6 +40,8 @@ facts = st.one_of(
     st.tuples(st.just("lead"), st.tuples(st.sampled_from(LEADS), st.booleans())),
     st.tuples(st.just("feed"), st.booleans()),
     st.tuples(st.just("acknowledge"), st.sampled_from(list(CONDITIONS))),
+    st.tuples(st.just("pause"), st.sampled_from([0.5, 10.0, 30.0, 120.0])),
+    st.tuples(st.just("resume"), st.none()),
 )
 
 
@@ -67,6 +78,10 @@ def give(made: AlarmEngine, fact: Fact) -> list[Alarm]:
         return made.on_lead(t_s, what[0], on=what[1])
     if kind == "feed":
         return made.on_feed(t_s, connected=what)
+    if kind == "pause":
+        return made.pause_audio(t_s, duration_s=what, user="a")
+    if kind == "resume":
+        return made.resume_audio(t_s, user="a")
     return made.acknowledge(t_s, condition=what, user="a")
 
 
@@ -107,11 +122,14 @@ def test_a_restored_engine_says_the_same(stream, cut, latching) -> None:
 
 @given(streams)
 def test_memory_is_bounded(stream) -> None:
-    made = new()
+    made = new(QUICK)
     for fact in stream:
         give(made, fact)
     saved = made.snapshot()
     assert len(saved["windows"]) <= 9
+    assert len(saved["trend"]["recent"]) <= 5
+    assert len(saved["trend"]["blocks"]) <= 25
+    assert all(len(c["onsets_s"]) <= 4 for c in saved["state"]["conditions"].values())
     assert len(saved["state"]["off_since_s"]) <= len(LEADS)
 
 
@@ -124,6 +142,8 @@ class Watched(RuleBasedStateMachine):
         self.presence = defaultdict(lambda: "off")
         self.signal = defaultdict(lambda: "off")
         self.last = {}
+        self.acknowledged_s = {}
+        self.pause = None  # the event that began the pause in force
         self.stamps = [0.0]
 
     @initialize(latching=st.booleans())
@@ -133,6 +153,10 @@ class Watched(RuleBasedStateMachine):
 
     def take(self, alarms: list[Alarm], *, acknowledged: str | None = None, valid: bool = False) -> None:
         for alarm in alarms:
+            if isinstance(alarm, AudioEvent):
+                self.take_audio(alarm)
+                continue
+            assert alarm.audible == ("paused" if self.pause and alarm.signal == "on" else None)
             self.check_presence(alarm, valid=valid)
             self.check_repeat(alarm, acknowledged=acknowledged)
             self.check_signal(alarm, acknowledged=acknowledged)
@@ -140,12 +164,24 @@ class Watched(RuleBasedStateMachine):
             self.last[alarm.condition] = alarm
             self.presence[alarm.condition], self.signal[alarm.condition] = alarm.presence, alarm.signal
 
+    def take_audio(self, event: AudioEvent) -> None:
+        self.stamps.append(event.t_s)
+        if event.state == "paused":
+            assert 0.0 < event.ends_s - event.t_s <= 120.0
+            self.pause = event
+            return
+        assert self.pause is not None, "only a pause ends"
+        assert event.t_s <= self.pause.ends_s
+        early = event.user is None and event.t_s < self.pause.ends_s
+        assert not early or "ends the pause" in event.text
+        self.pause = None
+
     def check_presence(self, alarm: Alarm, *, valid: bool) -> None:
         name = alarm.condition
         assert alarm.kind == CONDITIONS[name].kind
         assert alarm.priority in ("low", "medium")
         changes = alarm.presence != self.presence[name]
-        if name == "MPCWP_ELEVATED" and changes:
+        if alarm.kind == "physiological" and changes:
             assert valid, "only a valid window brings the condition or takes it away"
         if self.presence[name] == "on" and not changes:  # never less urgent while it is present
             assert (self.last[name].priority, alarm.priority) != ("medium", "low")
@@ -157,6 +193,11 @@ class Watched(RuleBasedStateMachine):
             return
         assert alarm.presence == "on"
         worse = (self.last[name].priority, alarm.priority) == ("low", "medium")
+        if "acknowledged" in (before := self.signal[name]) and alarm.signal == "on" and not worse:
+            held_s = alarm.t_s - self.acknowledged_s[name]
+            ran_out = held_s == {"low": 45.0, "medium": 20.0}[alarm.priority]
+            assert ran_out or (name == "LEAD_OFF" and alarm.text != self.last[name].text), before
+            return
         assert worse or (name == "LEAD_OFF" and alarm.text != self.last[name].text)
 
     def check_signal(self, alarm: Alarm, *, acknowledged: str | None) -> None:
@@ -165,7 +206,7 @@ class Watched(RuleBasedStateMachine):
             assert alarm.signal in ("on", "acknowledged")
         if alarm.signal == "latched":
             assert self.latching
-            assert name == "MPCWP_ELEVATED"
+            assert CONDITIONS[name].kind == "physiological"
             assert alarm.presence == "off"
         if alarm.signal == "acknowledged" and before != "acknowledged":
             assert name == acknowledged, "only its own acknowledgement acknowledges a condition"
@@ -210,7 +251,35 @@ class Watched(RuleBasedStateMachine):
         alarms = self.made.acknowledge(self.t_s, condition=name, user="a")
         assert [a.condition for a in alarms] in ([], [name])
         self.take(alarms, acknowledged=name)
+        if alarms:
+            self.acknowledged_s[name] = self.t_s
         assert self.signal[name] in ("off", "acknowledged")
+
+    @rule(step_s=steps, duration_s=st.sampled_from([0.5, 10.0, 60.0, 120.0]))
+    def pause_audio(self, step_s: float, duration_s: float) -> None:
+        self.t_s += step_s
+        self.take(self.made.advance(self.t_s))
+        self.take(self.made.pause_audio(self.t_s, duration_s=duration_s, user="a"))
+        assert self.pause.ends_s == self.t_s + duration_s
+
+    @rule()
+    def resume_audio(self) -> None:
+        self.take(self.made.advance(self.t_s))
+        self.take(self.made.resume_audio(self.t_s, user="a"))
+        assert self.pause is None
+
+    @rule()
+    def restart(self) -> None:
+        saved = json.loads(json.dumps(self.made.snapshot()))
+        shown, pause = self.made.active(), self.made.pause
+        self.made = AlarmEngine.restore(LATCHING[self.latching], hop_s=HOP_S, snapshot=saved)
+        assert (self.made.active(), self.made.pause) == (shown, pause), "no state is lost over a restart"
+
+    @invariant()
+    def a_pause_never_outlives_its_end(self) -> None:
+        if hasattr(self, "made"):
+            assert self.pause is None or self.t_s < self.pause.ends_s
+            assert (self.made.pause is None) == (self.pause is None)
 
     @invariant()
     def stamps_never_run_backwards(self) -> None:
@@ -223,9 +292,17 @@ class Watched(RuleBasedStateMachine):
             assert not (self.signal[name] == "off" and self.presence[name] == "on")
 
     @invariant()
+    def an_acknowledgement_never_outlives_its_time(self) -> None:
+        for name, since_s in self.acknowledged_s.items():
+            if self.signal[name] == "acknowledged":
+                assert self.t_s - since_s < {"low": 45.0, "medium": 20.0}[self.last[name].priority]
+
+    @invariant()
     def active_tells_the_latest_event_of_each_signal_that_is_not_off(self) -> None:
         if hasattr(self, "made"):
-            expected = [self.last[n] for n in CONDITIONS if self.signal[n] != "off"]
+            shown = [self.last[n] for n in CONDITIONS if self.signal[n] != "off"]
+            paused = "paused" if self.pause else None
+            expected = [replace(a, audible=paused if a.signal == "on" else None) for a in shown]
             assert self.made.active() == expected
 
 

@@ -41,21 +41,22 @@ class Cli:
     def __init__(self, folder):
         self.folder = folder
 
-    def __call__(self, *arguments, exits=0, timeout_s=120.0):
-        return self.finish(self.start(*arguments), exits=exits, timeout_s=timeout_s)
+    def __call__(self, *arguments, exits=0, timeout_s=120.0, typed=None):
+        process = self.start(*arguments, **({} if typed is None else {"stdin": subprocess.PIPE}))
+        return self.finish(process, exits=exits, timeout_s=timeout_s, typed=typed)
 
-    def start(self, *arguments):
-        return self._open([SCRIPT, *map(str, arguments)])
+    def start(self, *arguments, **options):
+        return self._open([SCRIPT, *map(str, arguments)], **options)
 
     def without(self, packages, *arguments, exits=2):
         process = self._open([sys.executable, "-c", WITHOUT, ",".join(packages), *map(str, arguments)])
         return self.finish(process, exits=exits)
 
-    def finish(self, process, *, exits=0, timeout_s=120.0):
+    def finish(self, process, *, exits=0, timeout_s=120.0, typed=None):
         """Wait for the end; whatever happened, a user must never see a traceback."""
         with process:
             try:
-                stdout, stderr = process.communicate(timeout=timeout_s)
+                stdout, stderr = process.communicate(typed, timeout=timeout_s)
             finally:
                 process.kill()
         done = subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
@@ -69,7 +70,7 @@ class Cli:
         done = self("stream", "--feed", feed, "--format", "jsonl", *speed, *options, exits=exits)
         return read_events(done.stdout)
 
-    def _open(self, command):
+    def _open(self, command, **options):
         return subprocess.Popen(
             command,
             cwd=self.folder,
@@ -77,6 +78,7 @@ class Cli:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            **options,
         )
 
 

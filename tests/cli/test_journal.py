@@ -70,10 +70,10 @@ def test_one_changed_digit_is_found_and_the_file_is_left_alone(cli, tmp_path):
     path = tmp_path / "bed.jsonl"
     cli.stream(FEED, "--journal", path, "--duration", "20")
     lines = path.read_text().splitlines()
-    lines[2] = lines[2].replace('"t_s":10.0', '"t_s":11.0')
+    lines[3] = lines[3].replace('"t_s":10.0', '"t_s":11.0')
     path.write_text("\n".join(lines) + "\n")
     changed = path.read_bytes()
-    assert "line 2" in cli("journal", "verify", path, exits=1).stderr
+    assert "line 3" in cli("journal", "verify", path, exits=1).stderr
     assert "write to a new file" in cli("stream", "--feed", FEED, "--journal", path, exits=1).stderr
     assert path.read_bytes() == changed
 

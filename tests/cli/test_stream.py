@@ -1,9 +1,14 @@
 """`ecgedge stream`: the events a program reads, feeds from simulated and real recordings, sinks, policy."""
 
 import csv
+import json
+import os
+import subprocess
 import time
 
 import pytest
+
+from ecgedge.journal import read_journal
 
 # The contract of --format jsonl: names and their order, from the command line's documentation.
 FIELDS = {
@@ -24,6 +29,7 @@ FIELDS = {
     ],
     "alarm": ["type", "t_s", "condition", "kind", "priority", "presence", "signal", "text"],
     "feed": ["type", "t_s", "state", "lead", "age_s"],
+    "self_check": ["type", "t_s", "count", "period_s", "audio_pause_left_s"],
     "summary": ["type", "windows", "valid", "dropped_samples", "latency_ms", "alarms", "journal"],
 }
 LEAD_OFF = "sim:lead-off?seed=1&rate_hz=250"
@@ -31,6 +37,10 @@ LEAD_OFF = "sim:lead-off?seed=1&rate_hz=250"
 
 def _of(events, kind, **fields):
     return [e for e in events if e["type"] == kind and all(e[k] == v for k, v in fields.items())]
+
+
+def read_events(text):
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def _without_latency(events):
@@ -72,6 +82,12 @@ def test_a_lead_that_falls_off_is_said_and_another_variant_serves(lead_off):
     assert len(by_time[60.0]["leads"]) == 12
     assert by_time[65.0]["leads"] == ["I", "II", "V1"]
     assert by_time[65.0]["variant"].startswith("I,II,V1/")
+
+
+def test_the_bed_says_each_five_seconds_that_it_is_alive(lead_off):
+    checks = _of(lead_off, "self_check")
+    assert [(c["count"], c["t_s"]) for c in checks] == [(n, 5.0 * n) for n in range(1, 15)]
+    assert {c["audio_pause_left_s"] for c in checks} == {None}
 
 
 def test_the_summary_counts_what_was_said(lead_off):
@@ -141,6 +157,56 @@ def test_a_reader_that_leaves_is_no_error(cli):
         process.stdout.close()
         _, said = process.stderr.read(), process.wait(timeout=60)
     assert said == 0
+
+
+# --- commands on standard input -------------------------------------------------------------------------
+
+
+def test_a_user_acknowledges_and_pauses_on_standard_input(cli, tmp_path):
+    """V3 falls off at 60 s, 1.5 s after the start at this speed; the user types when the alarm is there."""
+    process = cli.start(
+        *("stream", "--feed", f"{LEAD_OFF}", "--speed", "40", "--duration", "140", "--format", "jsonl"),
+        *("--journal", "bed.jsonl", "--control", "-"),
+        stdin=subprocess.PIPE,
+    )
+    for line in process.stdout:
+        if '"LEAD_OFF"' in line:
+            break
+    typed = "ack LEAD_OFF Nurse Seven\npause 20 Nurse Seven\nack V3 Nurse Seven\nsilence!\n"
+    done = cli.finish(process, typed=typed)
+    events = read_events(done.stdout)
+    (seen,) = _of(events, "alarm", signal="acknowledged")
+    assert (seen["condition"], seen["user"]) == ("LEAD_OFF", "Nurse Seven")
+    paused, over = _of(events, "audio")
+    assert (paused["state"], paused["user"]) == ("paused", "Nurse Seven")
+    assert paused["ends_s"] == pytest.approx(paused["t_s"] + 20.0)
+    assert (over["state"], over["t_s"]) == ("on", paused["ends_s"])
+    assert any(e["audio_pause_left_s"] for e in _of(events, "self_check"))
+    assert events[-1]["dropped_commands"] == {"unknown_condition": 1, "unknown_command": 1}
+    assert "control line dropped (unknown_condition): unknown condition 'V3'; known are MPCWP" in done.stderr
+    assert "control line dropped (unknown_command): unknown command 'silence!'; expected: ack" in done.stderr
+    kept = [e.event for e in read_journal(tmp_path / "bed.jsonl")]
+    assert [e["user"] for e in kept if "user" in e] == ["Nurse Seven"] * 2
+
+
+def test_the_control_option_takes_standard_input_only(cli):
+    done = cli("stream", "--feed", "sim:stable", "--control", "commands.txt", exits=2)
+    assert "--control is 'commands.txt'; expected - (standard input)" in done.stderr
+
+
+def test_a_closed_standard_input_is_said(cli):
+    process = cli.start("stream", "--feed", "sim:stable", "--control", "-", preexec_fn=lambda: os.close(0))
+    assert "--control -: standard input is closed" in cli.finish(process, exits=2).stderr
+
+
+@pytest.mark.parametrize("typed", ["", "pause 10 a\n", "no end", "\x00\n" * 5000])
+def test_whatever_is_typed_the_stream_goes_on(cli, typed):
+    done = cli(
+        *("stream", "--feed", "sim:stable?duration_s=20", "--speed", "max", "--format", "jsonl"),
+        *("--control", "-"),
+        typed=typed,
+    )
+    assert read_events(done.stdout)[-1]["windows"] == 3
 
 
 # --- real recordings -----------------------------------------------------------------------------------

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from ecgedge.events import Alarm, event_to_dict
+from ecgedge.events import Alarm, AudioEvent, event_to_dict
 from ecgedge.journal import Journal, read_journal
 
 FACTS = {"bundle": "ab" * 32, "feed": "sim:decompensation?seed=1", "mode": "demo"}
 ALARM = event_to_dict(Alarm(300.0, "MPCWP_ELEVATED", "physiological", "low", "on", "on", "elevated"))
+AUDIO = event_to_dict(AudioEvent(310.0, "paused", 370.0, "audio paused for 60 s by nurse 7", "nurse 7"))
 
 
 def estimate(i: int) -> dict:

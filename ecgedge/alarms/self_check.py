@@ -1,0 +1,41 @@
+"""When a bed says that it is alive: the heartbeat without which silence would have to mean health (notes R11)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from ecgedge.policy import AlarmPolicy
+
+LEAP_S = 60.0
+"""Of a longer step in time, in which nobody called, only the newest check is made: the others were not."""
+
+
+class SelfChecks:
+    """Counts the self-checks of one stream: check n is due at its begin + n periods.
+
+    Which checks come does not depend on how often `due` is called, but for leaps. A number that is left out is
+    a check that was not made.
+    """
+
+    def __init__(self, policy: AlarmPolicy) -> None:
+        self._period_s = policy.self_check_s
+        self.begin(0.0)
+
+    def begin(self, t_s: float) -> None:
+        """Count anew from `t_s`."""
+        self._begin_s = self._heard_s = t_s
+        self._made = 0
+
+    def due(self, t_s: float) -> Iterator[tuple[int, float]]:
+        """Yield number and time of each check that is due by `t_s` and not made yet."""
+        while (due_s := self._begin_s + (self._made + 1) * self._period_s) <= t_s:
+            self._made += 1
+            yield self._made, due_s
+        self._heard_s = max(self._heard_s, t_s)
+
+    def leap(self, t_s: float) -> None:
+        """Give up the checks, all but the newest, of a leap in time from the latest call to `t_s`."""
+        if t_s - self._heard_s > LEAP_S:
+            newest = math.floor((t_s - self._begin_s) / self._period_s)
+            self._made = max(self._made, newest - 1)

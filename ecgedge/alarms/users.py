@@ -1,0 +1,51 @@
+"""What a user's act must look like, checked before time moves: an act that is refused changes nothing."""
+
+from __future__ import annotations
+
+from ecgedge.alarms.table import CONDITIONS
+from ecgedge.policy import AlarmPolicy
+
+
+def check_acknowledge(condition: str, user: str) -> str:
+    """Return the name of who acknowledges `condition`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such condition, or `user` is empty or unprintable: someone must answer for it.
+    """
+    if condition not in CONDITIONS:
+        raise ValueError(f"unknown condition {condition!r}; known are {', '.join(CONDITIONS)}")
+    return _name(user, does=f"acknowledges {condition}")
+
+
+def check_pause(duration_s: float, user: str, policy: AlarmPolicy) -> str:
+    """Return the name of who pauses the sound.
+
+    Raises
+    ------
+    ValueError
+        If `duration_s` is not above 0 and at most the policy's `audio_pause_max_s`, or `user` is empty or
+        unprintable.
+    """
+    longest_s = policy.audio_pause_max_s
+    if not 0.0 < duration_s <= longest_s:
+        raise ValueError(f"a pause of {duration_s:g} s; it must be above 0 and at most {longest_s:g} seconds")
+    return _name(user, does="pauses the audio")
+
+
+def check_resume(user: str) -> str:
+    """Return the name of who ends a pause.
+
+    Raises
+    ------
+    ValueError
+        If `user` is empty or unprintable.
+    """
+    return _name(user, does="ends the pause of the audio")
+
+
+def _name(user: str, *, does: str) -> str:
+    if not user.strip() or not user.isprintable():
+        raise ValueError(f"who {does}? user is {user!r}; expected a name on one line")
+    return user.strip()
