@@ -173,7 +173,9 @@ def _panel(axes: Axes, sweep: Sweep, lead_set: str, cost: str) -> None:
             name = f"{p.network}, cannot be exported"
             axes.axhline(p.test.value, color="black", linestyle=":", linewidth=1, label=name)
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    low, high = axes.get_xlim()
+    # Labels of three decades or more would run into each other.
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 1e3 else (1.0,)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(label, fontsize=8)

@@ -266,7 +266,9 @@ def _sections(evidence: Evidence) -> Iterator[Section]:
             tables = tuple(_tables(others, evidence.held_out, evidence))
             yield Section("A policy for the budget", note, tables)
     tables = (*_tables("all policies", evidence.compared, evidence), *_left_out(evidence))
-    yield Section("All figures", "Of the patients that were not held out.", tables)
+    some_held = any(stream.held_out for stream in evidence.streams)
+    whose = "Of the patients that were not held out." if some_held else "Of all patients."
+    yield Section("All figures", whose, tables)
     yield Section(
         "For comparison",
         "Published by others, of other devices, patients and definitions; not measured here.",

@@ -34,6 +34,8 @@ HEADLINES: Final = (
     "interval_coverage",
 )
 """The metrics that are looked at first, one column each."""
+_BROAD_INCHES: Final = 8.0
+"""A figure broader than this has a line of its own."""
 _STYLE: Final = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:66rem;margin:1rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
 h1{font-size:1.5rem;overflow-wrap:anywhere}h2{font-size:1.2rem;margin-top:2rem}
@@ -46,6 +48,7 @@ small{color:#555;white-space:nowrap}code{overflow-wrap:anywhere}
 .note{background:#f3f3f3;padding:.6rem 1rem}.scroll,.wide{display:block;overflow-x:auto}
 .plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,24rem),1fr));gap:1rem;align-items:start}
 .plots img{width:100%;max-width:32rem;height:auto}
+.plots img.broad{grid-column:1/-1;max-width:none}
 details{margin:1rem 0}summary{cursor:pointer;font-weight:600}
 """
 _OF_GROUP: Final = " | "
@@ -325,4 +328,5 @@ def _baseline_meaning(metric: str, *, probed: bool) -> str:
 def _image(figure: Figure) -> str:
     data = base64.b64encode(to_svg(figure)).decode("ascii")
     title = html.escape(figure.get_suptitle(), quote=True)
-    return f"<img alt='{title}' src='data:image/svg+xml;base64,{data}'>"
+    broad = " class=broad" if figure.get_figwidth() > _BROAD_INCHES else ""
+    return f"<img alt='{title}'{broad} src='data:image/svg+xml;base64,{data}'>"
