@@ -314,23 +314,20 @@ NAMES: Final = {"scratch": "none (from scratch)", "untrained": "none (random enc
 
 
 def lines(found: dict[str, Any]) -> Iterator[str]:
-    """Yield rows for the README: objectives, few labels, retrieval (among all records, and of held-out ones)."""
+    """Yield rows for the README: objectives; whole networks on few labels; frozen encoders on few, and retrieval."""
     for row in found["rows"]:
         for way in (w for w in ("probe", "fine-tuning") if f"{w}|12" in row):
             used = "all labels, whole network" if row["case"] == "scratch" else way
             figures = [cell(row[f"{way}|{lead_set}"]) for lead_set in LEAD_SETS]
             yield table_line(name_of(row), used, row["seeds"], *figures)
     few = found["few_labels"]
-    for start, lead_set in ((s, k) for s in ("scratch", "pclr") for k in ("12", "I")):
-        if few["seeds"]:
-            figures = [cell(few[f"{start}|{n}|{lead_set}"]) for n in SIZES]
-            yield table_line(f"{start}, whole network", few["seeds"], lead_set, *figures)
-    for row, lead_set in ((r, k) for r in found["rows"] for k in ("12", "I") if f"low_labels|{k}" in r):
-        curve = row[f"low_labels|{lead_set}"]
-        figures = [f"{curve[str(n)]:.3f}" for n in SIZES]
-        yield table_line(f"{name_of(row)}, probe", row["seeds"], lead_set, *figures)
+    for start, lead_set in ((s, k) for s in ("scratch", "pclr") for k in LEAD_SETS if few["seeds"]):
+        figures = [cell(few[f"{start}|{n}|{lead_set}"]) for n in SIZES]
+        yield table_line(f"{start}, few labels", few["seeds"], lead_set, *figures)
     for row in (r for r in found["rows"] if "retrieval" in r):
-        yield table_line(name_of(row), f"{row['retrieval']:.3f}", f"{row['retrieval_held_out']:.3f}")
+        curves = [" / ".join(f"{row[f'low_labels|{k}'][str(n)]:.3f}" for n in SIZES) for k in ("12", "I")]
+        same = [f"{row[key]:.3f}" for key in ("retrieval", "retrieval_held_out")]
+        yield table_line(f"{name_of(row)}, frozen", row["seeds"], *curves, *same)
 
 
 def name_of(row: dict[str, Any]) -> str:

@@ -99,3 +99,125 @@ def test_the_table_of_objectives_is_the_measured_one():
                 str(row["seeds"]),
                 *(f"{f['macro_auroc']:.3f} ({f['low']:.3f} to {f['high']:.3f})" for f in figures),
             ]
+
+
+def test_the_tables_of_few_labels_and_frozen_encoders_are_the_measured_ones():
+    measured = json.loads((RESULTS / "ptbxl_table.json").read_text())
+    few = measured["few_labels"]
+    for start in ("scratch", "pclr"):
+        for leads in ("12", "I,II,V1,V5", "I,II", "I", "II"):
+            figures = [few[f"{start}|{n}|{leads}"] for n in (100, 300, 1000)]
+            assert _cells(f"{start}, few labels | {few['seeds']} | {leads}")[2:] == [
+                f"{f['macro_auroc']:.3f} ({f['low']:.3f} to {f['high']:.3f})" for f in figures
+            ]
+    names = {"untrained": "none (random encoder)"}
+    for row in (r for r in measured["rows"] if "retrieval" in r):
+        curves = [row[f"low_labels|{leads}"] for leads in ("12", "I")]
+        assert _cells(f"{names.get(row['case'], row['case'])}, frozen") == [
+            str(row["seeds"]),
+            *(" / ".join(f"{curve[n]:.3f}" for n in ("100", "300", "1000")) for curve in curves),
+            f"{row['retrieval']:.3f}",
+            f"{row['retrieval_held_out']:.3f}",
+        ]
+
+
+def test_the_table_of_the_student_is_the_measured_one():
+    measured = json.loads((RESULTS / "compress.json").read_text())
+    names = {
+        "12": "all 12", "I,II,V1,V5": "I, II, V1, V5", "I,II": "lead I and II", "I": "lead I", "II": "lead II"
+    }  # fmt: skip
+    assert f"{measured['times_fewer_macs']:.0f} times fewer multiplications" in README
+    assert f"{measured['times_faster']:.0f} times faster in ONNX Runtime" in README
+    assert measured["lead_sets"].keys() == names.keys()
+    for lead_set, row in measured["lead_sets"].items():
+        student, lost = row["student"]["macro_auroc"], row["student"]["minus_teacher"]
+        assert _cells(f"distilled: {names[lead_set]}") == [
+            f"{row['teacher']['macro_auroc']['value']:.3f}",
+            f"{student['value']:.3f} ({student['low']:.3f} to {student['high']:.3f})",
+            f"{lost['value']:+.3f} ({lost['low']:+.3f} to {lost['high']:+.3f})",
+            f"{row['labels alone']['macro_auroc']['value']:.3f}",
+        ]
+
+
+def _speed():
+    """Return first cell and figures of each row about speed, from the files."""
+
+    def of(name):
+        return json.loads((RESULTS / f"{name}.json").read_text())
+
+    bed = of("bed")
+    for row, hop in (("bed, 12 leads at 500 Hz, chunks of 1 s, a decision each 5 s", "hop 5 s"),
+                     ("the same, a decision each second", "hop 1 s")):  # fmt: skip
+        found = bed[hop]
+        yield (
+            row,
+            f"{found['bed_times_real_time']:,} x real time",
+            f"{found['bed_against_straightforward']:g} x",
+        )
+    front = {
+        r["chunk_s"]: r["per_window_over_streaming"] for r in of("front_end")["rows"] if r["rate_hz"] == 500
+    }
+    yield (
+        "front end alone, 500 Hz, chunks of 10 s / 1 s / 20 ms, windows each second",
+        f"{front[10.0]:.1f} x / {front[1.0]:.1f} x / {front[0.02]:.2f} x",
+    )
+    warm, disk = (of("loader")["synthetic"][state]["ratios"] for state in ("warm", "cold"))
+    yield (
+        "loader, batches of 64 of 20,000 ECGs, warm",
+        f"{warm['gather int16 of a gather in memory']:.2f} of a gather in memory (int16)",
+        f"{warm['gather float32 of a gather in memory']:.2f} (float32)",
+        f"{warm['gather float32 over WFDB files']:.0f} x a WFDB file each",
+        f"{warm['gather int16 over one .npy a record']:.1f} x one .npy file each",
+    )
+    yield (
+        "the same, cold disk",
+        f"{disk['gather of the random-read limit (disk 32)']:.2f} of the random-read limit",
+        f"{disk['gather, prefetch of the limit (disk 32)']:.2f} with the next batches asked for ahead",
+    )
+    faster = of("prepare")["ratio"]["usual_over_ours"]
+    yield "preparation, a core, 500 to 250 Hz with all filters", f"{faster:.0f} x wfdb.rdrecord"
+    dtw = of("dtw")
+    yield (
+        "DTW of a batch of 64, 10 s, 12 leads (a quarter of the rate, band 5 %)",
+        f"{dtw['times_dtaidistance']['dtw']:.0f} x dtaidistance",
+        f"{100 * dtw['neighbours_of_full_dtw']['dtw']['top_5']:.0f} %",
+    )
+    step = of("train_step")["ratios"]
+    yield (
+        "training step, ResNet18, batch 32",
+        f"fp32 {step['resnet18 fp32 of sgemm']:.2f} of the sgemm peak",
+        f"{step['resnet18 fp32 of conv']:.2f} of a convolution's",
+        f"bfloat16 {step['resnet18 bf16 over fp32']:.2f} x fp32",
+    )
+    gained = of("triplet")["loop_by_whole_batch"]
+    each = {size: [x for name, x in gained.items() if name.endswith(f" {size}")] for size in (64, 128)}
+    yield (
+        "mining triplets with loss and gradient, batch 64 / 128",
+        " / ".join(f"{min(x):.0f} to {max(x):.0f} x" for x in each.values()),
+    )
+    speed = of("export_speed")["ratios"]
+    for row, key in (("a window in ONNX Runtime, fp32, of the sgemm peak", "fp32 by sgemm"),
+                     ("the same, fp32 against the network as Conv1d", "fp32 by Conv1d"),
+                     ("the same, INT8 against fp32", "int8 by fp32")):  # fmt: skip
+        found = [speed[name][key] for name in ("resnet18", "edgenet_m", "edgenet_s")]
+        yield f"{row}: ResNet18 / EdgeNet M / S", " / ".join(f"{x:.2f}" for x in found)
+    stream = of("stream_step")["rows"]["resnet18"]
+    for row, key in (("streaming step against the window each 1.024 s, fp32", "window over step, fp32"),
+                     ("the step, INT8 against fp32", "step fp32 over step int8")):  # fmt: skip
+        found = [stream[f"{beds} beds"][key] for beds in (1, 16)]
+        yield f"{row}: ResNet18, 1 / 16 beds", " / ".join(f"{x:.1f} x" for x in found)
+    cold = {(r["model"], r["case"]): r["against_torch"] for r in of("serving")["rows"]}
+    for row, model, case in (("EdgeNet fp32", "edgenet", "ort fp32"), ("EdgeNet in a bundle", "edgenet", "bundle"),
+                             ("ResNet18 fp32", "resnet18", "ort fp32"), ("ResNet18 INT8", "resnet18", "ort int8"),
+                             ("numpy and onnxruntime alone", "edgenet", "imports alone")):  # fmt: skip
+        found = cold[model, case]
+        yield (
+            f"a fresh process until its first answer, of torch's: {row}",
+            f"{found['cold_start_s']:.2f} of the time, {found['rss_mb']:.2f} of the memory",
+        )
+
+
+def test_the_speed_table_is_the_measured_one():
+    for row, *figures in _speed():
+        shown = " ".join(_cells(row))
+        assert all(figure in shown for figure in figures), (row, figures, shown)
