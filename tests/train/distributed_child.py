@@ -13,6 +13,7 @@ from ecgedge_train.distributed import (
     GatheredBatchNorm,
     current_world,
     gather_rows,
+    leave_world,
     world_gather,
 )
 from ecgedge_train.losses import Gathered, TimeFrequency, cmsc_loss, nt_xent, tfc_loss, triplet_loss
@@ -103,7 +104,7 @@ def main():
         results[name] = (loss / current_world().size, grads)
     if current_world().first:
         torch.save(results, out)
-    distributed.destroy_process_group()
+    leave_world()
     return None
 
 

@@ -8,6 +8,7 @@ should be, which no loss curve shows.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,7 +90,17 @@ def open_world(device_type: str) -> Iterator[World]:
     try:
         yield current_world()
     finally:
-        distributed.destroy_process_group()
+        leave_world()
+
+
+def leave_world() -> None:
+    """Leave the process group; whatever uses it should be out of scope.
+
+    What holds it in a cycle of references, as DistributedDataParallel does, goes first: a group that outlives this call
+    is torn down by the interpreter's end, and now and then that ends a process which has done its work with an abort.
+    """
+    gc.collect()
+    distributed.destroy_process_group()
 
 
 def barrier() -> None:

@@ -123,7 +123,9 @@ def train(
             with alone():
                 _finish(session)
         barrier()
-    done = session.progress
+        done = session.progress
+        # Its network holds the process group, which is left now.
+        del session
     return TrainingResult(run_dir, done.step, done.best_step, done.best_loss, ecg_per_s)
 
 
