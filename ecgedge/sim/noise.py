@@ -115,11 +115,13 @@ class ElectrodeNoise:
         wander = (self._wander * (self._levels.wander_uv * 1e-3)).astype(np.float32)
         tones, muscle = self._tones_at(start_s), self._muscle_mv()
         noise = rng.standard_normal((N_ELECTRODES, self._n), np.float32)
-        # Piece by piece between knots: four splines reach a sample, and small products stay on one thread.
+        # Piece by piece between knots: four splines reach a sample.
         for first, piece in enumerate(self._pieces):
             near = slice(first, first + 4)
-            noise[:, piece] *= muscle[near] @ self._table[:4, piece]
-            noise[:, piece] += np.concatenate([wander[:, near], tones], axis=1) @ self._table[:, piece]
+            noise[:, piece] *= _summed(muscle[None, near], self._table[:4, piece])
+            noise[:, piece] += _summed(
+                np.concatenate([wander[:, near], tones], axis=1), self._table[:, piece]
+            )
         self._move(noise, rng)
         return noise
 
@@ -142,6 +144,14 @@ class ElectrodeNoise:
             swing = np.sin(2.0 * np.pi * (rng.uniform(0.5, 7.0) * u * length / self._rate_hz + rng.random()))
             bump = self._levels.motion_mv * rng.uniform(0.2, 1.0) * np.square(np.sin(np.pi * u)) * swing
             noise[int(rng.integers(N_ELECTRODES)), first : first + length] += bump.astype(np.float32)
+
+
+def _summed(weights: F32, rows: F32) -> F32:
+    """Return weights (m, k) @ rows (k, n), summed in the order of k: a matrix product rounds as the processor likes."""
+    total: F32 = weights[:, :1] * rows[0]
+    for k in range(1, len(rows)):
+        total += weights[:, k : k + 1] * rows[k]
+    return total
 
 
 def _pick_up(rng: np.random.Generator, amplitude_mv: F64) -> NDArray[np.complex128]:

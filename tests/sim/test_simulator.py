@@ -1,6 +1,10 @@
 """The simulated bed: chunks, seeds, leads, and that what it makes is an ECG."""
 
+import hashlib
 import itertools
+import os
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -188,3 +192,19 @@ def test_an_hour_takes_seconds_at_most():
         simulator.read(5000)
     # 24 h must take well under a minute; measured at 7 to 12 s, the limit leaves room for a slow machine.
     assert 24.0 * (time.process_time() - start) < 120.0
+
+
+@pytest.mark.parametrize("kernels", ["Haswell", "Sandybridge"])
+def test_the_same_bits_whatever_kernels_multiply_matrices(kernels):
+    """A product of matrices is summed in another order on another processor; a simulated patient is not."""
+    program = (
+        "import hashlib; from ecgedge.sim import Simulator; "
+        "print(hashlib.sha256(Simulator('decompensating', seed=1, rate_hz=500.0).read(5000).tobytes()).hexdigest())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "OPENBLAS_CORETYPE": kernels},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    here = Simulator("decompensating", seed=1, rate_hz=500.0).read(5000)
+    assert done.stdout.strip() == hashlib.sha256(here.tobytes()).hexdigest()
