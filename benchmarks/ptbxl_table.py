@@ -51,7 +51,7 @@ NO_RLM: Final = {"full_probability": 1.0, "device_probability": 0.0}
 RLM: Final = {"full_probability": 0.2, "device_probability": 0.4}
 
 W2V_SHORTER: Final = 3
-"""A transformer's step costs four of a convolution's here: W2V has a third of the steps, in both stages."""
+"""A transformer's step costs several of a convolution's: W2V has a third of the steps, in both stages."""
 FEW: Final = "few labels"
 FEW_STEPS: Final = 300
 TUNING: Final = "fine_tuning.json"

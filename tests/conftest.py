@@ -59,3 +59,20 @@ def oracles() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference numbers at {folder}; set ECGEDGE_ORACLES")
     return folder
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    """The embedded bundle."""
+    from ecgedge.bundle import load_bundle
+
+    return load_bundle("embedded")
+
+
+@pytest.fixture(scope="module")
+def variants(bundle):
+    """Its variants, opened once for a file."""
+    from ecgedge.stream import Variants
+
+    with Variants(bundle) as loaded:
+        yield loaded

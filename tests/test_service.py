@@ -9,7 +9,6 @@ import os
 import numpy as np
 import pytest
 
-from ecgedge.bundle import load_bundle
 from ecgedge.control import Control, PauseAudio
 from ecgedge.errors import FeedError
 from ecgedge.events import Alarm, AudioEvent, Estimate, FeedEvent, SelfCheck, Summary, event_to_dict
@@ -18,20 +17,9 @@ from ecgedge.journal import Journal, read_journal, verify_journal
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.service import TICK_S, run_stream
 from ecgedge.sim import Simulator
-from ecgedge.stream import Bed, Variants
+from ecgedge.stream import Bed
 
 RATE_HZ = 250.0
-
-
-@pytest.fixture(scope="module")
-def bundle():
-    return load_bundle("embedded")
-
-
-@pytest.fixture(scope="module")
-def variants(bundle):
-    with Variants(bundle) as loaded:
-        yield loaded
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import pytest
 from courses import HOP_S, SMALL, course, stretches, window
 
 from ecgedge.alarms import AlarmEngine
-from ecgedge.bundle import load_bundle
 from ecgedge.events import Alarm, Estimate, FeedEvent
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.policy import AlarmPolicy
@@ -13,20 +12,9 @@ from ecgedge.replay.course import Course, CourseHead, from_lines, run_bed, to_li
 from ecgedge.replay.spans import Span, elevated_spans, replay_alarms
 from ecgedge.replay.streams import Opened, SimulatedStream, open_stream
 from ecgedge.sim import Simulator
-from ecgedge.stream import Bed, Variants
+from ecgedge.stream import Bed
 
 RATE_HZ = 250.0
-
-
-@pytest.fixture(scope="module")
-def bundle():
-    return load_bundle("embedded")
-
-
-@pytest.fixture(scope="module")
-def variants(bundle):
-    with Variants(bundle) as loaded:
-        yield loaded
 
 
 def opened(samples_mv, *, chunk=1000, leads=STANDARD_LEADS):

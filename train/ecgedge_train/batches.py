@@ -37,6 +37,7 @@ TRAIN_STREAM, TUNE_STREAM, DROPOUT_STREAM, NOISE_STREAM, TUNE_NOISE_STREAM = 0, 
 """Each its own random numbers."""
 RANK_STREAMS = 16
 """From here on, each process has streams of its own."""
+_ONE_PROCESS = World()
 
 
 def rank_stream(stream: int, rank: int) -> int:
@@ -121,7 +122,7 @@ class BatchSource:
         plan: DataRecipe,
         *,
         seed: int,
-        world: World = World(),  # noqa: B008 - frozen
+        world: World = _ONE_PROCESS,
         distances: Container[str] = DISTANCES,
         counts: bool = False,
     ) -> None:

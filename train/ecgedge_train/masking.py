@@ -17,7 +17,7 @@ from torch import Tensor
 from ecgedge.leads import STANDARD_LEADS, derivation_matrix, parse_lead_set, presence_vector
 
 N_LEADS = len(STANDARD_LEADS)
-I, II = 0, 1  # noqa: E741 - the rows of leads I and II
+ROW_I, ROW_II = 0, 1
 DEPENDENT = slice(2, 6)
 """Rows of III, aVR, aVL, aVF."""
 
@@ -85,10 +85,10 @@ def apply_lead_mask(ecg_mv: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
     kept = kept.to(ecg_mv.device)
     masked = ecg_mv * kept[:, :, None]
     presence = kept.clone()
-    both = (kept[:, I] & kept[:, II])[:, None]
+    both = (kept[:, ROW_I] & kept[:, ROW_II])[:, None]
     fill = both & ~kept[:, DEPENDENT]
     if bool(fill.any()):
-        derived = torch.einsum("dl,blt->bdt", _dependent_rows().to(ecg_mv), ecg_mv[:, : II + 1])
+        derived = torch.einsum("dl,blt->bdt", _dependent_rows().to(ecg_mv), ecg_mv[:, : ROW_II + 1])
         masked[:, DEPENDENT] += derived * fill[:, :, None]
         presence[:, DEPENDENT] |= fill
     return masked, presence.to(ecg_mv.dtype)
