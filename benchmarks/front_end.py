@@ -38,11 +38,11 @@ def streaming_s(samples: NDArray[np.float32], rate_hz: int, *, chunk: int, hop_s
     """Seconds that the front end and the windower take for all of `samples` after `start_s` of warm-up."""
     front_end = FrontEnd(SPEC, n_leads=N_LEADS, rate_hz=float(rate_hz))
     windower = Windower(n_leads=N_LEADS, window_samples=WINDOW_S * 250, hop_samples=hop_s * 250)
-    windower.push(front_end.push(samples[:, : start_s * rate_hz]))
+    list(windower.push(front_end.push(samples[:, : start_s * rate_hz])))
     rest = samples[:, start_s * rate_hz :]
     start = time.perf_counter()
     for i in range(0, rest.shape[1], chunk):
-        windower.push(front_end.push(rest[:, i : i + chunk]))
+        list(windower.push(front_end.push(rest[:, i : i + chunk])))
     return time.perf_counter() - start
 
 

@@ -1,12 +1,13 @@
 """Inference engines behind one protocol; each engine's package is imported only when it is opened."""
 
-from ecgedge.runtime.base import Runner
+from ecgedge.runtime.base import Runner, single_numbers
 from ecgedge.runtime.buckets import BucketRunner
 from ecgedge.runtime.choose import AUTO, RUNTIMES, Opened, check_runtime, open_on, open_runner, prove
 from ecgedge.runtime.engines import open_engine
 from ecgedge.runtime.feeder import StepAnswer, StepFeeder
 from ecgedge.runtime.openvino import OpenVinoRunner
 from ecgedge.runtime.ort import OrtRunner
+from ecgedge.runtime.pool import Outputs, StepAsk, StepPool, StepSeat
 from ecgedge.runtime.selftest import self_test, stream_self_test
 from ecgedge.runtime.step import StepRunner, open_step_runner
 
@@ -17,10 +18,14 @@ __all__ = [
     "OpenVinoRunner",
     "Opened",
     "OrtRunner",
+    "Outputs",
     "Runner",
     "StepAnswer",
+    "StepAsk",
     "StepFeeder",
+    "StepPool",
     "StepRunner",
+    "StepSeat",
     "check_runtime",
     "open_engine",
     "open_on",
@@ -28,5 +33,6 @@ __all__ = [
     "open_step_runner",
     "prove",
     "self_test",
+    "single_numbers",
     "stream_self_test",
 ]

@@ -339,3 +339,9 @@ def require_finite(outputs: Mapping[str, NDArray[np.float32]], *, name: str) -> 
                 f"{name}: output {output} holds {bad} values that are not finite; check the input window for "
                 "NaN, and run the bundle's self-test"
             )
+
+
+def single_numbers(outputs: Mapping[str, NDArray[np.float32]], n: int) -> list[Mapping[str, float]]:
+    """Return, for each of n windows, those outputs that are one number each."""
+    columns = {name: values.tolist() for name, values in outputs.items() if values.ndim == 1}
+    return [{name: values[k] for name, values in columns.items()} for k in range(n)]

@@ -43,6 +43,8 @@ class StepRunner(OfVariant):
         How many beds there are, at least 1; they are called 0, 1, ...
     threads
         Threads inside one operator.
+    sizes
+        Batch sizes, the smallest first.
 
     Raises
     ------
@@ -52,7 +54,15 @@ class StepRunner(OfVariant):
         If ONNX Runtime is not installed.
     """
 
-    def __init__(self, model: bytes, variant: VariantSpec, *, beds: int, threads: int = 1) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        variant: VariantSpec,
+        *,
+        beds: int,
+        threads: int = 1,
+        sizes: Sequence[int] = BUCKETS,
+    ) -> None:
         if variant.stream is None:
             raise EngineError(f"{variant.name} is a window form; open it with ecgedge.runtime.open_runner")
         if beds < 1:
@@ -63,18 +73,16 @@ class StepRunner(OfVariant):
         self._check_inputs()
         self._seen = np.zeros(beds, np.int64)
         self._states: list[F32] = [np.zeros((c, beds, n), np.float32) for c, n in self.spec.state_shapes]
-        sizes = sorted({size for n in range(1, beds + 1) for size, _ in plan_batches(n)})
-        self._buckets = {
-            size: _Bucket(self._session, size, self.spec, n_leads=len(self.leads), name=self.name)
-            for size in sizes
-        }
-        for bucket in self._buckets.values():
-            bucket.run()
+        self._sizes = tuple(sizes)
+        self._buckets: dict[int, _Bucket] = {}
+        self._warm_up()
 
     @classmethod
-    def from_variant(cls, bundle: Bundle, variant: VariantSpec, *, beds: int) -> StepRunner:
+    def from_variant(
+        cls, bundle: Bundle, variant: VariantSpec, *, beds: int, sizes: Sequence[int] = BUCKETS
+    ) -> StepRunner:
         """Open one streaming variant of a bundle."""
-        return cls(bundle.read_bytes(variant.file), variant, beds=beds)
+        return cls(bundle.read_bytes(variant.file), variant, beds=beds, sizes=sizes)
 
     @property
     def spec(self) -> StreamSpec:
@@ -132,7 +140,7 @@ class StepRunner(OfVariant):
         chunk = self._check_chunk(chunk_mv, len(index))
         parts: list[dict[str, F32]] = []
         start = 0
-        for size, n in plan_batches(len(index)):
+        for size, n in self._plan(len(index)):
             parts.append(self._run(self._buckets[size], index[start : start + n], chunk[start : start + n]))
             start += n
         if len(parts) == 1:
@@ -175,11 +183,50 @@ class StepRunner(OfVariant):
             outputs = self.step([bed], chunk[None])
         return outputs
 
+    def grow(self, more: int) -> None:
+        """Add beds, numbered on; those that are there keep their states."""
+        self._n_beds += more
+        self._seen = np.concatenate([self._seen, np.zeros(more, np.int64)])
+        for k, (pool, (c, n)) in enumerate(zip(self._states, self.spec.state_shapes, strict=True)):
+            self._states[k] = np.concatenate([pool, np.zeros((c, more, n), np.float32)], axis=1)
+        self._warm_up()
+
+    def sizes_agree(self) -> bool:
+        """Tell whether one bed's outputs and next states are the same bits in each place of each batch size."""
+        noise = np.random.default_rng(0)
+        shapes = [
+            (len(self.leads), 1, self.spec.chunk_samples),
+            *((c, 1, n) for c, n in self.spec.state_shapes),
+        ]
+        chunk, *states = [noise.normal(0.0, 0.3, shape).astype(np.float32) for shape in shapes]
+        said: set[bytes] = set()
+        for bucket in self._buckets.values():
+            bucket.chunk[:] = chunk
+            for mine, state in zip(bucket.states, states, strict=True):
+                mine[:] = state
+            bucket.run()
+            for place in range(len(bucket.chunk)):
+                own = [values[place] for values in bucket.outputs.values()]
+                own += [state[0, :, place] for state in bucket.next_states]
+                said.add(b"".join(np.ascontiguousarray(values).tobytes() for values in own))
+        return len(said) == 1
+
     def close(self) -> None:
         """Release the session; safe to call twice."""
         self._session = None
         for bucket in self._buckets.values():
             bucket.close()
+
+    def _warm_up(self) -> None:
+        """Make and run the batch sizes that this number of beds needs."""
+        for size in sorted({size for n in range(1, self._n_beds + 1) for size, _ in self._plan(n)}):
+            if size not in self._buckets:
+                bucket = _Bucket(self._session, size, self.spec, n_leads=len(self.leads), name=self.name)
+                bucket.run()
+                self._buckets[size] = bucket
+
+    def _plan(self, n: int) -> list[tuple[int, int]]:
+        return plan_batches(n, sizes=self._sizes)
 
     def _run(self, bucket: _Bucket, index: NDArray[np.int64], chunk: F32) -> dict[str, F32]:
         n = len(index)
@@ -236,11 +283,11 @@ class StepRunner(OfVariant):
             )
 
 
-def plan_batches(n: int) -> list[tuple[int, int]]:
+def plan_batches(n: int, *, sizes: Sequence[int] = BUCKETS) -> list[tuple[int, int]]:
     """Return how n beds are batched: (size of the bucket, beds in it), in order."""
     batches: list[tuple[int, int]] = []
     while n:
-        size = max(b for b in BUCKETS if b * FULL_ENOUGH <= n)
+        size = max((b for b in sizes if b * FULL_ENOUGH <= n), default=sizes[0])
         batches.append((size, min(size, n)))
         n -= batches[-1][1]
     return batches
@@ -284,7 +331,9 @@ class _Bucket:
         self._session = self._binding = None
 
 
-def open_step_runner(bundle: Bundle, variant: VariantSpec, *, beds: int) -> StepRunner:
+def open_step_runner(
+    bundle: Bundle, variant: VariantSpec, *, beds: int, sizes: Sequence[int] = BUCKETS
+) -> StepRunner:
     """Open one streaming variant and let it serve only if it passes the bundle's self-test.
 
     Raises
@@ -294,7 +343,7 @@ def open_step_runner(bundle: Bundle, variant: VariantSpec, *, beds: int) -> Step
     UsageError
         If ONNX Runtime is not installed.
     """
-    runner = StepRunner.from_variant(bundle, variant, beds=beds)
+    runner = StepRunner.from_variant(bundle, variant, beds=beds, sizes=sizes)
     with closed_on_error(runner):
         stream_self_test(runner, bundle)
     return runner

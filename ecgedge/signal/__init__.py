@@ -1,8 +1,8 @@
 """From raw samples to windows: the one causal front end, the windower, and signal quality."""
 
-from ecgedge.signal.front_end import Conditioned, FrontEnd, condition, counts_to_mv
+from ecgedge.signal.front_end import Conditioned, FrontEnd, condition, counts_to_mv, push_together
 from ecgedge.signal.gaps import MEASURED, MISSING, SETTLING
-from ecgedge.signal.quality import Quality, assess
+from ecgedge.signal.quality import Quality, assess, sd_of_counts_mv
 from ecgedge.signal.windows import Window, Windower
 
 __all__ = [
@@ -17,4 +17,6 @@ __all__ = [
     "assess",
     "condition",
     "counts_to_mv",
+    "push_together",
+    "sd_of_counts_mv",
 ]

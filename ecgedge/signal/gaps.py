@@ -8,7 +8,9 @@ here depends on where a chunk ends.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,59 +54,70 @@ class GapHolder:
     damaged number of 1e30 would ring in the filters for a minute.
     """
 
-    def __init__(self, *, n_leads: int, rate_hz: float, settle_s: float) -> None:
+    def __init__(
+        self, *, n_leads: int, rate_hz: float, settle_s: float, rows: Sequence[NDArray[Any]] = ()
+    ) -> None:
         self._restart_after = RESTART_AFTER_S * rate_hz
         self._settle = settle_s * rate_hz
-        self._n_seen = 0
-        self._value_mv = np.zeros(n_leads)
-        self._measured_at = np.full(n_leads, _NEVER, np.int64)
-        self._returned_at = np.full(n_leads, _NEVER, np.int64)
+        # Where a lead was last measured, and where it last returned, counted from the next sample to come: the newest
+        # is at -1. So the leads of streams of different ages can stand beside each other.
+        if not rows:
+            never = np.full(n_leads, _NEVER, np.int64)
+            rows = np.zeros(n_leads), never, never.copy()
+        self._value_mv: NDArray[np.float64] = rows[0]
+        self._measured_at: NDArray[np.int64] = rows[1]
+        self._returned_at: NDArray[np.int64] = rows[2]
+
+    @property
+    def rows(self) -> tuple[NDArray[Any], ...]:
+        """All state, one row a lead: these arrays, changed in place."""
+        return self._value_mv, self._measured_at, self._returned_at
 
     def push(self, samples_mv: NDArray[np.float32]) -> Held:
         """Fill a chunk (n_leads, n), n at least 1."""
+        n = samples_mv.shape[1]
         measured = np.abs(samples_mv) <= MAX_ABS_MV
-        if measured.all() and bool((self._measured_at == self._n_seen - 1).all()):
-            held = self._push_whole(samples_mv)
-        elif self._n_seen == 0 and measured.all():
-            held = self._push_first(samples_mv)
+        held_mv = samples_mv.astype(np.float64)
+        restarts: tuple[tuple[int, NDArray[np.bool_]], ...] = ()
+        if measured.all() and bool((self._measured_at == -1).all()):
+            status = self._settling(n)
         else:
-            held = self._push_broken(samples_mv, measured)
-        self._n_seen += samples_mv.shape[1]
-        self._value_mv = held.samples_mv[:, -1].copy()
-        return held
+            broken = ~measured.all(axis=1) | (self._measured_at != -1)
+            status, restarts = self._hold(held_mv, measured, broken)
+        self._measured_at -= n
+        self._returned_at -= n
+        self._measured_at[measured[:, -1]] = -1
+        self._value_mv[:] = held_mv[:, -1]
+        return Held(held_mv, status, restarts)
 
-    def _push_whole(self, samples_mv: NDArray[np.float32]) -> Held:
-        """Take the short way: nothing is missing, nothing was missing just before."""
-        n = samples_mv.shape[1]
-        self._measured_at[:] = self._n_seen + n - 1
-        if self._n_seen - int(self._returned_at.max(initial=_NEVER)) >= self._settle:
-            status = np.zeros(samples_mv.shape, np.uint8)
-        else:
-            index = np.arange(self._n_seen, self._n_seen + n)
-            status = (index - self._returned_at[:, None] < self._settle).view(np.uint8)
-        return Held(samples_mv.astype(np.float64), status, ())
+    def _settling(self, n: int) -> NDArray[np.uint8]:
+        """Return the status of n samples, all measured: MEASURED, or SETTLING if the lead has returned just before."""
+        if -int(self._returned_at.max()) >= self._settle:
+            return np.zeros((len(self._returned_at), n), np.uint8)
+        settling: NDArray[np.uint8] = (np.arange(n) - self._returned_at[:, None] < self._settle).view(
+            np.uint8
+        )
+        return settling
 
-    def _push_first(self, samples_mv: NDArray[np.float32]) -> Held:
-        """Take the first chunk where nothing is missing: every lead starts at its first sample."""
-        self._returned_at[:] = 0
-        held = self._push_whole(samples_mv)
-        return Held(held.samples_mv, held.status, ((0, np.ones(len(samples_mv), np.bool_)),))
-
-    def _push_broken(self, samples_mv: NDArray[np.float32], measured: NDArray[np.bool_]) -> Held:
-        n = samples_mv.shape[1]
-        index = np.arange(self._n_seen, self._n_seen + n)
+    def _hold(
+        self, held_mv: NDArray[np.float64], measured: NDArray[np.bool_], broken: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.uint8], tuple[tuple[int, NDArray[np.bool_]], ...]]:
+        """Fill in the broken rows of `held_mv`; return all status, and where which rows start anew."""
+        measured_at, returned_at = self._measured_at[broken], self._returned_at[broken]
+        good = measured[broken]
+        index = np.arange(good.shape[1])
         # For each sample: when its lead was last measured, up to and including it / before it.
-        upto = np.maximum.accumulate(np.where(measured, index, self._measured_at[:, None]), axis=1)
-        before = np.concatenate([self._measured_at[:, None], upto[:, :-1]], axis=1)
+        upto = np.maximum.accumulate(np.where(good, index, measured_at[:, None]), axis=1)
+        before = np.concatenate([measured_at[:, None], upto[:, :-1]], axis=1)
         n_missed = index - before - 1
-        restarts = measured & (n_missed > self._restart_after)
-        returned = np.where(measured & (n_missed > 0), index, self._returned_at[:, None])
-        returned_at = np.maximum.accumulate(returned, axis=1)
-        status = (index - returned_at < self._settle).view(np.uint8)
+        returned = np.maximum.accumulate(np.where(good & (n_missed > 0), index, returned_at[:, None]), axis=1)
+        fresh = np.take_along_axis(held_mv[broken], np.maximum(upto, 0), axis=1)
+        held_mv[broken] = np.where(upto >= 0, fresh, self._value_mv[broken][:, None])
+        status = self._settling(len(index))
+        status[broken] = (index - returned < self._settle).view(np.uint8)
         status[~measured] = MISSING
-        column = np.maximum(upto - self._n_seen, 0)
-        fresh = np.take_along_axis(samples_mv, column, axis=1).astype(np.float64)
-        held_mv = np.where(upto >= self._n_seen, fresh, self._value_mv[:, None])
-        self._measured_at, self._returned_at = upto[:, -1].copy(), returned_at[:, -1].copy()
+        self._measured_at[broken], self._returned_at[broken] = upto[:, -1], returned[:, -1]
+        restarts = np.zeros(measured.shape, np.bool_)
+        restarts[broken] = good & (n_missed > self._restart_after)
         columns = np.flatnonzero(restarts.any(axis=0)).tolist()
-        return Held(held_mv, status, tuple((column, restarts[:, column]) for column in columns))
+        return status, tuple((column, restarts[:, column]) for column in columns)

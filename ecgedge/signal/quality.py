@@ -43,7 +43,7 @@ class Quality:
     Attributes
     ----------
     usable
-        (n_leads,) bool: no reason against the lead.
+        Per lead, whether there is no reason against it.
     sqi
         Mean score of the leads that are not off, 0 to 1; 0 where all are off. A lead's score is 0 where
         there is a reason against it, otherwise 1 up to a spread of `CLEAN_SPREAD`, from there falling in a
@@ -55,7 +55,7 @@ class Quality:
         Some lead that is not off has samples within `spec.settle_s` of its start or return.
     """
 
-    usable: NDArray[np.bool_]
+    usable: tuple[bool, ...]
     sqi: float
     reasons: tuple[Reason | None, ...]
     settling: bool
@@ -69,11 +69,30 @@ def slope_spread(counts: NDArray[np.int16]) -> NDArray[np.float64]:
     counts
         (n_leads, n) int16, n at least 2.
     """
-    # int16 differences of opposite clipped samples would overflow.
-    slope = np.abs(np.diff(counts.astype(np.float32), axis=-1))
-    rms = np.sqrt(np.mean(np.square(slope), axis=-1, dtype=np.float64))
-    median = np.median(slope, axis=-1).astype(np.float64)
-    return np.divide(median, rms, out=np.zeros_like(rms), where=rms > 0.0)
+    later, earlier = counts[:, 1:], counts[:, :-1]
+    # Differences of opposite clipped samples do not fit int16; their amounts fit uint16.
+    slope = np.maximum(later, earlier).view(np.uint16) - np.minimum(later, earlier).view(np.uint16)
+    n = slope.shape[1]
+    exact = slope.astype(np.float64)
+    squares = np.matmul(exact[:, np.newaxis], exact[:, :, np.newaxis])[:, 0, 0]
+    rms = np.sqrt(squares / n)  # of whole numbers: no order of summation rounds
+    slope.partition(n // 2, axis=1)
+    median = slope[:, n // 2].astype(np.float64)
+    if n % 2 == 0:
+        median = (median + slope[:, : n // 2].max(axis=1)) / 2.0
+    spread: NDArray[np.float64] = np.divide(median, rms, out=np.zeros_like(rms), where=rms > 0.0)
+    return spread
+
+
+def sd_of_counts_mv(counts: NDArray[np.int16], spec: FrontEndSpec) -> list[float]:
+    """Return the standard deviation of each row of counts, (n_leads, n), in millivolts."""
+    exact = counts.astype(np.float64)
+    n = exact.shape[1]
+    # Sums of whole numbers: no order of summation rounds.
+    mean = np.matmul(exact, np.ones(n)) / n
+    squares = np.matmul(exact[:, np.newaxis], exact[:, :, np.newaxis])[:, 0, 0]
+    sd: list[float] = (np.sqrt(np.maximum(squares / n - mean * mean, 0.0)) * spec.lsb_mv).tolist()
+    return sd
 
 
 def assess(window: Window, spec: FrontEndSpec) -> Quality:
@@ -86,35 +105,50 @@ def assess(window: Window, spec: FrontEndSpec) -> Quality:
     spec
         The front end that made the window; gives the counts' unit and the clipping level.
     """
-    counts = window.counts
-    missing = window.status == MISSING
-    spread = slope_spread(counts)
+    reasons, settling = _missing(window.status)
+    spreads = slope_spread(window.counts).tolist()
+    extents_mv, at_rail = _extents(window.counts, spec)
+    score = 0.0
+    for lead, spread in enumerate(spreads):
+        if reasons[lead] is None:
+            reasons[lead] = _fault(extents_mv[lead], at_rail[lead], spread)
+        if reasons[lead] is None:
+            score += min(1.0, (NOISE_SPREAD - spread) / (NOISE_SPREAD - CLEAN_SPREAD))
+    n_on = len(reasons) - reasons.count("off")
+    return Quality(tuple(r is None for r in reasons), score / n_on if n_on else 0.0, tuple(reasons), settling)
+
+
+def _missing(status: NDArray[np.uint8]) -> tuple[list[Reason | None], bool]:
+    """Say which leads are off or have gaps, and whether one that is not off is settling."""
+    reasons: list[Reason | None] = [None] * len(status)
+    if not status.any():
+        return reasons, False
+    missing = status == MISSING
+    newest = missing[:, -1].tolist()
+    for lead, share in enumerate(missing.mean(axis=1).tolist()):
+        if share > 0.0:
+            reasons[lead] = "off" if newest[lead] or share > 0.5 else "gap"
+    on = [reason != "off" for reason in reasons]
+    return reasons, bool((status[on] == SETTLING).any())
+
+
+def _fault(extent_mv: float, at_rail: float, spread: float) -> Reason | None:
+    if extent_mv < FLAT_MV:
+        return "flat"
+    if at_rail > CLIPPED_FRACTION:
+        return "clipped"
+    return "noise" if spread > NOISE_SPREAD else None
+
+
+def _extents(counts: NDArray[np.int16], spec: FrontEndSpec) -> tuple[list[float], list[float]]:
+    """Return each lead's smaller extent of the two halves in millivolts, and its share of samples at the rail."""
     half = counts.shape[1] // 2
-    flat = (_peak_to_peak_mv(counts[:, :half], spec) < FLAT_MV) | (
-        _peak_to_peak_mv(counts[:, half:], spec) < FLAT_MV
-    )
+    parts = counts[:, :half], counts[:, half:]
+    low = np.array([part.min(axis=1) for part in parts])
+    high = np.array([part.max(axis=1) for part in parts])
     rail = round(spec.clip_mv / spec.lsb_mv)
-    at_rail = (counts >= rail) | (counts <= -rail)
-    off = (missing.mean(axis=1) > 0.5) | missing[:, -1]
-    against: tuple[tuple[Reason, NDArray[np.bool_]], ...] = (
-        ("off", off),
-        ("gap", missing.any(axis=1)),
-        ("flat", flat),
-        ("clipped", at_rail.mean(axis=1) > CLIPPED_FRACTION),
-        ("noise", spread > NOISE_SPREAD),
-    )
-    reasons = tuple(_first(against, lead) for lead in range(len(counts)))
-    usable = np.array([reason is None for reason in reasons])
-    score = np.clip((NOISE_SPREAD - spread) / (NOISE_SPREAD - CLEAN_SPREAD), 0.0, 1.0) * usable
-    sqi = 0.0 if off.all() else float(score[~off].mean())
-    settling = bool((window.status[~off] == SETTLING).any())
-    return Quality(usable, sqi, reasons, settling)
-
-
-def _peak_to_peak_mv(counts: NDArray[np.int16], spec: FrontEndSpec) -> NDArray[np.float64]:
-    extent: NDArray[np.float64] = (counts.max(axis=1).astype(np.float64) - counts.min(axis=1)) * spec.lsb_mv
-    return extent
-
-
-def _first(against: tuple[tuple[Reason, NDArray[np.bool_]], ...], lead: int) -> Reason | None:
-    return next((reason for reason, holds in against if holds[lead]), None)
+    at_rail = [0.0] * len(counts)
+    if high.max() >= rail or low.min() <= -rail:
+        at_rail = ((counts >= rail) | (counts <= -rail)).mean(axis=1).tolist()
+    extents = (high.astype(np.float64) - low).min(axis=0) * spec.lsb_mv
+    return extents.tolist(), at_rail

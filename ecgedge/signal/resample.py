@@ -77,7 +77,7 @@ def polyphase_taps(
 
 
 class Resampler:
-    """Bring `n_leads` rows from one rate to another; state is the last inputs and two counters.
+    """Bring `n_leads` rows from one rate to another; state is the last inputs and a phase.
 
     Parameters
     ----------
@@ -87,26 +87,43 @@ class Resampler:
         Rates. Where they are equal, samples pass unchanged.
     pass_hz
         Everything up to here passes unharmed; images and aliases fold to above it.
+    history, phase
+        Where to go on, see below; the beginning of a stream by default.
+
+    Attributes
+    ----------
+    history
+        (n_leads, n_taps - 1) float64, the last inputs; changed in place.
+    phase
+        How many inputs ago, modulo M, the stream began: all else that there is to know of the past.
     """
 
-    def __init__(self, *, n_leads: int, rate_in_hz: float, rate_out_hz: float, pass_hz: float) -> None:
+    def __init__(
+        self,
+        *,
+        n_leads: int,
+        rate_in_hz: float,
+        rate_out_hz: float,
+        pass_hz: float,
+        history: NDArray[np.float64] | None = None,
+        phase: int = 0,
+    ) -> None:
         self.ratio = rate_ratio(rate_in_hz, rate_out_hz)
         self._taps = np.ones((1, 1))
         if self.ratio != 1:
             stop_hz = min(rate_in_hz, rate_out_hz) - pass_hz
             self._taps = polyphase_taps(self.ratio, rate_in_hz=rate_in_hz, pass_hz=pass_hz, stop_hz=stop_hz)
         self.delay_s = (self._taps.size - 1) / (2.0 * self.ratio.numerator * rate_in_hz)
-        self._history = np.zeros((n_leads, self._taps.shape[1] - 1))
-        self._n_in = 0
-        self._n_out = 0
+        self.history = np.zeros((n_leads, self._taps.shape[1] - 1)) if history is None else history
+        self.phase = phase
 
     def n_outputs(self, n_inputs: int) -> int:
         """Return how many outputs the next `n_inputs` samples will give."""
-        return self._outputs_until(self._n_in + n_inputs) - self._n_out
+        return self._outputs_until(self.phase + n_inputs) - self._outputs_until(self.phase)
 
     def restart(self, leads: NDArray[np.bool_], values: NDArray[np.float64]) -> None:
         """Take `values` (one per chosen lead) as the whole past of these leads: the steady state."""
-        self._history[leads] = values[:, None]
+        self.history[leads] = values[:, None]
 
     def push(self, samples: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Resample a chunk.
@@ -126,9 +143,9 @@ class Resampler:
         newest, phase = self._advance(samples.shape[1])
         if self.ratio == 1:
             return samples.copy(), newest
-        buffer = np.concatenate([self._history, samples], axis=1)
-        n_history = self._history.shape[1]
-        self._history = buffer[:, buffer.shape[1] - n_history :].copy()
+        buffer = np.concatenate([self.history, samples], axis=1)
+        n_history = self.history.shape[1]
+        self.history[:] = buffer[:, buffer.shape[1] - n_history :]
         if newest.size == 0:
             return np.empty((samples.shape[0], 0)), newest
         if newest.size * self._taps.shape[1] <= _FEW:
@@ -141,12 +158,10 @@ class Resampler:
         return -(-n_inputs * self.ratio.numerator // self.ratio.denominator)
 
     def _advance(self, n_inputs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        n_out = self._outputs_until(self._n_in + n_inputs)
-        position = np.arange(self._n_out, n_out, dtype=np.int64) * self.ratio.denominator
-        newest, phase = np.divmod(position, self.ratio.numerator)
-        newest -= self._n_in
-        self._n_in += n_inputs
-        self._n_out = n_out
+        outputs = np.arange(self._outputs_until(self.phase), self._outputs_until(self.phase + n_inputs))
+        newest, phase = np.divmod(outputs * self.ratio.denominator, self.ratio.numerator)
+        newest -= self.phase
+        self.phase = (self.phase + n_inputs) % self.ratio.denominator
         return newest, phase
 
     def _few(
@@ -160,14 +175,19 @@ class Resampler:
         return terms[:, -1]
 
     def _decimate(self, buffer: NDArray[np.float64], first: int, n: int) -> NDArray[np.float64]:
-        """Filter for L = 1: one branch, outputs M columns apart, so slices do."""
+        """Filter for L = 1: one branch, outputs M columns apart, so slices of every M-th column do."""
         step = self.ratio.denominator
-        stop = first + step * (n - 1) + 1
+        every = [np.ascontiguousarray(buffer[:, start::step]) for start in range(step)]
+
+        def inputs(tap: int) -> NDArray[np.float64]:
+            column, start = divmod(first - tap, step)
+            return every[start][:, column : column + n]
+
         taps = self._taps[0].tolist()
-        total: NDArray[np.float64] = buffer[:, first:stop:step] * taps[0]
+        total: NDArray[np.float64] = inputs(0) * taps[0]
         term = np.empty_like(total)
         for j in range(1, len(taps)):
-            np.multiply(buffer[:, first - j : stop - j : step], taps[j], out=term)
+            np.multiply(inputs(j), taps[j], out=term)
             np.add(total, term, out=total)
         return total
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,13 +10,10 @@ from numpy.typing import NDArray
 
 from ecgedge.signal.front_end import Conditioned
 
-_HEADROOM = 4
-"""The buffer is this many windows long, so that moving its content costs a fraction of a copy per sample."""
-
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """A window, owning its arrays.
+    """A window.
 
     Attributes
     ----------
@@ -33,17 +31,32 @@ class Window:
 
 
 class Windower:
-    """Emits the first window when `window_samples` have come, and another each `hop_samples`.
+    """Emits a window when `first_end` samples have come, and another each `hop_samples`.
 
-    The buffers are allocated once; windows are copies of them.
+    Parameters
+    ----------
+    n_leads, window_samples, hop_samples
+        Of the windows.
+    first_end
+        Where the first window ends; `window_samples` by default, and not less.
+    keep_samples
+        How many of the newest samples `latest` can give; `window_samples` by default, and not less.
 
     Raises
     ------
     ValueError
-        If a length is not positive.
+        If a length is not positive, or one of the last two is less than a window.
     """
 
-    def __init__(self, *, n_leads: int, window_samples: int, hop_samples: int) -> None:
+    def __init__(
+        self,
+        *,
+        n_leads: int,
+        window_samples: int,
+        hop_samples: int,
+        first_end: int | None = None,
+        keep_samples: int | None = None,
+    ) -> None:
         for name, value in (
             ("n_leads", n_leads),
             ("window_samples", window_samples),
@@ -51,16 +64,27 @@ class Windower:
         ):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
+        self._next_end = window_samples if first_end is None else first_end
+        self._keep = window_samples if keep_samples is None else keep_samples
+        if min(self._next_end, self._keep) < window_samples:
+            raise ValueError(
+                f"first_end {self._next_end} and keep_samples {self._keep} must be at least window_samples "
+                f"{window_samples}"
+            )
         self._window = window_samples
         self._hop = hop_samples
-        self._counts = np.zeros((n_leads, _HEADROOM * window_samples), np.int16)
-        self._status = np.zeros((n_leads, _HEADROOM * window_samples), np.uint8)
+        # Half as long again as what is kept: so moving it to the front costs two copies of a sample.
+        size = self._keep + (self._keep + 1) // 2
+        self._counts = np.zeros((n_leads, size), np.int16)
+        self._status = np.zeros((n_leads, size), np.uint8)
         self._fill = 0
         self._n_seen = 0
-        self._next_end = window_samples
 
-    def push(self, conditioned: Conditioned) -> list[Window]:
-        """Take any number of conditioned samples; return the windows that they complete.
+    def push(self, conditioned: Conditioned) -> Iterator[Window]:
+        """Take any number of conditioned samples and yield the windows that they complete.
+
+        A window's arrays are views of the buffer: they hold until the next one is asked for. All samples have been
+        taken when the iterator is exhausted.
 
         Raises
         ------
@@ -73,32 +97,32 @@ class Windower:
                 f"counts {counts.shape} and status {status.shape} do not fit a windower of "
                 f"{self._counts.shape[0]} leads"
             )
-        windows: list[Window] = []
+        return self._push(counts, status)
+
+    def latest(self, n: int) -> NDArray[np.int16]:
+        """Return a view of the newest n samples, (n_leads, n), or of as many as there have been."""
+        return self._counts[:, max(0, self._fill - n) : self._fill]
+
+    def _push(self, counts: NDArray[np.int16], status: NDArray[np.uint8]) -> Iterator[Window]:
         taken, n = 0, counts.shape[1]
         while taken < n:
-            step = min(n - taken, self._window, self._next_end - self._n_seen)
+            room = self._counts.shape[1] - self._keep
+            step = min(n - taken, room, self._next_end - self._n_seen)
             self._append(counts[:, taken : taken + step], status[:, taken : taken + step])
             taken += step
             if self._n_seen == self._next_end:
-                windows.append(self._emit())
-        return windows
+                self._next_end += self._hop
+                last = slice(self._fill - self._window, self._fill)
+                yield Window(self._n_seen, self._counts[:, last], self._status[:, last])
 
     def _append(self, counts: NDArray[np.int16], status: NDArray[np.uint8]) -> None:
         step = counts.shape[1]
         if self._fill + step > self._counts.shape[1]:
-            self._keep_last_window()
+            kept = slice(self._fill - self._keep, self._fill)
+            self._counts[:, : self._keep] = self._counts[:, kept]
+            self._status[:, : self._keep] = self._status[:, kept]
+            self._fill = self._keep
         self._counts[:, self._fill : self._fill + step] = counts
         self._status[:, self._fill : self._fill + step] = status
         self._fill += step
         self._n_seen += step
-
-    def _keep_last_window(self) -> None:
-        last = slice(self._fill - self._window, self._fill)
-        self._counts[:, : self._window] = self._counts[:, last]
-        self._status[:, : self._window] = self._status[:, last]
-        self._fill = self._window
-
-    def _emit(self) -> Window:
-        last = slice(self._fill - self._window, self._fill)
-        self._next_end += self._hop
-        return Window(self._n_seen, self._counts[:, last].copy(), self._status[:, last].copy())

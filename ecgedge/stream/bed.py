@@ -3,13 +3,18 @@
 The same input gives the same events however it is cut into chunks. Everything happens at a sample of the
 250 Hz stream; at one instant what time alone brings comes first, then the estimate, then feed and lead events,
 each before its alarms.
+
+The two heavy pieces of work, conditioning samples and asking the model, a bed does not do: `Bed.steps` yields them
+as `ecgedge.stream.work.Work` and is sent the answers. `Bed.push` does them at once; a ward does those of many beds
+together. So a bed in a ward says what it says alone.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +22,39 @@ from numpy.typing import NDArray
 from ecgedge.alarms import AlarmEngine, SelfChecks, check_acknowledge, check_pause, check_resume
 from ecgedge.bundle import Bundle, VariantSpec
 from ecgedge.ecg import Mode, check_rate
-from ecgedge.errors import UsageError
+from ecgedge.errors import EngineError, UsageError
 from ecgedge.events import Alarm, AlarmEvent, Estimate, Event, FeedEvent, SelfCheck, Summary, Validity
 from ecgedge.leads import order_leads
 from ecgedge.policy import AlarmPolicy
-from ecgedge.signal import MISSING, Conditioned, FrontEnd, Quality, Window, Windower, assess, counts_to_mv
-from ecgedge.stream.variants import VariantChoice, Variants
+from ecgedge.runtime import Outputs
+from ecgedge.signal import MISSING, Conditioned, FrontEnd, Quality, Window, Windower, assess, sd_of_counts_mv
+from ecgedge.stream.variants import VariantChoice, Variants, window_lengths
+from ecgedge.stream.work import Condition, Infer, Seat, Server, Steps, take_seat, work_alone
 
 RESTART_AFTER_S = 60.0
 """A longer hole in time starts the front end afresh instead of being filled with missing samples."""
 
 ENVELOPE_MARGIN = 1.5
 """A window's SD may leave the training range by this factor before the estimate is called questionable."""
+
+
+@dataclass(frozen=True)
+class _LeadChange:
+    """A lead is on or off from this sample of the stretch on."""
+
+    index: int
+    lead: str
+    on: bool
+
+
+@dataclass(frozen=True)
+class _Server:
+    """Who answers for some of the bed's leads: rows of the samples (None for all), and the SD that each may have."""
+
+    spec: VariantSpec
+    runner: Server
+    rows: list[int] | None
+    ranges: list[tuple[float, float]]
 
 
 class Bed:
@@ -80,9 +106,13 @@ class Bed:
         self.mode: Mode = "demo" if bundle.simulated else mode
         self._variants: VariantChoice = variants or Variants(bundle)
         self._spec = bundle.manifest.front_end
-        self._alarms = AlarmEngine(self.policy, hop_s=bundle.manifest.hop_s)
+        self._lengths = window_lengths(bundle, self._variants)
+        self.hop_s = self._lengths["hop_samples"] / self._spec.rate_hz
+        self._alarms = AlarmEngine(self.policy, hop_s=self.hop_s)
         self._checks = SelfChecks(self.policy)
         self._envelope = _envelope_by_lead(bundle)
+        self._servers: dict[tuple[bool, ...], _Server | None] = {}
+        self._seat: Seat | None = None
         self._off: set[str] = set()
         self._started = False
         self._t_last_s = self._waited_s = 0.0
@@ -102,15 +132,19 @@ class Bed:
             Stream time of the first sample. Later than expected is a gap; earlier samples are dropped and
             counted.
         """
+        return work_alone(self.steps(samples_mv, t_s=t_s))
+
+    def steps(self, samples_mv: NDArray[np.float32], *, t_s: float) -> Steps[list[Event]]:
+        """Do what `push` does, but leave the work to the caller; nothing else may be asked of the bed meanwhile."""
         if samples_mv.ndim != 2 or samples_mv.shape[0] != len(self.leads):
             raise UsageError(f"samples have shape {samples_mv.shape}; expected ({len(self.leads)}, n)")
         _require_time(t_s)
         events: list[Event] = []
         if not self._started:
             self._start(t_s, events)
-        samples_mv = self._align(samples_mv, t_s, events)
+        samples_mv = yield from self._align(samples_mv, t_s, events)
         if samples_mv.shape[1]:
-            self._consume(samples_mv, events)
+            yield from self._consume(samples_mv, events)
         return events
 
     def advance(self, t_s: float) -> list[Event]:
@@ -176,12 +210,8 @@ class Bed:
     def _start(self, t_s: float, events: list[Event]) -> None:
         """Begin a stretch at `t_s`: front end and windows know nothing of the past."""
         self._front_end = FrontEnd(self._spec, n_leads=len(self.leads), rate_hz=self.rate_hz)
-        rate = self._spec.rate_hz
-        self._windower = Windower(
-            n_leads=len(self.leads),
-            window_samples=round(self.bundle.manifest.window_s * rate),
-            hop_samples=round(self.bundle.manifest.hop_s * rate),
-        )
+        self._windower = Windower(n_leads=len(self.leads), **self._lengths)
+        self._leave_seat()
         self._t0_s, self._n_in, self._n_out = t_s, 0, 0
         self._t_last_s = t_s
         if not self._started:
@@ -212,7 +242,7 @@ class Bed:
         if self._lost:
             self._extend(events, self._alarms.on_feed(self._waited_s, connected=True))
         pause = self._alarms.pause
-        self._alarms = AlarmEngine(self.policy, hop_s=self.bundle.manifest.hop_s)
+        self._alarms = AlarmEngine(self.policy, hop_s=self.hop_s)
         if pause is not None:
             left_s = min(pause.ends_s - self._waited_s, self.policy.audio_pause_max_s)  # rounding
             self._extend(events, self._alarms.pause_audio(t_s, duration_s=left_s, user=pause.user))
@@ -222,7 +252,9 @@ class Bed:
         events.append(FeedEvent(t_s=t_s, state="connected"))
         self._extend(events, self._alarms.on_feed(t_s, connected=True))
 
-    def _align(self, samples_mv: NDArray[np.float32], t_s: float, events: list[Event]) -> NDArray[np.float32]:
+    def _align(
+        self, samples_mv: NDArray[np.float32], t_s: float, events: list[Event]
+    ) -> Steps[NDArray[np.float32]]:
         """Fill or report a hole before `t_s`, or drop what was received already."""
         expected_s = self._t0_s + self._n_in / self.rate_hz
         missing = round((t_s - expected_s) * self.rate_hz)
@@ -231,7 +263,7 @@ class Bed:
         self._late = False
         if missing > 0:
             self._dropped += missing
-            self._bridge_gap(missing, t_s, events)
+            yield from self._bridge_gap(missing, t_s, events)
         if self._lost:
             self._connect(t_s, events)
         return samples_mv
@@ -247,7 +279,7 @@ class Bed:
             events.append(FeedEvent(t_s=t_s + age_s, state="stale", age_s=age_s))
         return kept
 
-    def _bridge_gap(self, missing: int, t_s: float, events: list[Event]) -> None:
+    def _bridge_gap(self, missing: int, t_s: float, events: list[Event]) -> Steps[None]:
         gap_s = missing / self.rate_hz
         if gap_s > RESTART_AFTER_S:
             self._notice_silence(t_s, events)
@@ -257,9 +289,9 @@ class Bed:
             return
         # The windows of the hole come in order with the moment at which the silence is too long.
         quiet = min(missing, round(self.policy.feed_lost_s * self.rate_hz))
-        self._consume(self._nothing(quiet), events, hole=True)
+        yield from self._consume(self._nothing(quiet), events, hole=True)
         self._notice_silence(t_s, events)
-        self._consume(self._nothing(missing - quiet), events, hole=True)
+        yield from self._consume(self._nothing(missing - quiet), events, hole=True)
         events.append(FeedEvent(t_s=t_s, state="gap", age_s=gap_s))
 
     def _nothing(self, n: int) -> NDArray[np.float32]:
@@ -278,29 +310,35 @@ class Bed:
 
     # --- samples: leads, windows, estimates ----------------------------------------------------------
 
-    def _consume(self, samples_mv: NDArray[np.float32], events: list[Event], *, hole: bool = False) -> None:
+    def _consume(
+        self, samples_mv: NDArray[np.float32], events: list[Event], *, hole: bool = False
+    ) -> Steps[None]:
         first = self._n_out
-        conditioned = self._front_end.push(samples_mv)
+        conditioned: Conditioned = yield Condition(self._front_end, samples_mv)
         self._n_in += samples_mv.shape[1]
         self._n_out += conditioned.counts.shape[1]
         if not hole:
             self._t_last_s = self._t0_s + self._n_in / self.rate_hz
-        changes = [] if hole else list(_lead_changes(self.leads, self._off, conditioned, first))
-        steps: list[tuple[int, int, Window | tuple[str, bool]]] = [
+        changes = [] if hole else _lead_changes(self.leads, self._off, conditioned, first)
+        for window in self._windower.push(conditioned):
             # A window that ends at index n holds the samples before n; a lead changes with sample n itself.
-            *((window.end_index, 0, window) for window in self._windower.push(conditioned)),
-            *((index, 1, (lead, on)) for index, lead, on in changes),
-        ]
-        for index, _, step in sorted(steps, key=lambda s: s[:2]):
-            t_s = self._t0_s + index / self._spec.rate_hz
+            while changes and changes[0].index < window.end_index:
+                self._lead(changes.pop(0), events)
+            t_s = self._t0_s + window.end_index / self._spec.rate_hz
             self._pass_time(t_s, events)
-            if isinstance(step, Window):
-                self._estimate(step, t_s, events)
-            else:
-                self._lead(step[0], t_s, events, on=step[1])
+            estimate = yield from self._answer(window, t_s)
+            self._windows += 1
+            self._valid += estimate.validity == "valid"
+            events.append(estimate)
+            self._extend(events, self._alarms.on_estimate(estimate))
+        for change in changes:
+            self._lead(change, events)
         self._pass_time(self._t0_s + self._n_out / self._spec.rate_hz, events)
 
-    def _lead(self, lead: str, t_s: float, events: list[Event], *, on: bool) -> None:
+    def _lead(self, change: _LeadChange, events: list[Event]) -> None:
+        lead, on = change.lead, change.on
+        t_s = self._t0_s + change.index / self._spec.rate_hz
+        self._pass_time(t_s, events)
         if on:
             self._off.discard(lead)
         else:
@@ -308,32 +346,46 @@ class Bed:
         events.append(FeedEvent(t_s=t_s, state="lead_on" if on else "lead_off", lead=lead))
         self._extend(events, self._alarms.on_lead(t_s, lead, on=on))
 
-    def _estimate(self, window: Window, t_s: float, events: list[Event]) -> None:
-        estimate = self._answer(window, t_s)
-        self._windows += 1
-        self._valid += estimate.validity == "valid"
-        events.append(estimate)
-        self._extend(events, self._alarms.on_estimate(estimate))
-
-    def _answer(self, window: Window, t_s: float) -> Estimate:
+    def _answer(self, window: Window, t_s: float) -> Steps[Estimate]:
         quality = assess(window, self._spec)
-        usable = tuple(lead for lead, ok in zip(self.leads, quality.usable, strict=True) if ok)
-        choice = self._variants.choose(usable)
-        if choice is None:
+        server = self._server(quality.usable)
+        if server is None:
             return self._invalid(t_s, quality)
-        spec, runner = choice
-        rows = [self.leads.index(lead) for lead in spec.leads]
-        window_mv = counts_to_mv(window.counts[rows], self._spec)
-        outputs = {name: value[0] for name, value in runner.run(window_mv[np.newaxis]).items()}
-        reason = self._doubt(window_mv, spec, settling=quality.settling)
-        return self._valid_estimate(t_s, spec, outputs, quality.sqi, reason)
+        if self._seat is None or self._seat.runner is not server.runner:
+            self._leave_seat()
+            self._seat = take_seat(server.runner)
+        said: Outputs | EngineError = yield Infer(
+            self._seat, self._windower, server.rows, window.end_index, self._spec
+        )
+        if isinstance(said, EngineError):
+            raise said
+        outputs = said
+        reason = "signal settling" if quality.settling else self._outside(window, server)
+        return self._valid_estimate(t_s, server.spec, outputs, quality.sqi, reason)
 
-    def _doubt(self, window_mv: NDArray[np.float32], spec: VariantSpec, *, settling: bool) -> str | None:
-        """Return why the estimate is questionable, or None."""
-        if settling:
-            return "signal settling"
-        for lead, sd_mv in zip(spec.leads, window_mv.std(axis=1), strict=True):
-            low_mv, high_mv = self._envelope.get(lead, (0.0, math.inf))
+    def _server(self, usable: tuple[bool, ...]) -> _Server | None:
+        """Return who answers when these leads can be used; looked up once."""
+        if usable not in self._servers:
+            choice = self._variants.choose([x for x, ok in zip(self.leads, usable, strict=True) if ok])
+            self._servers[usable] = None if choice is None else self._serving(*choice)
+        return self._servers[usable]
+
+    def _serving(self, spec: VariantSpec, runner: Server) -> _Server:
+        rows = [self.leads.index(lead) for lead in spec.leads]
+        ranges = [self._envelope.get(lead, (0.0, math.inf)) for lead in spec.leads]
+        return _Server(spec, runner, None if rows == list(range(len(self.leads))) else rows, ranges)
+
+    def _leave_seat(self) -> None:
+        if self._seat is not None:
+            self._seat.leave()
+        self._seat = None
+
+    def _outside(self, window: Window, server: _Server) -> str | None:
+        """Name a lead that moves more or less than those of the training data did."""
+        counts = window.counts if server.rows is None else window.counts[server.rows]
+        for lead, sd_mv, (low_mv, high_mv) in zip(
+            server.spec.leads, sd_of_counts_mv(counts, self._spec), server.ranges, strict=True
+        ):
             if not low_mv / ENVELOPE_MARGIN <= sd_mv <= high_mv * ENVELOPE_MARGIN:
                 return f"lead {lead} outside the training envelope"
         return None
@@ -342,11 +394,11 @@ class Bed:
         self,
         t_s: float,
         spec: VariantSpec,
-        outputs: Mapping[str, NDArray[np.float32]],
+        outputs: Outputs,
         sqi: float,
         reason: str | None,
     ) -> Estimate:
-        named = {k: float(v) for k, v in outputs.items() if v.ndim == 0}
+        named = dict(outputs)
         mpcwp = named.pop("mpcwp_mmhg", None)
         half = spec.interval_halfwidth_mmhg
         interval = None if mpcwp is None or half is None else (max(0.0, mpcwp - half), mpcwp + half)
@@ -409,15 +461,16 @@ def _require_time(t_s: float) -> None:
 
 def _lead_changes(
     leads: Sequence[str], off: set[str], conditioned: Conditioned, first: int
-) -> Iterator[tuple[int, str, bool]]:
-    """Yield (index, lead, is_on) for every lead that falls off or returns, at the sample where it does."""
+) -> list[_LeadChange]:
+    """Return one for every lead that falls off or returns, at the sample where it does, in order."""
     missing = conditioned.status == MISSING
     if not off and not missing.any():
-        return
+        return []
+    changes: list[_LeadChange] = []
     for lead, row in zip(leads, missing, strict=True):
         before = np.concatenate([[lead in off], row[:-1]])
-        for k in np.flatnonzero(row != before):
-            yield first + int(k), lead, not row[k]
+        changes += [_LeadChange(first + int(k), lead, on=not row[k]) for k in np.flatnonzero(row != before)]
+    return sorted(changes, key=lambda change: change.index)
 
 
 def _envelope_by_lead(bundle: Bundle) -> dict[str, tuple[float, float]]:

@@ -129,6 +129,7 @@ class _Only:
 
     spec: VariantSpec
     runner: Runner
+    stream = None
 
     def choose(self, usable: Collection[str]) -> tuple[VariantSpec, Runner] | None:
         return (self.spec, self.runner) if set(self.spec.leads) <= set(usable) else None

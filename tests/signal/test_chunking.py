@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ecgedge.bundle import FrontEndSpec
 from ecgedge.ecg import Recording
-from ecgedge.signal import FrontEnd, Windower, condition
+from ecgedge.signal import FrontEnd, Windower, condition, push_together
 from ecgedge.signal.resample import Resampler
 
 SPEC = FrontEndSpec(settle_s=0.4)
@@ -110,10 +110,44 @@ def test_dataset_windows_equal_bed_windows(stream, window_samples, hop_samples):
     def windower():
         return Windower(n_leads=3, window_samples=window_samples, hop_samples=hop_samples)
 
-    dataset = windower().push(FrontEnd(SPEC, n_leads=3, rate_hz=rate_hz).push(samples))
+    def windows(maker, conditioned):
+        # A window is a view of the buffer until the next one is asked for.
+        return [(w.end_index, w.counts.copy(), w.status.copy()) for w in maker.push(conditioned)]
+
+    dataset = windows(windower(), FrontEnd(SPEC, n_leads=3, rate_hz=rate_hz).push(samples))
     front_end, bed_windower = FrontEnd(SPEC, n_leads=3, rate_hz=rate_hz), windower()
-    bed = [w for a, b in pairwise(edges) for w in bed_windower.push(front_end.push(samples[:, a:b]))]
-    assert [w.end_index for w in bed] == [w.end_index for w in dataset]
+    bed = [w for a, b in pairwise(edges) for w in windows(bed_windower, front_end.push(samples[:, a:b]))]
+    assert [w[0] for w in bed] == [w[0] for w in dataset]
     for ours, theirs in zip(bed, dataset, strict=True):
-        np.testing.assert_array_equal(ours.counts, theirs.counts)
-        np.testing.assert_array_equal(ours.status, theirs.status)
+        np.testing.assert_array_equal(ours[1], theirs[1])
+        np.testing.assert_array_equal(ours[2], theirs[2])
+
+
+@settings(deadline=None, max_examples=40)
+@given(streams(), st.data())
+def test_front_ends_pushed_together_give_the_bits_of_each_alone(stream, data):
+    """Beds of other ages, other leads, with gaps of their own, more than fit one batch."""
+    rate_hz, samples, _ = stream
+    n_beds = data.draw(st.integers(2, 9))
+    rows = [data.draw(st.lists(st.integers(0, 2), min_size=1, max_size=14)) for _ in range(n_beds)]
+    beds = [np.ascontiguousarray(samples[r]) for r in rows]
+    for bed in beds:
+        start, length = data.draw(st.integers(0, bed.shape[1])), data.draw(st.integers(0, 400))
+        bed[data.draw(st.integers(0, len(bed) - 1)), start : start + length] = np.nan
+    together = [FrontEnd(SPEC, n_leads=len(r), rate_hz=rate_hz) for r in rows]
+    alone = [FrontEnd(SPEC, n_leads=len(r), rate_hz=rate_hz) for r in rows]
+    starts = [data.draw(st.integers(0, samples.shape[1])) for _ in rows]
+    for k, start in enumerate(starts):  # some are older
+        together[k].push(beds[k][:, :start])
+        alone[k].push(beds[k][:, :start])
+    for length in data.draw(st.lists(st.integers(0, 300), max_size=4)):
+        by_kind = {}
+        for k, front_end in enumerate(together):
+            by_kind.setdefault(front_end.kind, []).append(k)
+        for group in by_kind.values():
+            chunks = [np.resize(beds[k], (len(beds[k]), length)) for k in group]
+            found = push_together([together[k] for k in group], chunks)
+            for k, chunk, got in zip(group, chunks, found, strict=True):
+                expected = alone[k].push(chunk)
+                np.testing.assert_array_equal(got.counts, expected.counts)
+                np.testing.assert_array_equal(got.status, expected.status)

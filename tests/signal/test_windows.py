@@ -20,35 +20,38 @@ def stream(n, n_leads=2):
     window=st.integers(1, 50),
     hop=st.integers(1, 120),
     cuts=st.lists(st.integers(0, 200), max_size=12),
+    data=st.data(),
 )
-def test_windows_are_slices_of_the_stream(n, window, hop, cuts):
+def test_windows_are_slices_of_the_stream(n, window, hop, cuts, data):
     whole = stream(n)
-    windower, windows = Windower(n_leads=2, window_samples=window, hop_samples=hop), []
+    first = data.draw(st.integers(window, 3 * window))
+    keep = data.draw(st.integers(window, 3 * window))
+    windower = Windower(n_leads=2, window_samples=window, hop_samples=hop, first_end=first, keep_samples=keep)
+    ends = []
     edges = [0, *sorted(min(cut, n) for cut in cuts), n]
     for a, b in pairwise(edges):
-        windows += windower.push(Conditioned(whole.counts[:, a:b], whole.status[:, a:b]))
-    assert [w.end_index for w in windows] == list(range(window, n + 1, hop))
-    for w in windows:
-        np.testing.assert_array_equal(w.counts, whole.counts[:, w.end_index - window : w.end_index])
-        np.testing.assert_array_equal(w.status, whole.status[:, w.end_index - window : w.end_index])
+        for w in windower.push(Conditioned(whole.counts[:, a:b], whole.status[:, a:b])):
+            ends.append(w.end_index)
+            np.testing.assert_array_equal(w.counts, whole.counts[:, w.end_index - window : w.end_index])
+            np.testing.assert_array_equal(w.status, whole.status[:, w.end_index - window : w.end_index])
+            start = max(0, w.end_index - keep)
+            np.testing.assert_array_equal(windower.latest(keep), whole.counts[:, start : w.end_index])
+    assert ends == list(range(first, n + 1, hop))
 
 
 def test_a_window_comes_with_its_last_sample():
     windower = Windower(n_leads=2, window_samples=10, hop_samples=5)
     whole = stream(15)
     came = [
-        len(windower.push(Conditioned(whole.counts[:, i : i + 1], whole.status[:, i : i + 1])))
+        len(list(windower.push(Conditioned(whole.counts[:, i : i + 1], whole.status[:, i : i + 1]))))
         for i in range(15)
     ]
     assert came == [0] * 9 + [1] + [0] * 4 + [1]
 
 
-def test_windows_own_their_samples():
+def test_a_window_is_int16_counts_and_uint8_status():
     windower = Windower(n_leads=2, window_samples=10, hop_samples=5)
-    first = windower.push(stream(10))[0]
-    kept = first.counts.copy()
-    windower.push(stream(500))
-    np.testing.assert_array_equal(first.counts, kept)
+    (first,) = windower.push(stream(10))
     assert first.counts.dtype == np.int16
     assert first.status.dtype == np.uint8
 
@@ -58,6 +61,12 @@ def test_lengths_must_be_positive(wrong):
     lengths = {"n_leads": 1, "window_samples": 1, "hop_samples": 1, wrong: 0}
     with pytest.raises(ValueError, match=wrong):
         Windower(**lengths)
+
+
+@pytest.mark.parametrize("short", ["first_end", "keep_samples"])
+def test_less_than_a_window_is_refused(short):
+    with pytest.raises(ValueError, match=f"{short} 9"):
+        Windower(n_leads=1, window_samples=10, hop_samples=5, **{short: 9})
 
 
 def test_other_leads_are_refused():
