@@ -1,8 +1,8 @@
 """Streaming forms for any number of beds that come and go: one pool of states, stepped in batches.
 
-A seat's answers are the same bits whoever sits beside it, and however its windows came: batches have only sizes that
-give equal bits on this machine, which is tried when the pool is opened, and a state holds nothing older than
-`spec.exact_after_samples`, so one that was built anew is the one that was carried on.
+A seat's answers are the same bits whoever sits beside it: whether all batch sizes and all places in them give equal
+bits on this machine is tried when the pool is opened. And a state holds nothing older than `spec.exact_after_samples`,
+so one that is built anew from the samples is the one that was carried on.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ from ecgedge.bundle import Bundle, VariantSpec
 from ecgedge.errors import EngineError
 from ecgedge.runtime.base import Closing, closed_on_error, single_numbers
 from ecgedge.runtime.step import open_step_runner
-
-SIZES = (4, 16, 64)
-"""Batch sizes. None is 1: a batch of one takes another way through the matrix product, with other last bits."""
 
 FIRST_SEATS = 64
 
@@ -59,18 +56,18 @@ class StepPool(Closing):
     Raises
     ------
     EngineError
-        If the file is refused or fails the self-test, or no batch size gives equal bits in all its places.
+        If the file is refused or fails the self-test, or batches do not give equal bits.
     UsageError
         If ONNX Runtime is not installed.
     """
 
     def __init__(self, bundle: Bundle, variant: VariantSpec) -> None:
-        self._runner = open_step_runner(bundle, variant, beds=FIRST_SEATS, sizes=SIZES)
+        self._runner = open_step_runner(bundle, variant, beds=FIRST_SEATS)
         with closed_on_error(self):
             if not self._runner.sizes_agree():
                 raise EngineError(
                     f"{self.name}: on this machine a bed's answer would depend on the beds beside it; "
-                    "serve the window form"
+                    "export the bundle again, or serve the window form"
                 )
         spec = self._runner.spec
         self._chunk, self._exact = spec.chunk_samples, spec.exact_after_samples

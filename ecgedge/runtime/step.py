@@ -43,8 +43,6 @@ class StepRunner(OfVariant):
         How many beds there are, at least 1; they are called 0, 1, ...
     threads
         Threads inside one operator.
-    sizes
-        Batch sizes, the smallest first.
 
     Raises
     ------
@@ -61,7 +59,6 @@ class StepRunner(OfVariant):
         *,
         beds: int,
         threads: int = 1,
-        sizes: Sequence[int] = BUCKETS,
     ) -> None:
         if variant.stream is None:
             raise EngineError(f"{variant.name} is a window form; open it with ecgedge.runtime.open_runner")
@@ -73,16 +70,13 @@ class StepRunner(OfVariant):
         self._check_inputs()
         self._seen = np.zeros(beds, np.int64)
         self._states: list[F32] = [np.zeros((c, beds, n), np.float32) for c, n in self.spec.state_shapes]
-        self._sizes = tuple(sizes)
         self._buckets: dict[int, _Bucket] = {}
         self._warm_up()
 
     @classmethod
-    def from_variant(
-        cls, bundle: Bundle, variant: VariantSpec, *, beds: int, sizes: Sequence[int] = BUCKETS
-    ) -> StepRunner:
+    def from_variant(cls, bundle: Bundle, variant: VariantSpec, *, beds: int) -> StepRunner:
         """Open one streaming variant of a bundle."""
-        return cls(bundle.read_bytes(variant.file), variant, beds=beds, sizes=sizes)
+        return cls(bundle.read_bytes(variant.file), variant, beds=beds)
 
     @property
     def spec(self) -> StreamSpec:
@@ -140,7 +134,7 @@ class StepRunner(OfVariant):
         chunk = self._check_chunk(chunk_mv, len(index))
         parts: list[dict[str, F32]] = []
         start = 0
-        for size, n in self._plan(len(index)):
+        for size, n in plan_batches(len(index)):
             parts.append(self._run(self._buckets[size], index[start : start + n], chunk[start : start + n]))
             start += n
         if len(parts) == 1:
@@ -219,14 +213,11 @@ class StepRunner(OfVariant):
 
     def _warm_up(self) -> None:
         """Make and run the batch sizes that this number of beds needs."""
-        for size in sorted({size for n in range(1, self._n_beds + 1) for size, _ in self._plan(n)}):
+        for size in sorted({size for n in range(1, self._n_beds + 1) for size, _ in plan_batches(n)}):
             if size not in self._buckets:
                 bucket = _Bucket(self._session, size, self.spec, n_leads=len(self.leads), name=self.name)
                 bucket.run()
                 self._buckets[size] = bucket
-
-    def _plan(self, n: int) -> list[tuple[int, int]]:
-        return plan_batches(n, sizes=self._sizes)
 
     def _run(self, bucket: _Bucket, index: NDArray[np.int64], chunk: F32) -> dict[str, F32]:
         n = len(index)
@@ -283,11 +274,11 @@ class StepRunner(OfVariant):
             )
 
 
-def plan_batches(n: int, *, sizes: Sequence[int] = BUCKETS) -> list[tuple[int, int]]:
+def plan_batches(n: int) -> list[tuple[int, int]]:
     """Return how n beds are batched: (size of the bucket, beds in it), in order."""
     batches: list[tuple[int, int]] = []
     while n:
-        size = max((b for b in sizes if b * FULL_ENOUGH <= n), default=sizes[0])
+        size = max(b for b in BUCKETS if b * FULL_ENOUGH <= n)
         batches.append((size, min(size, n)))
         n -= batches[-1][1]
     return batches
@@ -331,9 +322,7 @@ class _Bucket:
         self._session = self._binding = None
 
 
-def open_step_runner(
-    bundle: Bundle, variant: VariantSpec, *, beds: int, sizes: Sequence[int] = BUCKETS
-) -> StepRunner:
+def open_step_runner(bundle: Bundle, variant: VariantSpec, *, beds: int) -> StepRunner:
     """Open one streaming variant and let it serve only if it passes the bundle's self-test.
 
     Raises
@@ -343,7 +332,7 @@ def open_step_runner(
     UsageError
         If ONNX Runtime is not installed.
     """
-    runner = StepRunner.from_variant(bundle, variant, beds=beds, sizes=sizes)
+    runner = StepRunner.from_variant(bundle, variant, beds=beds)
     with closed_on_error(runner):
         stream_self_test(runner, bundle)
     return runner

@@ -2,7 +2,7 @@
 
 from ecgedge.signal.front_end import Conditioned, FrontEnd, condition, counts_to_mv, push_together
 from ecgedge.signal.gaps import MEASURED, MISSING, SETTLING
-from ecgedge.signal.quality import Quality, assess, sd_of_counts_mv
+from ecgedge.signal.quality import Quality, assess
 from ecgedge.signal.windows import Window, Windower
 
 __all__ = [
@@ -18,5 +18,4 @@ __all__ = [
     "condition",
     "counts_to_mv",
     "push_together",
-    "sd_of_counts_mv",
 ]

@@ -53,12 +53,15 @@ class Quality:
         sample not measured), "flat", "clipped", "noise"; None for a usable lead.
     settling
         Some lead that is not off has samples within `spec.settle_s` of its start or return.
+    sd_mv
+        Per lead, the standard deviation of its samples.
     """
 
     usable: tuple[bool, ...]
     sqi: float
     reasons: tuple[Reason | None, ...]
     settling: bool
+    sd_mv: tuple[float, ...]
 
 
 def slope_spread(counts: NDArray[np.int16]) -> NDArray[np.float64]:
@@ -69,30 +72,40 @@ def slope_spread(counts: NDArray[np.int16]) -> NDArray[np.float64]:
     counts
         (n_leads, n) int16, n at least 2.
     """
+    return _spread(counts, _moments(counts)[1])
+
+
+def _moments(counts: NDArray[np.int16]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return each row's standard deviation, and the root mean square of its first differences, in counts.
+
+    All sums are of whole numbers below 2^53: no order of summation rounds, so any will do.
+    """
+    exact = counts.astype(np.float64)
+    n = exact.shape[1]
+    total, squares = np.matmul(exact, np.ones(n)), _products(exact, exact)
+    sd = np.sqrt(np.maximum(squares / n - (total / n) ** 2, 0.0))
+    # (b - a)^2 = a^2 + b^2 - 2ab, over all neighbours a, b.
+    ends = exact[:, 0] ** 2 + exact[:, -1] ** 2
+    steps = 2.0 * squares - ends - 2.0 * _products(exact[:, :-1], exact[:, 1:])
+    return sd, np.sqrt(steps / (n - 1))
+
+
+def _products(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    sums: NDArray[np.float64] = np.matmul(a[:, np.newaxis], b[:, :, np.newaxis])[:, 0, 0]
+    return sums
+
+
+def _spread(counts: NDArray[np.int16], rms: NDArray[np.float64]) -> NDArray[np.float64]:
     later, earlier = counts[:, 1:], counts[:, :-1]
     # Differences of opposite clipped samples do not fit int16; their amounts fit uint16.
     slope = np.maximum(later, earlier).view(np.uint16) - np.minimum(later, earlier).view(np.uint16)
     n = slope.shape[1]
-    exact = slope.astype(np.float64)
-    squares = np.matmul(exact[:, np.newaxis], exact[:, :, np.newaxis])[:, 0, 0]
-    rms = np.sqrt(squares / n)  # of whole numbers: no order of summation rounds
     slope.partition(n // 2, axis=1)
     median = slope[:, n // 2].astype(np.float64)
     if n % 2 == 0:
         median = (median + slope[:, : n // 2].max(axis=1)) / 2.0
     spread: NDArray[np.float64] = np.divide(median, rms, out=np.zeros_like(rms), where=rms > 0.0)
     return spread
-
-
-def sd_of_counts_mv(counts: NDArray[np.int16], spec: FrontEndSpec) -> list[float]:
-    """Return the standard deviation of each row of counts, (n_leads, n), in millivolts."""
-    exact = counts.astype(np.float64)
-    n = exact.shape[1]
-    # Sums of whole numbers: no order of summation rounds.
-    mean = np.matmul(exact, np.ones(n)) / n
-    squares = np.matmul(exact[:, np.newaxis], exact[:, :, np.newaxis])[:, 0, 0]
-    sd: list[float] = (np.sqrt(np.maximum(squares / n - mean * mean, 0.0)) * spec.lsb_mv).tolist()
-    return sd
 
 
 def assess(window: Window, spec: FrontEndSpec) -> Quality:
@@ -106,7 +119,8 @@ def assess(window: Window, spec: FrontEndSpec) -> Quality:
         The front end that made the window; gives the counts' unit and the clipping level.
     """
     reasons, settling = _missing(window.status)
-    spreads = slope_spread(window.counts).tolist()
+    sd, rms = _moments(window.counts)
+    spreads = _spread(window.counts, rms).tolist()
     extents_mv, at_rail = _extents(window.counts, spec)
     score = 0.0
     for lead, spread in enumerate(spreads):
@@ -115,7 +129,13 @@ def assess(window: Window, spec: FrontEndSpec) -> Quality:
         if reasons[lead] is None:
             score += min(1.0, (NOISE_SPREAD - spread) / (NOISE_SPREAD - CLEAN_SPREAD))
     n_on = len(reasons) - reasons.count("off")
-    return Quality(tuple(r is None for r in reasons), score / n_on if n_on else 0.0, tuple(reasons), settling)
+    return Quality(
+        usable=tuple(r is None for r in reasons),
+        sqi=score / n_on if n_on else 0.0,
+        reasons=tuple(reasons),
+        settling=settling,
+        sd_mv=tuple((sd * spec.lsb_mv).tolist()),
+    )
 
 
 def _missing(status: NDArray[np.uint8]) -> tuple[list[Reason | None], bool]:

@@ -2,5 +2,6 @@
 
 from ecgedge.stream.bed import Bed
 from ecgedge.stream.variants import Variants
+from ecgedge.stream.ward import Ward
 
-__all__ = ["Bed", "Variants"]
+__all__ = ["Bed", "Variants", "Ward"]

@@ -27,7 +27,7 @@ from ecgedge.events import Alarm, AlarmEvent, Estimate, Event, FeedEvent, SelfCh
 from ecgedge.leads import order_leads
 from ecgedge.policy import AlarmPolicy
 from ecgedge.runtime import Outputs
-from ecgedge.signal import MISSING, Conditioned, FrontEnd, Quality, Window, Windower, assess, sd_of_counts_mv
+from ecgedge.signal import MISSING, Conditioned, FrontEnd, Quality, Window, Windower, assess
 from ecgedge.stream.variants import VariantChoice, Variants, window_lengths
 from ecgedge.stream.work import Condition, Infer, Seat, Server, Steps, take_seat, work_alone
 
@@ -49,12 +49,16 @@ class _LeadChange:
 
 @dataclass(frozen=True)
 class _Server:
-    """Who answers for some of the bed's leads: rows of the samples (None for all), and the SD that each may have."""
+    """Who answers for some of the bed's leads.
+
+    `rows` are those of the samples that it wants, None for all; `ranges` say, of each lead and its row, which standard
+    deviations are not questionable.
+    """
 
     spec: VariantSpec
     runner: Server
     rows: list[int] | None
-    ranges: list[tuple[float, float]]
+    ranges: list[tuple[str, int, tuple[float, float]]]
 
 
 class Bed:
@@ -136,9 +140,7 @@ class Bed:
 
     def steps(self, samples_mv: NDArray[np.float32], *, t_s: float) -> Steps[list[Event]]:
         """Do what `push` does, but leave the work to the caller; nothing else may be asked of the bed meanwhile."""
-        if samples_mv.ndim != 2 or samples_mv.shape[0] != len(self.leads):
-            raise UsageError(f"samples have shape {samples_mv.shape}; expected ({len(self.leads)}, n)")
-        _require_time(t_s)
+        self.check(samples_mv, t_s=t_s)
         events: list[Event] = []
         if not self._started:
             self._start(t_s, events)
@@ -146,6 +148,31 @@ class Bed:
         if samples_mv.shape[1]:
             yield from self._consume(samples_mv, events)
         return events
+
+    def check(self, samples_mv: NDArray[np.float32], *, t_s: float) -> None:
+        """Raise UsageError unless `push` would take this."""
+        if samples_mv.ndim != 2 or samples_mv.shape[0] != len(self.leads):
+            raise UsageError(f"samples have shape {samples_mv.shape}; expected ({len(self.leads)}, n)")
+        _require_time(t_s)
+
+    def missing(self, t_s: float, *, waiting: int = 0, first_s: float | None = None) -> int:
+        """Return how many samples are missing before `t_s`; fewer than none if that has come already.
+
+        `waiting` more than were pushed are there; `first_s` is the time of the first of them, which a bed that
+        has not started needs.
+        """
+        begin_s, n_in = (self._t0_s, self._n_in) if self._started else (first_s or 0.0, 0)
+        return round((t_s - (begin_s + (n_in + waiting) / self.rate_hz)) * self.rate_hz)
+
+    @property
+    def next_s(self) -> float:
+        """When the next sample is due, in stream time; 0 before the first."""
+        return self._t0_s + self._n_in / self.rate_hz if self._started else 0.0
+
+    @property
+    def started(self) -> bool:
+        """Whether a sample has come."""
+        return self._started
 
     def advance(self, t_s: float) -> list[Event]:
         """Let time pass without samples, so that a silent feed is noticed.
@@ -193,6 +220,14 @@ class Bed:
     def seen_samples(self) -> int:
         """Samples per lead taken since the last start of the front end; holes count."""
         return self._n_in if self._started else 0
+
+    def leave(self) -> None:
+        """Give up what is shared with other beds; call it last."""
+        self._leave_seat()
+
+    def lost_samples(self, n: int) -> None:
+        """Count samples that came but had to go before they were pushed."""
+        self._dropped += n
 
     def summary(self, *, latency_ms: Mapping[str, float | None], journal: str | None) -> Summary:
         """Return the totals; the latencies come from whoever owns the clock."""
@@ -256,8 +291,7 @@ class Bed:
         self, samples_mv: NDArray[np.float32], t_s: float, events: list[Event]
     ) -> Steps[NDArray[np.float32]]:
         """Fill or report a hole before `t_s`, or drop what was received already."""
-        expected_s = self._t0_s + self._n_in / self.rate_hz
-        missing = round((t_s - expected_s) * self.rate_hz)
+        missing = self.missing(t_s)
         if missing < 0:
             return self._drop_late(samples_mv, -missing, t_s, events)
         self._late = False
@@ -360,7 +394,7 @@ class Bed:
         if isinstance(said, EngineError):
             raise said
         outputs = said
-        reason = "signal settling" if quality.settling else self._outside(window, server)
+        reason = "signal settling" if quality.settling else self._outside(quality, server)
         return self._valid_estimate(t_s, server.spec, outputs, quality.sqi, reason)
 
     def _server(self, usable: tuple[bool, ...]) -> _Server | None:
@@ -372,7 +406,11 @@ class Bed:
 
     def _serving(self, spec: VariantSpec, runner: Server) -> _Server:
         rows = [self.leads.index(lead) for lead in spec.leads]
-        ranges = [self._envelope.get(lead, (0.0, math.inf)) for lead in spec.leads]
+        trained = [self._envelope.get(lead, (0.0, math.inf)) for lead in spec.leads]
+        ranges = [
+            (lead, row, (low_mv / ENVELOPE_MARGIN, high_mv * ENVELOPE_MARGIN))
+            for lead, row, (low_mv, high_mv) in zip(spec.leads, rows, trained, strict=True)
+        ]
         return _Server(spec, runner, None if rows == list(range(len(self.leads))) else rows, ranges)
 
     def _leave_seat(self) -> None:
@@ -380,13 +418,10 @@ class Bed:
             self._seat.leave()
         self._seat = None
 
-    def _outside(self, window: Window, server: _Server) -> str | None:
+    def _outside(self, quality: Quality, server: _Server) -> str | None:
         """Name a lead that moves more or less than those of the training data did."""
-        counts = window.counts if server.rows is None else window.counts[server.rows]
-        for lead, sd_mv, (low_mv, high_mv) in zip(
-            server.spec.leads, sd_of_counts_mv(counts, self._spec), server.ranges, strict=True
-        ):
-            if not low_mv / ENVELOPE_MARGIN <= sd_mv <= high_mv * ENVELOPE_MARGIN:
+        for lead, row, (low_mv, high_mv) in server.ranges:
+            if not low_mv <= quality.sd_mv[row] <= high_mv:
                 return f"lead {lead} outside the training envelope"
         return None
 

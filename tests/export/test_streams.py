@@ -331,7 +331,7 @@ def test_streams_alone_and_on_the_command_line(exported, causal_run, ptbxl, tmp_
     assert [v.name for v in alone.manifest.variants] == ["I,II/fp32/stream"]
     assert cli.invoke(app, ["bundle", "verify", str(out)]).exit_code == 0
     with pytest.raises(
-        BundleError, match="holds streaming forms only; a bed takes windows: export with --form both"
+        BundleError, match="holds streaming forms only; to serve the window form, export with --form both"
     ):
         Variants(alone)
 

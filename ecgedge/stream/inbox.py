@@ -1,0 +1,124 @@
+"""What has come of a bed's samples and waits to be taken, whole hops at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgedge.events import Event
+from ecgedge.stream.bed import Bed
+from ecgedge.stream.work import Steps
+
+INBOX_S = 10.0
+"""More than this never waits: the oldest samples go, and the bed reports the gap."""
+
+
+class Inbox:
+    """Samples of one bed that wait; the bed will say what it would have said had it been given each chunk at once.
+
+    Chunks that follow each other are joined, so that they leave as whole hops. One that does not (a gap, or samples
+    from the past) waits behind them with those after it, and then all leave one by one.
+
+    Parameters
+    ----------
+    bed
+        Where they go.
+    hop_samples
+        Samples a hop.
+    """
+
+    def __init__(self, bed: Bed, *, hop_samples: int) -> None:
+        self.bed, self._hop = bed, hop_samples
+        self._most = max(2 * hop_samples, round(INBOX_S * bed.rate_hz))
+        self._joined = np.empty((len(bed.leads), 2 * hop_samples), np.float32)
+        self._fill = 0
+        self._first_s: float | None = None
+        self._apart: deque[tuple[float, NDArray[np.float32]]] = deque()
+        self._n_apart = 0
+
+    @property
+    def waiting(self) -> int:
+        """Samples per lead that wait."""
+        return self._fill + self._n_apart
+
+    @property
+    def ready(self) -> bool:
+        """Whether a whole hop waits, or something that does not follow."""
+        return bool(self._apart) or self._fill >= self._due()
+
+    def push(self, samples_mv: NDArray[np.float32], *, t_s: float) -> int:
+        """Take a chunk and return how many samples had to go for it.
+
+        A chunk that waits apart is kept as it is: do not write to it afterwards.
+
+        Raises
+        ------
+        UsageError
+            As `Bed.push`.
+        """
+        self.bed.check(samples_mv, t_s=t_s)
+        n = samples_mv.shape[1]
+        lost = self._make_room(n)
+        if self._apart or not self._follows(n, t_s):
+            self._apart.append((t_s, samples_mv))
+            self._n_apart += n
+            return lost
+        if self._fill == 0:
+            self._first_s = t_s
+        self._grow(self._fill + n)
+        self._joined[:, self._fill : self._fill + n] = samples_mv
+        self._fill += n
+        return lost
+
+    def take_hop(self) -> Steps[list[Event]]:
+        """Give the bed the rest of its hop, or all that waits where something waits apart."""
+        return self.take_all() if self._apart else self._take(self._due())
+
+    def take_all(self) -> Steps[list[Event]]:
+        """Give the bed all that waits."""
+        events = (yield from self._take(self._fill)) if self._fill else []
+        while self._apart:
+            t_s, samples_mv = self._apart.popleft()
+            self._n_apart -= samples_mv.shape[1]
+            events += yield from self.bed.steps(samples_mv, t_s=t_s)
+        return events
+
+    def _due(self) -> int:
+        """Return how many samples the bed's hop still lacks."""
+        return self._hop - self.bed.seen_samples % self._hop
+
+    def _follows(self, n: int, t_s: float) -> bool:
+        if n == 0:
+            return False
+        if self._fill == 0 and not self.bed.started:
+            return True
+        return self.bed.missing(t_s, waiting=self._fill, first_s=self._first_s) == 0
+
+    def _take(self, n: int) -> Steps[list[Event]]:
+        t_s = self.bed.next_s if self._first_s is None else self._first_s
+        samples_mv, self._first_s = self._joined[:, :n], None
+        self._fill -= n
+        if self._fill:
+            samples_mv = samples_mv.copy()
+            self._joined[:, : self._fill] = self._joined[:, n : n + self._fill].copy()
+        return (yield from self.bed.steps(samples_mv, t_s=t_s))
+
+    def _grow(self, n: int) -> None:
+        if n > self._joined.shape[1]:
+            larger = np.empty((len(self._joined), max(n, 2 * self._joined.shape[1])), np.float32)
+            larger[:, : self._fill] = self._joined[:, : self._fill]
+            self._joined = larger
+
+    def _make_room(self, n: int) -> int:
+        lost = 0
+        while self.waiting and self.waiting + n > self._most:
+            if self._fill:
+                lost += self._fill
+                self._fill, self._first_s = 0, None
+            else:
+                _, oldest = self._apart.popleft()
+                self._n_apart -= oldest.shape[1]
+                lost += oldest.shape[1]
+        return lost

@@ -1,0 +1,125 @@
+"""Many beds in one process: their heavy work is done together, and each says what it says alone.
+
+Samples wait in a bed's inbox until a hop of them is there; `Ward.step` then takes a hop of every bed that has one.
+So front ends and models meet whole batches, and how chunks were cut, or in which order those of several beds came,
+shows nowhere. No clock and no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgedge.errors import UsageError
+from ecgedge.events import Event
+from ecgedge.stream.bed import Bed
+from ecgedge.stream.inbox import Inbox
+from ecgedge.stream.work import Steps, Work, do_work, work_alone
+
+AT_ONCE = 256
+"""Beds whose work is done together: larger batches gain nothing, and keep everything else waiting for longer."""
+
+
+class Ward:
+    """Beds by name, which come and go.
+
+    Beds that shall be answered together must have been made with the same `Variants`.
+
+    Parameters
+    ----------
+    most_beds
+        Another bed is refused: what the machine can bear is for the user to say (`benchmarks/ward.py` measures it).
+    """
+
+    def __init__(self, *, most_beds: int | None = None) -> None:
+        self._most_beds = most_beds
+        self._inboxes: dict[str, Inbox] = {}
+
+    def __len__(self) -> int:
+        return len(self._inboxes)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._inboxes)
+
+    def __getitem__(self, name: str) -> Bed:
+        """Return a bed, for questions only: what it is told must go through the ward."""
+        return self._inbox(name).bed
+
+    def add(self, name: str, bed: Bed) -> None:
+        """Add a bed.
+
+        Raises
+        ------
+        UsageError
+            If there is one of this name, or the ward is full.
+        """
+        if name in self._inboxes:
+            raise UsageError(
+                f"there is a bed {name} already; remove it first, or give the new one another name"
+            )
+        if self._most_beds is not None and len(self) >= self._most_beds:
+            raise UsageError(
+                f"the ward is full: it takes {self._most_beds} beds, and bed {name} would be one more"
+            )
+        self._inboxes[name] = Inbox(bed, hop_samples=max(1, round(bed.hop_s * bed.rate_hz)))
+
+    def remove(self, name: str) -> list[Event]:
+        """Let a bed go; return what it still says of the samples that waited."""
+        events = self.settle(name)
+        self._inboxes.pop(name).bed.leave()
+        return events
+
+    def push(self, name: str, samples_mv: NDArray[np.float32], *, t_s: float) -> None:
+        """Take a chunk for a bed, as `Bed.push` does; what follows from it comes with `step`.
+
+        A chunk may be kept: do not write to it afterwards. Where too much waits, the oldest samples go: the bed
+        counts them as dropped and reports the gap.
+        """
+        inbox = self._inbox(name)
+        lost = inbox.push(samples_mv, t_s=t_s)
+        if lost:
+            inbox.bed.lost_samples(lost)
+
+    def step(self) -> dict[str, list[Event]]:
+        """Take a hop of up to `AT_ONCE` beds that have one; return what each of them says, in order.
+
+        Call it until it returns nothing.
+        """
+        ready: list[str] = []
+        for name, inbox in self._inboxes.items():
+            if inbox.ready:
+                ready.append(name)
+                if len(ready) == AT_ONCE:
+                    break
+        return run_together({name: self._inboxes[name].take_hop() for name in ready})
+
+    def settle(self, name: str) -> list[Event]:
+        """Take all that waits of one bed, so that it may be told something else."""
+        return work_alone(self._inbox(name).take_all())
+
+    def advance(self, name: str, t_s: float) -> list[Event]:
+        """Let time pass for a bed without samples, as `Bed.advance` does."""
+        return [*self.settle(name), *self[name].advance(t_s)]
+
+    def _inbox(self, name: str) -> Inbox:
+        if name not in self._inboxes:
+            raise UsageError(f"there is no bed {name}; there are {', '.join(self._inboxes) or 'none'}")
+        return self._inboxes[name]
+
+
+def run_together(all_steps: Mapping[str, Steps[list[Event]]]) -> dict[str, list[Event]]:
+    """Run the steps of several beds to their ends, round by round; return what each said, in the order given."""
+    said: dict[str, list[Event]] = {}
+    answers: dict[str, Any] = dict.fromkeys(all_steps)
+    while answers:
+        asked: dict[str, Work] = {}
+        for name, answer in answers.items():
+            try:
+                asked[name] = all_steps[name].send(answer)
+            except StopIteration as done:
+                said[name] = done.value
+        answers = dict(zip(asked, do_work(list(asked.values())), strict=True))
+    return {name: said[name] for name in all_steps}
