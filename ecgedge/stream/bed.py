@@ -392,10 +392,9 @@ class Bed:
             self._seat, self._windower, server.rows, window.end_index, self._spec
         )
         if isinstance(said, EngineError):
-            raise said
-        outputs = said
+            return self._invalid(t_s, quality, reason=f"model failed: {said}")
         reason = "signal settling" if quality.settling else self._outside(quality, server)
-        return self._valid_estimate(t_s, server.spec, outputs, quality.sqi, reason)
+        return self._valid_estimate(t_s, server.spec, said, quality.sqi, reason)
 
     def _server(self, usable: tuple[bool, ...]) -> _Server | None:
         """Return who answers when these leads can be used; looked up once."""
@@ -453,7 +452,7 @@ class Bed:
             outputs=named,
         )
 
-    def _invalid(self, t_s: float, quality: Quality) -> Estimate:
+    def _invalid(self, t_s: float, quality: Quality, *, reason: str | None = None) -> Estimate:
         """Answer nothing. `variant` names what would have served, had all leads that are on been clean."""
         on = [lead for lead in self.leads if lead not in self._off]
         would_serve = self._variants.choose(on)
@@ -464,7 +463,7 @@ class Bed:
             p_gt_15=None,
             p_gt_18=None,
             validity="invalid",
-            reason=self._why_unusable(quality) or f"no model variant for {','.join(on)}",
+            reason=reason or self._why_unusable(quality) or f"no model variant for {','.join(on)}",
             sqi=quality.sqi,
             leads=tuple(on),
             variant=would_serve[0].name if would_serve else None,

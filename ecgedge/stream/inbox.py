@@ -49,7 +49,9 @@ class Inbox:
         return bool(self._apart) or self._fill >= self._due()
 
     def push(self, samples_mv: NDArray[np.float32], *, t_s: float) -> int:
-        """Take a chunk and return how many samples had to go for it.
+        """Take a chunk and return how many samples had to go for it that the bed will never know of.
+
+        A bed that has begun finds the others missing.
 
         A chunk that waits apart is kept as it is: do not write to it afterwards.
 
@@ -60,7 +62,7 @@ class Inbox:
         """
         self.bed.check(samples_mv, t_s=t_s)
         n = samples_mv.shape[1]
-        lost = self._make_room(n)
+        lost = self._make_room(n) * (not self.bed.started)
         if self._apart or not self._follows(n, t_s):
             self._apart.append((t_s, samples_mv))
             self._n_apart += n

@@ -96,6 +96,10 @@ class Ward:
                     break
         return run_together({name: self._inboxes[name].take_hop() for name in ready})
 
+    def waiting(self, name: str) -> int:
+        """Return how many samples per lead of a bed wait."""
+        return self._inbox(name).waiting
+
     def settle(self, name: str) -> list[Event]:
         """Take all that waits of one bed, so that it may be told something else."""
         return work_alone(self._inbox(name).take_all())

@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from ecgedge.bundle import FrontEndSpec
 from ecgedge.records import read
 from ecgedge.signal import condition
+from ecgedge_export.pack import export_run
 from ecgedge_train.dataset import EcgDataset, build_dataset, open_dataset
 from ecgedge_train.loop import train
 from ecgedge_train.model import EcgModel, build_model
 from ecgedge_train.recipe import Recipe, load_recipe
+
+from .helpers import LENIENT, write_run
 
 
 @pytest.fixture(scope="session")
@@ -91,6 +94,19 @@ def causal_model() -> EcgModel:
 @pytest.fixture(scope="session")
 def causal_resnet() -> EcgModel:
     return shake_norms(build_model(load_recipe("jeong2023", ["encoder.causal=true"])))
+
+
+@pytest.fixture(scope="session")
+def causal_run(causal_model, dataset, tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("runs") / "causal", causal_model, dataset, causal=True)
+
+
+@pytest.fixture(scope="session")
+def exported(causal_run, ptbxl, tmp_path_factory):
+    out = tmp_path_factory.mktemp("bundles") / "both.ecgb"
+    options = {"data": ptbxl, "target": "cpu", "lead_sets": ("I,II",), "calibration_samples": 32}
+    export_run(causal_run, out=out, form="both", gates=LENIENT, **options)
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,15 @@
 """What several tests of the export share: limits, a calibration, and one small network as a float file."""
 
+import json
+
 import onnx
 
 from ecgedge.target import Gates
 from ecgedge_export.fold import fold_lead_set
 from ecgedge_export.onnx_file import export_onnx
-from ecgedge_train.calibrate import LeadSetCalibration
+from ecgedge_train.calibrate import LeadSetCalibration, write_calibration
+from ecgedge_train.checkpoint import save_tensors
+from ecgedge_train.recipe import load_recipe, to_toml
 from ecgedge_train.run import load_run
 
 LENIENT = Gates(
@@ -26,3 +30,14 @@ def float_file(run_dir, leads=TWO_LEADS) -> onnx.ModelProto:
         output_names=network.output_names,
         metadata={"leads": ",".join(leads), "precision": "fp32"},
     )
+
+
+def write_run(folder, model, dataset, *, causal):
+    """A run directory of this network, as training leaves it."""
+    folder.mkdir()
+    recipe = load_recipe("sim_mpcwp", ["encoder.embedding_size=32", f"encoder.causal={causal}".lower()])
+    (folder / "recipe.toml").write_text(to_toml(recipe))
+    (folder / "data.json").write_text(json.dumps(dataset.info.for_run()))
+    save_tensors(folder / "model.safetensors", model.state_dict())
+    write_calibration(folder, {"I,II": CALIBRATION})
+    return folder

@@ -27,35 +27,9 @@ from ecgedge_export.quantize import quantized_file
 from ecgedge_export.step_network import step_network
 from ecgedge_export.streams import full_window_outputs
 from ecgedge_export.variants import Source
-from ecgedge_train.calibrate import write_calibration
-from ecgedge_train.checkpoint import save_tensors
-from ecgedge_train.recipe import load_recipe, to_toml
 
-from .helpers import CALIBRATION, LENIENT
+from .helpers import CALIBRATION, LENIENT, write_run
 from .helpers import TWO_LEADS as LEADS
-
-
-def write_run(folder, model, dataset, *, causal):
-    folder.mkdir()
-    recipe = load_recipe("sim_mpcwp", ["encoder.embedding_size=32", f"encoder.causal={causal}".lower()])
-    (folder / "recipe.toml").write_text(to_toml(recipe))
-    (folder / "data.json").write_text(json.dumps(dataset.info.for_run()))
-    save_tensors(folder / "model.safetensors", model.state_dict())
-    write_calibration(folder, {"I,II": CALIBRATION})
-    return folder
-
-
-@pytest.fixture(scope="module")
-def causal_run(causal_model, dataset, tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("runs") / "causal", causal_model, dataset, causal=True)
-
-
-@pytest.fixture(scope="module")
-def exported(causal_run, ptbxl, tmp_path_factory):
-    out = tmp_path_factory.mktemp("bundles") / "both.ecgb"
-    options = {"data": ptbxl, "target": "cpu", "lead_sets": ("I,II",), "calibration_samples": 32}
-    export_run(causal_run, out=out, form="both", gates=LENIENT, **options)
-    return out
 
 
 @pytest.fixture(scope="module")
