@@ -17,7 +17,7 @@ Presence = Literal["on", "off"]
 Signal = Literal["on", "off", "latched", "acknowledged"]
 Audible = Literal["paused"]
 AudioState = Literal["on", "paused"]
-FeedState = Literal["connected", "lost", "stale", "gap", "lead_off", "lead_on"]
+FeedState = Literal["connected", "lost", "stale", "gap", "clock_jump", "lead_off", "lead_on"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,10 @@ class AudioEvent:
 
 @dataclass(frozen=True)
 class FeedEvent:
-    """A change in the feed; `lead` names the lead of lead_off and lead_on, `age_s` the length of a gap."""
+    """A change in the feed; `lead` names the lead of lead_off and lead_on.
+
+    `age_s` is the length of a gap, how late the samples of a stale feed are, or how far a clock jumped back.
+    """
 
     type: ClassVar[str] = "feed"
     t_s: float

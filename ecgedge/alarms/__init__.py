@@ -2,7 +2,7 @@
 
 from ecgedge.alarms.engine import AlarmEngine
 from ecgedge.alarms.policy_file import load_policy
-from ecgedge.alarms.self_check import SelfChecks
+from ecgedge.alarms.self_check import ChecksState, SelfChecks
 from ecgedge.alarms.table import CONDITIONS, TRANSITIONS
 from ecgedge.alarms.users import check_acknowledge, check_pause, check_resume
 
@@ -10,6 +10,7 @@ __all__ = [
     "CONDITIONS",
     "TRANSITIONS",
     "AlarmEngine",
+    "ChecksState",
     "SelfChecks",
     "check_acknowledge",
     "check_pause",

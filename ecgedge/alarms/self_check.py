@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from ecgedge.policy import AlarmPolicy
 
 LEAP_S = 60.0
 """Of a longer step in time, in which nobody called, only the newest check is made: the others were not."""
+
+
+@dataclass(frozen=True)
+class ChecksState:
+    """All that SelfChecks remembers: when the stream began, the latest time heard of, and the checks made."""
+
+    begin_s: float = 0.0
+    heard_s: float = 0.0
+    made: int = 0
 
 
 class SelfChecks:
@@ -18,9 +28,15 @@ class SelfChecks:
     a check that was not made.
     """
 
-    def __init__(self, policy: AlarmPolicy) -> None:
+    def __init__(self, policy: AlarmPolicy, state: ChecksState | None = None) -> None:
         self._period_s = policy.self_check_s
-        self.begin(0.0)
+        saved = state or ChecksState()
+        self._begin_s, self._heard_s, self._made = saved.begin_s, saved.heard_s, saved.made
+
+    @property
+    def state(self) -> ChecksState:
+        """All that it remembers."""
+        return ChecksState(self._begin_s, self._heard_s, self._made)
 
     def begin(self, t_s: float) -> None:
         """Count anew from `t_s`."""

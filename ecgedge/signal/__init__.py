@@ -1,9 +1,16 @@
 """From raw samples to windows: the one causal front end, the windower, and signal quality."""
 
-from ecgedge.signal.front_end import Conditioned, FrontEnd, condition, counts_to_mv, push_together
+from ecgedge.signal.front_end import (
+    Conditioned,
+    FrontEnd,
+    FrontEndState,
+    condition,
+    counts_to_mv,
+    push_together,
+)
 from ecgedge.signal.gaps import MEASURED, MISSING, SETTLING
 from ecgedge.signal.quality import Quality, assess
-from ecgedge.signal.windows import Window, Windower
+from ecgedge.signal.windows import Window, Windower, WindowerState
 
 __all__ = [
     "MEASURED",
@@ -11,9 +18,11 @@ __all__ = [
     "SETTLING",
     "Conditioned",
     "FrontEnd",
+    "FrontEndState",
     "Quality",
     "Window",
     "Windower",
+    "WindowerState",
     "assess",
     "condition",
     "counts_to_mv",

@@ -30,6 +30,16 @@ class Window:
     status: NDArray[np.uint8]
 
 
+@dataclass(frozen=True, eq=False)
+class WindowerState:
+    """A windower between two chunks: samples seen, where the next window ends, and the newest samples."""
+
+    n_seen: int
+    next_end: int
+    counts: NDArray[np.int16]
+    status: NDArray[np.uint8]
+
+
 class Windower:
     """Emits a window when `first_end` samples have come, and another each `hop_samples`.
 
@@ -41,6 +51,8 @@ class Windower:
         Where the first window ends; `window_samples` by default, and not less.
     keep_samples
         How many of the newest samples `latest` can give; `window_samples` by default, and not less.
+    state
+        Where to go on; the beginning of a stream by default.
 
     Raises
     ------
@@ -56,6 +68,7 @@ class Windower:
         hop_samples: int,
         first_end: int | None = None,
         keep_samples: int | None = None,
+        state: WindowerState | None = None,
     ) -> None:
         for name, value in (
             ("n_leads", n_leads),
@@ -79,6 +92,15 @@ class Windower:
         self._status = np.zeros((n_leads, size), np.uint8)
         self._fill = 0
         self._n_seen = 0
+        if state is not None:
+            self._append(state.counts, state.status)
+            self._n_seen, self._next_end = state.n_seen, state.next_end
+
+    @property
+    def state(self) -> WindowerState:
+        """All that it remembers; the arrays are views."""
+        kept = slice(max(0, self._fill - self._keep), self._fill)
+        return WindowerState(self._n_seen, self._next_end, self._counts[:, kept], self._status[:, kept])
 
     def push(self, conditioned: Conditioned) -> Iterator[Window]:
         """Take any number of conditioned samples and yield the windows that they complete.

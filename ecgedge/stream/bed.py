@@ -15,6 +15,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,19 @@ from ecgedge.events import Alarm, AlarmEvent, Estimate, Event, FeedEvent, SelfCh
 from ecgedge.leads import order_leads
 from ecgedge.policy import AlarmPolicy
 from ecgedge.runtime import Outputs
-from ecgedge.signal import MISSING, Conditioned, FrontEnd, Quality, Window, Windower, assess
+from ecgedge.signal import (
+    MISSING,
+    Conditioned,
+    FrontEnd,
+    FrontEndState,
+    Quality,
+    Window,
+    Windower,
+    WindowerState,
+    assess,
+)
+from ecgedge.stream.clock import SURE_S, FeedClock
+from ecgedge.stream.snapshot import BED_FORMAT, BedFacts, BedSnapshot, Stretch
 from ecgedge.stream.variants import VariantChoice, Variants, window_lengths
 from ecgedge.stream.work import Condition, Infer, Seat, Server, Steps, take_seat, work_alone
 
@@ -114,6 +127,7 @@ class Bed:
         self.hop_s = self._lengths["hop_samples"] / self._spec.rate_hz
         self._alarms = AlarmEngine(self.policy, hop_s=self.hop_s)
         self._checks = SelfChecks(self.policy)
+        self._clock = FeedClock(rate_hz)
         self._envelope = _envelope_by_lead(bundle)
         self._servers: dict[tuple[bool, ...], _Server | None] = {}
         self._seat: Seat | None = None
@@ -143,7 +157,7 @@ class Bed:
         self.check(samples_mv, t_s=t_s)
         events: list[Event] = []
         if not self._started:
-            self._start(t_s, events)
+            self._start(self._clock.stream_s(t_s), events)
         samples_mv = yield from self._align(samples_mv, t_s, events)
         if samples_mv.shape[1]:
             yield from self._consume(samples_mv, events)
@@ -162,11 +176,15 @@ class Bed:
         has not started needs.
         """
         begin_s, n_in = (self._t0_s, self._n_in) if self._started else (first_s or 0.0, 0)
-        return round((t_s - (begin_s + (n_in + waiting) / self.rate_hz)) * self.rate_hz)
+        return round((self._clock.stream_s(t_s) - (begin_s + (n_in + waiting) / self.rate_hz)) * self.rate_hz)
 
     @property
-    def next_s(self) -> float:
-        """When the next sample is due, in stream time; 0 before the first."""
+    def due_s(self) -> float:
+        """When the next sample is due, in the feed's time; 0 before the first."""
+        return self._next_s - self._clock.state.ahead_s
+
+    @property
+    def _next_s(self) -> float:
         return self._t0_s + self._n_in / self.rate_hz if self._started else 0.0
 
     @property
@@ -180,6 +198,7 @@ class Bed:
         Stream time; before the first sample, the seconds waited for it.
         """
         _require_time(t_s)
+        t_s = self._clock.stream_s(t_s)
         events: list[Event] = []
         self._notice_silence(t_s, events)
         self._hear(t_s, events)
@@ -195,6 +214,7 @@ class Bed:
     def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[Event]:
         """Acknowledge one alarm condition in the name of `user`."""
         check_acknowledge(condition, user)  # before time moves: what it brings would be lost with the error
+        t_s = self._clock.stream_s(t_s)
         events: list[Event] = []
         self._hear(t_s, events)
         self._extend(events, self._alarms.acknowledge(t_s, condition=condition, user=user))
@@ -203,6 +223,7 @@ class Bed:
     def pause_audio(self, t_s: float, *, duration_s: float, user: str) -> list[Event]:
         """Keep the alarms silent for `duration_s`, at most the policy's `audio_pause_max_s`, in the name of `user`."""
         check_pause(duration_s, user, self.policy)
+        t_s = self._clock.stream_s(t_s)
         events: list[Event] = []
         self._hear(t_s, events)
         self._extend(events, self._alarms.pause_audio(t_s, duration_s=duration_s, user=user))
@@ -211,10 +232,15 @@ class Bed:
     def resume_audio(self, t_s: float, *, user: str) -> list[Event]:
         """End a pause before its time in the name of `user`."""
         check_resume(user)
+        t_s = self._clock.stream_s(t_s)
         events: list[Event] = []
         self._hear(t_s, events)
         self._extend(events, self._alarms.resume_audio(t_s, user=user))
         return events
+
+    def alarms(self) -> list[Alarm]:
+        """Return, in order of rank, the latest event of each condition whose signal is not off."""
+        return self._alarms.active()
 
     @property
     def seen_samples(self) -> int:
@@ -224,6 +250,90 @@ class Bed:
     def leave(self) -> None:
         """Give up what is shared with other beds; call it last."""
         self._leave_seat()
+
+    def snapshot(self) -> BedSnapshot:
+        """Return all that the bed knows, between two chunks; the arrays are views, so turn it into bytes at once."""
+        stretch: Stretch | None = None
+        arrays: tuple[NDArray[Any], ...] = ()
+        if self._started:
+            front_end, windows = self._front_end.state, self._windower.state
+            arrays = *front_end.rows, windows.counts, windows.status
+            stretch = Stretch(self._t0_s, self._n_in, self._n_out, windows.next_end, front_end.phase)
+        facts = BedFacts(
+            format=BED_FORMAT,
+            bundle_id=self.bundle.id,
+            leads=self.leads,
+            rate_hz=self.rate_hz,
+            mode=self.mode,
+            hop_samples=self._lengths["hop_samples"],
+            stretch=stretch,
+            last_s=self._t_last_s,
+            waited_s=self._waited_s,
+            lost=self._lost,
+            late=self._late,
+            off=tuple(sorted(self._off)),
+            windows=self._windows,
+            valid=self._valid,
+            dropped=self._dropped,
+            alarm_counts=dict(self._alarm_counts),
+            clock=self._clock.state,
+            checks=self._checks.state,
+        )
+        return BedSnapshot(facts, self._alarms.snapshot(), arrays)
+
+    @classmethod
+    def restore(
+        cls,
+        bundle: Bundle,
+        snapshot: BedSnapshot,
+        *,
+        variants: VariantChoice | None = None,
+        policy: AlarmPolicy | None = None,
+    ) -> Bed:
+        """Return a bed that goes on where `snapshot` was taken: what it says is what it would have said.
+
+        Raises
+        ------
+        UsageError
+            If the snapshot is of another bundle, form or alarm policy.
+        """
+        facts = snapshot.facts
+        bed = cls(
+            bundle,
+            leads=facts.leads,
+            rate_hz=facts.rate_hz,
+            variants=variants,
+            policy=policy,
+            mode=facts.mode,
+        )
+        if (facts.bundle_id, facts.hop_samples) != (bundle.id, bed._lengths["hop_samples"]):
+            raise UsageError(
+                f"the snapshot is of a bed on bundle {facts.bundle_id[:12]} with {facts.hop_samples} samples from "
+                f"window to window, this is {bundle.id[:12]} with {bed._lengths['hop_samples']}; serve it with the same"
+            )
+        try:
+            bed._alarms = AlarmEngine.restore(bed.policy, hop_s=bed.hop_s, snapshot=snapshot.alarms)
+        except ValueError as error:
+            raise UsageError(f"the snapshot does not fit: {error}") from error
+        bed._take_up(facts, snapshot.arrays)
+        return bed
+
+    def _take_up(self, facts: BedFacts, arrays: tuple[NDArray[Any], ...]) -> None:
+        self._t_last_s, self._waited_s = facts.last_s, facts.waited_s
+        self._lost, self._late, self._off = facts.lost, facts.late, set(facts.off)
+        self._windows, self._valid, self._dropped = facts.windows, facts.valid, facts.dropped
+        self._alarm_counts = Counter(facts.alarm_counts)
+        self._clock = FeedClock(self.rate_hz, facts.clock)
+        self._checks = SelfChecks(self.policy, facts.checks)
+        if facts.stretch is None:
+            return
+        stretch, (*rows, counts, status) = facts.stretch, arrays
+        self._started = True
+        self._t0_s, self._n_in, self._n_out = stretch.begin_s, stretch.n_in, stretch.n_out
+        self._begin_signal(
+            FrontEndState(stretch.phase, tuple(rows)),
+            WindowerState(stretch.n_out, stretch.next_end, counts, status),
+        )
 
     def lost_samples(self, n: int) -> None:
         """Count samples that came but had to go before they were pushed."""
@@ -244,9 +354,7 @@ class Bed:
 
     def _start(self, t_s: float, events: list[Event]) -> None:
         """Begin a stretch at `t_s`: front end and windows know nothing of the past."""
-        self._front_end = FrontEnd(self._spec, n_leads=len(self.leads), rate_hz=self.rate_hz)
-        self._windower = Windower(n_leads=len(self.leads), **self._lengths)
-        self._leave_seat()
+        self._begin_signal()
         self._t0_s, self._n_in, self._n_out = t_s, 0, 0
         self._t_last_s = t_s
         if not self._started:
@@ -254,6 +362,14 @@ class Bed:
             self._checks.begin(t_s)
         self._started = True
         self._connect(t_s, events)
+
+    def _begin_signal(
+        self, front_end: FrontEndState | None = None, windows: WindowerState | None = None
+    ) -> None:
+        n_leads = len(self.leads)
+        self._front_end = FrontEnd(self._spec, n_leads=n_leads, rate_hz=self.rate_hz, state=front_end)
+        self._windower = Windower(n_leads=n_leads, **self._lengths, state=windows)
+        self._leave_seat()
 
     def _hear(self, t_s: float, events: list[Event]) -> None:
         """Let time pass that no sample tells of, so that it may leap."""
@@ -293,8 +409,10 @@ class Bed:
         """Fill or report a hole before `t_s`, or drop what was received already."""
         missing = self.missing(t_s)
         if missing < 0:
-            return self._drop_late(samples_mv, -missing, t_s, events)
+            return (yield from self._from_the_past(samples_mv, -missing, t_s, events))
+        self._clock.in_time()
         self._late = False
+        t_s = self._clock.stream_s(t_s)
         if missing > 0:
             self._dropped += missing
             yield from self._bridge_gap(missing, t_s, events)
@@ -302,16 +420,24 @@ class Bed:
             self._connect(t_s, events)
         return samples_mv
 
-    def _drop_late(
+    def _from_the_past(
         self, samples_mv: NDArray[np.float32], late: int, t_s: float, events: list[Event]
-    ) -> NDArray[np.float32]:
-        kept = samples_mv[:, late:]
-        self._dropped += samples_mv.shape[1] - kept.shape[1]
+    ) -> Steps[NDArray[np.float32]]:
+        """Drop what was received already, or find that the feed's clock was set back."""
+        n, due_s, ahead_s = samples_mv.shape[1], self._next_s, self._clock.state.ahead_s
         if not self._late:
             self._late = True
-            age_s = late / self.rate_hz
-            events.append(FeedEvent(t_s=t_s + age_s, state="stale", age_s=age_s))
-        return kept
+            events.append(FeedEvent(t_s=due_s, state="stale", age_s=late / self.rate_hz))
+        spent = self._clock.late(t_s, n, due_s=due_s)
+        if spent is None:
+            self._dropped += min(late, n)
+            return samples_mv[:, late:]
+        # What it took to be sure was dropped so far; from here on it is a gap, and counted as one.
+        self._dropped -= round(SURE_S * self.rate_hz) - spent
+        jump_s = self._clock.state.ahead_s - ahead_s
+        events.append(FeedEvent(t_s=due_s, state="clock_jump", age_s=jump_s))
+        rest = samples_mv[:, spent:]
+        return (yield from self._align(rest, t_s + spent / self.rate_hz, events)) if spent < n else rest
 
     def _bridge_gap(self, missing: int, t_s: float, events: list[Event]) -> Steps[None]:
         gap_s = missing / self.rate_hz

@@ -99,7 +99,7 @@ class Inbox:
         return self.bed.missing(t_s, waiting=self._fill, first_s=self._first_s) == 0
 
     def _take(self, n: int) -> Steps[list[Event]]:
-        t_s = self.bed.next_s if self._first_s is None else self._first_s
+        t_s = self.bed.due_s if self._first_s is None else self._first_s
         samples_mv, self._first_s = self._joined[:, :n], None
         self._fill -= n
         if self._fill:

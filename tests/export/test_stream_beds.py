@@ -14,7 +14,7 @@ from ecgedge.events import Estimate
 from ecgedge.records import read
 from ecgedge.runtime import StepAsk, StepPool, StepRunner
 from ecgedge.signal import counts_to_mv
-from ecgedge.stream import Bed, Variants, Ward
+from ecgedge.stream import Bed, BedSnapshot, Variants, Ward
 from ecgedge_export.streams import full_window_outputs
 from ecgedge_export.variants import Source
 
@@ -110,6 +110,16 @@ def test_a_bed_among_others_says_what_it_says_alone(bundle, streams, ecg, n_beds
     validities = [e.validity for e in estimates(said[0])]
     assert "invalid" in validities
     assert validities[-1] == "valid"
+
+
+def test_a_streaming_bed_that_is_restored_goes_on_with_the_same_bits(bundle, streams, ecg):
+    expected = new_bed(bundle, streams).push(ecg, t_s=0.0)
+    bed, said = new_bed(bundle, streams), []
+    for start in range(0, N, 2300):
+        said += bed.push(ecg[:, start : start + 2300], t_s=start / RATE_HZ)
+        data = bed.snapshot().to_bytes()
+        bed = Bed.restore(bundle, BedSnapshot.from_bytes(data, source="a"), variants=streams)
+    assert said == expected
 
 
 def test_building_a_state_anew_changes_no_bit(bundle, streams, long_ecg):

@@ -429,3 +429,44 @@ def test_estimates_of_simulated_training_are_demo(formula_bundle, new_bed):
     bundle = dataclasses.replace(formula_bundle, manifest=manifest)
     assert new_bed().mode == "real"
     assert Bed(bundle, leads=("I", "II"), rate_hz=250.0, mode="real").mode == "demo"
+
+
+def test_a_clock_that_is_set_back_a_day_costs_a_second(new_bed):
+    samples_mv = _ecg(60.0)
+    bed = new_bed()
+    events = bed.push(samples_mv[:, : 30 * 250], t_s=86_400.0)
+    events += bed.push(samples_mv[:, 30 * 250 :], t_s=30.0)
+    jump, gap = _of(events, FeedEvent, state="clock_jump")[0], _of(events, FeedEvent, state="gap")[0]
+    assert jump == FeedEvent(t_s=86_430.0, state="clock_jump", age_s=86_400.0)
+    assert gap == FeedEvent(t_s=86_431.0, state="gap", age_s=1.0)
+    assert [e.t_s for e in _estimates(events)][-1] == 86_460.0
+    assert _estimates(events)[-1].validity == "valid"
+    assert bed.summary(latency_ms={}, journal=None).dropped_samples == 250
+    # Time that passes is still told in the feed's time.
+    assert _of(bed.advance(62.5), FeedEvent) == [FeedEvent(t_s=86_462.0, state="lost", age_s=2.0)]
+
+
+@pytest.mark.parametrize("chunk", [7, 250, 1000])
+def test_however_a_stream_is_cut_its_clock_jumps_at_the_same_sample(new_bed, chunk):
+    samples_mv = _ecg(45.0)
+
+    def play(chunk):
+        bed = new_bed()
+        events = bed.push(samples_mv[:, : 30 * 250], t_s=500.0)
+        for start in range(30 * 250, 45 * 250, chunk):
+            stop = min(start + chunk, 45 * 250)
+            events += bed.push(samples_mv[:, start:stop], t_s=start / 250.0)
+        return events
+
+    assert play(chunk) == play(3750)
+
+
+def test_a_few_packets_that_lost_their_way_move_no_clock(new_bed):
+    samples_mv = _ecg(30.0)
+    bed, expected = new_bed(), new_bed().push(samples_mv, t_s=100.0)
+    events = []
+    for start in range(0, 30 * 250, 250):
+        events += bed.push(samples_mv[:, start : start + 250], t_s=100.0 + start / 250.0)
+        if start > 2500:
+            events += bed.push(samples_mv[:, :200], t_s=50.0)  # over and over
+    assert [e for e in events if not (isinstance(e, FeedEvent) and e.state == "stale")] == expected

@@ -39,7 +39,7 @@ def of_leads(samples_mv, leads):
 
 
 def chunks_of_a_bed(samples_mv, rate_hz, rng):
-    """Cuts, missing samples, holes in time, samples from the past, a clock that trembles, and one that starts late."""
+    """Cuts, missing samples, holes in time, samples from the past; clocks that tremble, begin late or are set back."""
     samples_mv = samples_mv.copy()
     n = samples_mv.shape[1]
     for _ in range(rng.integers(4)):
@@ -49,7 +49,7 @@ def chunks_of_a_bed(samples_mv, rate_hz, rng):
     shift_s = rng.choice([0.0, 1000.3])
     chunks = []
     for start, stop in itertools.pairwise(cuts):
-        shift_s += rng.choice([0.0] * 8 + [0.004, 1.0, 61.0, -0.5])
+        shift_s += rng.choice([0.0] * 8 + [0.004, 1.0, 61.0, -0.5, -20.0, -86_400.0])
         tremble_s = rng.choice([0.0, 0.0, 0.3 / rate_hz, -0.3 / rate_hz, 0.6 / rate_hz])
         chunks.append((samples_mv[:, start:stop], float(start / rate_hz + shift_s + tremble_s)))
     return chunks
