@@ -1,0 +1,126 @@
+"""What a ward's file says (beds.toml): whom it serves, and where it keeps what.
+
+    [ward]
+    most_beds = 64                  # another one is refused; left out: no limit
+    journals = "journals"           # folder with one journal a bed; left out: none
+    journal_max_mb = 64             # a journal goes over several files of this size
+    state = "state"                 # folder with one snapshot a bed; left out: a restart begins anew
+    state_s = 10                    # seconds between snapshots
+    events = "events.jsonl"         # all beds' events, each line with its "bed"; "-" is standard output
+    control = "ward.sock"           # Unix socket for commands; left out: none
+
+    [[bed]]
+    name = "icu-3"
+    feed = "tcp://10.0.0.7:7000?leads=I,II&rate_hz=500&lsb_nv=1000"
+    policy = "icu.toml"             # left out: the bundle's
+
+Paths are relative to the file.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from ecgedge.errors import RecipeError
+from ecgedge.schema import from_plain
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Names are names of files, too."""
+
+
+@dataclass(frozen=True)
+class BedConfig:
+    """One bed: its name, the URI of its feed, and its alarm policy's file if it has one of its own."""
+
+    name: str
+    feed: str
+    policy: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a name that is no name of a file; ValueError."""
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"name is {self.name!r}; expected up to 64 letters, digits, '.', '_' and '-', beginning with one "
+                "of the first two"
+            )
+
+
+@dataclass(frozen=True)
+class WardSettings:
+    """The table [ward]; see the module's head."""
+
+    most_beds: int | None = None
+    journals: str | None = None
+    journal_max_mb: float | None = None
+    state: str | None = None
+    state_s: float = 10.0
+    events: str | None = None
+    control: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be; ValueError names the key."""
+        if self.most_beds is not None and self.most_beds < 1:
+            raise ValueError(f"most_beds is {self.most_beds}; it must be at least 1, or left out")
+        if not 0.0 < self.state_s < 3600.0:
+            raise ValueError(f"state_s is {self.state_s:g}; it must be above 0 and below 3600 seconds")
+        if self.journal_max_mb is not None:
+            if self.journals is None:
+                raise ValueError("journal_max_mb without journals: name the folder of the journals")
+            if not self.journal_max_mb > 0.0:
+                raise ValueError(f"journal_max_mb is {self.journal_max_mb:g}; it must be above 0")
+
+
+@dataclass(frozen=True)
+class WardConfig:
+    """A ward's file."""
+
+    ward: WardSettings = field(default_factory=WardSettings)
+    bed: tuple[BedConfig, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse two beds of one name, or more than the ward takes; ValueError."""
+        twice = [name for name, n in Counter(b.name for b in self.bed).items() if n > 1]
+        if twice:
+            raise ValueError(f"two beds are called {twice[0]}: give each a name of its own")
+        if self.ward.most_beds is not None and len(self.bed) > self.ward.most_beds:
+            raise ValueError(f"there are {len(self.bed)} beds, and most_beds is {self.ward.most_beds}")
+
+
+def load_ward(path: Path) -> WardConfig:
+    """Read a ward's file; its paths are made absolute.
+
+    Raises
+    ------
+    RecipeError
+        If it cannot be read, is no TOML, has an unknown key (the nearest known one is named), or says what cannot be.
+    """
+    try:
+        config = from_plain(WardConfig, tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise RecipeError(f"cannot read the ward {path}: {error.strerror}") from error
+    except ValueError as error:  # SchemaError, TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        raise RecipeError(f"ward {path}: {error}") from error
+    folder = path.resolve().parent
+
+    def absolute(name: str | None) -> str | None:
+        return None if name is None else str(folder / name)
+
+    ward = config.ward
+    settings = replace(
+        ward,
+        journals=absolute(ward.journals),
+        state=absolute(ward.state),
+        events=ward.events if ward.events == "-" else absolute(ward.events),
+        control=absolute(ward.control),
+    )
+    return WardConfig(settings, tuple(replace(bed, policy=absolute(bed.policy)) for bed in config.bed))

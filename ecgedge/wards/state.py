@@ -1,0 +1,51 @@
+"""A bed's snapshots on the disk: the newest whole one survives a kill or a power loss at any moment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ecgedge.errors import RecordError
+from ecgedge.stream import BedSnapshot
+
+
+def write_state(path: Path, snapshot: BedSnapshot) -> None:
+    """Put a snapshot in the place of the one before, on the disk when this returns.
+
+    Raises
+    ------
+    RecordError
+        If the disk does not take it; the one before is left.
+    """
+    beside = path.with_name(f"{path.name}.new")
+    try:
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        with os.fdopen(fd, "wb") as stream:
+            stream.write(snapshot.to_bytes())
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(beside, path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise RecordError(f"cannot write the state {path}: {error.strerror}") from error
+
+
+def read_state(path: Path) -> BedSnapshot | None:
+    """Return the newest snapshot, or None if there is none.
+
+    Raises
+    ------
+    RecordError
+        If it cannot be read, or is damaged.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RecordError(f"cannot read the state {path}: {error.strerror}") from error
+    return BedSnapshot.from_bytes(data, source=str(path))
