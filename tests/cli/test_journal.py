@@ -49,7 +49,7 @@ def test_a_killed_stream_leaves_a_good_journal_that_the_next_continues(cli, tmp_
     (reopened,) = [e["event"] for e in after if e["event"]["type"] in ("reopened", "recovered")]
     assert reopened["facts"]["feed"] == FEED
     assert reopened["facts"]["mode"] == "demo"
-    assert [e["event"] for e in after[len(before) + 1 :]] == events
+    assert [e["event"] for e in after[len(before) + 1 :] if e["event"]["type"] != "input"] == events
     assert f"{len(after)} entries, chain intact" in cli("journal", "verify", path).stdout
 
 
