@@ -3,6 +3,9 @@
 import asyncio
 import json
 import math
+import re
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,10 +13,11 @@ import pytest
 from ecgedge.control import Acknowledge, PauseAudio, ResumeAudio
 from ecgedge.errors import BundleError, FeedError, RecordError, UsageError
 from ecgedge.feeds import Chunk, FeedInfo
+from ecgedge.inputs import Call
 from ecgedge.journal import Journal, read_journal
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.policy import AlarmPolicy
-from ecgedge.rerun import compare_run, facts_of_bed, find_runs
+from ecgedge.rerun import _NOT_EVENTS, compare_run, facts_of_bed, find_runs
 from ecgedge.service import run_stream
 from ecgedge.sim import Simulator
 from ecgedge.stream import Bed
@@ -302,3 +306,8 @@ def test_damage_is_no_end(tmp_path, new_bed) -> None:
     path.write_bytes(path.read_bytes().replace(b'"valid"', b'"Valid"', 1))
     with pytest.raises(RecordError, match="is damaged at line"):
         find_runs(path)
+
+
+def test_the_document_names_every_entry_and_every_call() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "journal.md").read_text("utf-8")
+    assert {*_NOT_EVENTS, "dropped", *get_args(Call)} <= set(re.findall(r"`(\w+)`", text))
