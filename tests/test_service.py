@@ -436,6 +436,14 @@ def test_a_full_disk_is_told_on_every_sink_and_ends_nothing(bed, tmp_path):
     ]
 
 
+def test_a_disk_that_fails_in_a_silence_is_told_at_that_time(bed, sink, tmp_path):
+    with Sick(tmp_path / "bed.jsonl", takes=5) as journal, pytest.raises(RecordError):
+        _run(bed, Feed(*_chunks(12.0, chunk_s=1.0), 0.8), sink, speed=20.0, journal=journal)
+    lost, failed = sink.of(Alarm)
+    assert (lost.condition, failed.condition) == ("FEED_LOST", "JOURNAL_FAILED")
+    assert failed.t_s >= lost.t_s == 14.0
+
+
 def test_such_a_journal_can_be_run_again(bundle, variants, bed, tmp_path):
     path = tmp_path / "bed.jsonl"
     facts = facts_of_bed(bed, "memory:", {})
