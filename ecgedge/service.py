@@ -12,7 +12,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -121,8 +121,9 @@ class _Station:
         self._samples += chunk.samples_mv.shape[1]
         self._t_s = end_s
         if events:
-            self._note_move(events)
+            self._note_move(map(time_of, events))
         await self.emit(events, latency_ms)
+        await self._tell_of_journal()
 
     async def call(self, call: Call, *, t_s: float | None = None) -> None:
         """Make a call that no user asked for."""
@@ -137,14 +138,16 @@ class _Station:
         events = apply(self._bed, given)
         self._t_s = max(self._t_s, given.t_s)
         if given.call == "advance" and not events:
-            self._moved = given
+            if self._moved is None or given.t_s >= self._moved.t_s:
+                self._moved = given
             return
-        self._note_move(events)
+        self._note_move([given.t_s, *map(time_of, events)])
         self._keep(input_to_dict(given))
         await self.emit(events)
+        await self._tell_of_journal()
 
     async def emit(self, events: Sequence[Event], latency_ms: float = 0.0) -> None:
-        """Send events, each to the journal first; and tell if that has failed, or works again."""
+        """Send events, each to the journal first."""
         for event in events:
             sent = event
             if isinstance(event, Estimate):
@@ -153,26 +156,28 @@ class _Station:
             self._keep(event_to_dict(sent))
             for sink in self._sinks:
                 await sink.send(sent)
-        why = None if self._backlog is None else self._backlog.why
-        if (why is None) != (self._failure is None):
-            self._failure = why
-            await self.give(Input("journal", self._samples, self._t_s, why=why))
 
     def require_written(self) -> None:
         """Raise RecordError if the journal lacks events."""
         if self._backlog is not None and self._backlog.waiting:
             raise RecordError(f"{self._backlog.why}; it lacks the last {self._backlog.waiting} entries")
 
-    def _note_move(self, events: Sequence[Event]) -> None:
-        """Note a move of the clock that brought nothing itself, if it can have moved one of these events.
+    async def _tell_of_journal(self) -> None:
+        """Tell on every sink where the journal fails since the last call, or works again."""
+        why = None if self._backlog is None else self._backlog.why
+        if (why is None) != (self._failure is None):
+            self._failure = why
+            await self.give(Input("journal", self._samples, self._t_s, why=why))
+
+    def _note_move(self, times: Iterable[float | None]) -> None:
+        """Note a move of the clock that brought nothing itself, if it can have moved something at these times.
 
         A fact from before the move takes effect at the move's time. Every fact gives an event with its own time, so
         where all are later the move changed nothing, and is forgotten. Before the first sample, time is the wait
         for it, which the first events of the stream may tell.
         """
         moved, self._moved = self._moved, None
-        times = [t_s for t_s in map(time_of, events) if t_s is not None]
-        if moved is not None and (moved.samples == 0 or any(t_s < moved.t_s for t_s in times)):
+        if moved is not None and (moved.samples == 0 or any(t is not None and t < moved.t_s for t in times)):
             self._keep(input_to_dict(moved))
 
     def _keep(self, entry: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from ecgedge.journal import Journal, read_journal
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.policy import AlarmPolicy
 from ecgedge.rerun import _NOT_EVENTS, compare_run, facts_of_bed, find_runs
-from ecgedge.service import run_stream
+from ecgedge.service import _Station, run_stream
 from ecgedge.sim import Simulator
 from ecgedge.stream import Bed
 
@@ -167,6 +167,32 @@ def test_a_tick_that_said_nothing_is_noted_where_it_moved_what_came_after(
     (alarm, *_) = [e.event for e in read_journal(path) if e.event["type"] == "alarm"]
     assert alarm["t_s"] == moved["t_s"] + 1.0  # not 3.04 + 1.0, where the lead went off
     found = replay(path, bundle, variants, Feed(*before, *late))
+    assert (found.difference, found.equal) == (None, n_events(path))
+
+
+def test_a_command_in_samples_that_come_after_a_tick(tmp_path, new_bed, bundle, variants) -> None:
+    """A stall, a tick in it, then the first of what was held up, and a user: the bed's time is the tick's."""
+    path, (first, held_up, *rest) = tmp_path / "j", chunks(24.0, chunk_s=12.0)
+    samples_mv = np.concatenate([held_up.samples_mv, *(c.samples_mv for c in rest)], axis=1)
+    parts = [Chunk(12.0, samples_mv[:, :5], 1), Chunk(12.02, samples_mv[:, 5:], 2)]
+
+    async def stalled(journal):
+        station = _Station(bed := new_bed(), [], journal)
+        await station.push(first, end_s=12.0)
+        await station.call("advance", t_s=12.25)
+        await station.push(parts[0], end_s=12.02)
+        await station.call("advance", t_s=12.021)
+        await station.obey(PauseAudio(20.0, "nurse 7"), 12.021)
+        await station.push(parts[1], end_s=24.0)
+        await station.call("end")
+        await station.emit([bed.summary(latency_ms={}, journal=None)])
+
+    with Journal(path, facts=facts_of_bed(new_bed(), "memory:", {})) as journal:
+        asyncio.run(stalled(journal))
+    (audio,) = [e.event for e in read_journal(path) if e.event["type"] == "audio"]
+    assert audio["t_s"] == 12.25
+    assert [(i["call"], i["samples"]) for i in inputs(path)[:2]] == [("advance", 3000), ("pause_audio", 3005)]
+    found = replay(path, bundle, variants, Feed(first, *parts))
     assert (found.difference, found.equal) == (None, n_events(path))
 
 

@@ -467,6 +467,15 @@ def test_a_disk_that_stays_full_is_an_error_after_the_summary(bed, sink, tmp_pat
     assert verify_journal(tmp_path / "bed.jsonl").entries == 5
 
 
+def test_the_summary_is_the_last_event_also_where_the_journal_does_not_take_it(bed, sink, tmp_path):
+    with (
+        Sick(tmp_path / "bed.jsonl", takes=2) as journal,
+        pytest.raises(RecordError, match="the last 1 entries"),
+    ):
+        _run(bed, Feed(*_chunks(2.0, chunk_s=1.0)), sink, journal=journal)
+    assert [type(e) for e in sink.events] == [FeedEvent, Summary]
+
+
 def test_what_waits_has_a_bound_and_what_was_given_up_is_counted(tmp_path):
     with Sick(tmp_path / "j", takes=0) as journal:
         backlog = Backlog(journal, most_waiting=3)
