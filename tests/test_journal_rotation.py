@@ -1,6 +1,7 @@
 """A journal over several files: its chain, every way to damage it, and power loss at every step of a rotation."""
 
 import errno
+import fcntl
 import itertools
 import json
 import os
@@ -268,6 +269,24 @@ def test_a_second_writer_is_refused_after_a_rotation_too(tmp_path) -> None:
             with pytest.raises(RecordError, match="another process"):
                 Journal(path)
     assert verify_journal(path).entries == 6
+
+
+def test_a_file_that_is_rotated_away_before_it_could_be_locked_is_not_written_to(
+    tmp_path, monkeypatch
+) -> None:
+    path, real = rotated(tmp_path / "j"), fcntl.flock
+    before = path.read_bytes()
+
+    def late(fd: int, how: int) -> None:
+        """The writer rotates, and ends, between our opening and our locking."""
+        shutil.copy(path, tmp_path / "next")
+        os.replace(tmp_path / "next", path)
+        real(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(RecordError, match="another process"):
+        Journal(path)
+    assert path.read_bytes() == before
 
 
 # --- a disk that does not let it ---
