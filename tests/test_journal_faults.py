@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 from journals import ALARM, FACTS, estimate, events, written
 
-from ecgedge import journal as journal_module
 from ecgedge.errors import RecordError
-from ecgedge.journal import Journal, read_journal, verify_journal
+from ecgedge.journal import Journal, files, read_journal, verify_journal
 
 
 @pytest.fixture
@@ -220,7 +219,9 @@ def test_an_interrupt_within_append_leaves_a_good_journal(tmp_path, monkeypatch)
     assert events(path)[1:] == [estimate(1)]
 
 
-def test_where_not_even_taking_back_works_nothing_more_is_written(tmp_path, monkeypatch) -> None:
+def test_where_not_even_taking_back_works_nothing_more_is_written_until_it_does(
+    tmp_path, monkeypatch
+) -> None:
     path = tmp_path / "j"
 
     def refused(fd: int, size: int) -> None:
@@ -228,15 +229,40 @@ def test_where_not_even_taking_back_works_nothing_more_is_written(tmp_path, monk
 
     journal = Journal(path)
     with monkeypatch.context() as patch:
+        patch.setattr(os, "ftruncate", refused)
+        with patch.context() as full:
+            full.setattr(os, "write", FullDisk(20))
+            with pytest.raises(RecordError, match="cannot be written: No space left"):
+                journal.append(ALARM)
+        left = path.read_bytes()
+        with pytest.raises(RecordError, match="cannot be written: Input/output error"):
+            journal.append(ALARM)
+        assert path.read_bytes() == left
+    assert verify_journal(path).torn_tail
+    journal.append(ALARM)
+    assert events(path)[1:] == [ALARM]
+
+
+def test_a_half_line_that_stays_is_recovered_by_the_next_opening(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "j"
+
+    def refused(fd: int, size: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with Journal(path) as journal, monkeypatch.context() as patch:
         patch.setattr(os, "write", FullDisk(20))
         patch.setattr(os, "ftruncate", refused)
         with pytest.raises(RecordError, match="cannot be written"):
             journal.append(ALARM)
-    with pytest.raises(ValueError, match="closed"):
-        journal.append(ALARM)
-    assert verify_journal(path).torn_tail
     Journal(path).close()
     assert events(path)[-1]["type"] == "recovered"
+
+
+@pytest.mark.parametrize("device", ["/dev/full", "/dev/zero"])
+def test_a_device_is_no_journal(device: str) -> None:
+    """To read /dev/full does not end."""
+    with pytest.raises(RecordError, match="is no regular file"):
+        Journal(device)
 
 
 def test_a_disk_that_fails_at_close_says_so_and_unlocks(tmp_path, monkeypatch) -> None:
@@ -259,7 +285,7 @@ def test_a_failed_recovery_is_told_and_loses_nothing(tmp_path, monkeypatch) -> N
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal_module, "_sync_folder", failing)
+        patch.setattr(files, "sync_folder", failing)
         with pytest.raises(RecordError, match=r"cannot open the journal .*Input/output error"):
             Journal(path)
     assert path.read_bytes().endswith(b"torn")

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from ecgedge.control import Control, PauseAudio
-from ecgedge.errors import FeedError
+from ecgedge.errors import FeedError, RecordError
 from ecgedge.events import Alarm, AudioEvent, Estimate, FeedEvent, SelfCheck, Summary, event_to_dict
 from ecgedge.feeds import Chunk, FeedInfo
-from ecgedge.journal import Journal, read_journal, verify_journal
+from ecgedge.journal import Backlog, Journal, read_journal, verify_journal
 from ecgedge.leads import STANDARD_LEADS
+from ecgedge.rerun import compare_run, facts_of_bed, find_runs
 from ecgedge.service import TICK_S, run_stream
 from ecgedge.sim import Simulator
 from ecgedge.stream import Bed
@@ -115,7 +116,7 @@ def test_an_event_is_in_the_journal_before_any_sink_hears_of_it(bed, tmp_path):
 
     class Checks(Kept):
         async def send(self, event):
-            (*_, last) = read_journal(path)
+            (*_, last) = (e for e in read_journal(path) if e.event["type"] != "input")
             assert last.event == json.loads(json.dumps(event_to_dict(event)))
             await super().send(event)
 
@@ -125,7 +126,7 @@ def test_an_event_is_in_the_journal_before_any_sink_hears_of_it(bed, tmp_path):
     assert {event.type for event in checks.events} == {"estimate", "alarm", "feed", "self_check", "summary"}
     report = verify_journal(path)
     assert report.ok
-    assert report.entries == 1 + len(checks.events)
+    assert report.entries == 1 + len(checks.events) + 1  # the header, and the input "end"
     assert checks.events[-1].journal == str(path)
 
 
@@ -249,7 +250,8 @@ def test_a_user_acknowledges_and_pauses_while_the_feed_is_silent(bed, sink, type
     assert slow.of(SelfCheck)[-1].audio_pause_left_s is not None
     assert told == []
     kept = [e.event for e in read_journal(path) if e.event.get("user") == "nurse 7"]
-    assert [e["type"] for e in kept] == ["alarm", "audio"]
+    assert [e["type"] for e in kept] == ["input", "alarm", "input", "audio"]
+    assert [e["call"] for e in kept if e["type"] == "input"] == ["acknowledge", "pause_audio"]
 
 
 def test_garbage_is_dropped_told_of_and_counted_in_the_summary(bed, sink, typed):
@@ -378,3 +380,112 @@ def test_a_feed_that_never_sends_is_lost(bed, sink):
     # Connected, and then nothing: the bed that shows no number must say why.
     _run(bed, Feed(2.6), sink, speed=1.0)
     assert [alarm.condition for alarm in sink.of(Alarm)] == ["FEED_LOST"]
+
+
+# --- a journal that cannot be written -------------------------------------------------------------------
+
+
+class Sick(Journal):
+    """A journal whose disk takes so many entries after the header, and no more until it is well."""
+
+    well = False
+
+    def __init__(self, path, *, takes):
+        self.takes = takes
+        super().__init__(path)
+
+    def append(self, event, *, wall_s=None):
+        if not self.well and self.takes <= 0:
+            raise RecordError(f"the journal {self.path} cannot be written: No space left on device")
+        self.takes -= 1
+        return super().append(event, wall_s=wall_s)
+
+
+class Heals(Kept):
+    """A sink that makes the disk well at a time."""
+
+    def __init__(self, journal, at_s):
+        super().__init__()
+        self.journal, self.at_s = journal, at_s
+
+    async def send(self, event):
+        await super().send(event)
+        self.journal.well |= getattr(event, "t_s", 0.0) >= self.at_s
+
+
+def test_a_full_disk_is_told_on_every_sink_and_ends_nothing(bed, tmp_path):
+    path = tmp_path / "bed.jsonl"
+    with Sick(path, takes=4) as journal:
+        sinks = [Heals(journal, 30.0), Kept()]
+        _run(bed, Feed(*_chunks(60.0, chunk_s=1.0)), *sinks, journal=journal)
+    assert sinks[0].events == sinks[1].events
+    failed, works = sinks[0].of(Alarm)
+    assert (failed.condition, failed.kind, failed.priority) == ("JOURNAL_FAILED", "technical", "low")
+    assert (failed.presence, failed.signal, failed.t_s) == ("on", "on", 15.0)
+    assert failed.text == f"the journal {path} cannot be written: No space left on device; monitoring goes on"
+    assert (works.presence, works.signal, works.t_s) == ("off", "off", 30.0)
+    assert len(sinks[0].of(Estimate)) == 11  # the watch went on
+    entries = [e.event for e in read_journal(path)]
+    assert [e for e in entries[1:] if e["type"] != "input"] == [
+        json.loads(json.dumps(event_to_dict(e))) for e in sinks[0].events
+    ]
+    assert [(e["call"], "why" in e) for e in entries if e["type"] == "input"] == [
+        ("journal", True),
+        ("journal", False),
+        ("end", False),
+    ]
+
+
+def test_a_disk_that_fails_in_a_silence_is_told_at_that_time(bed, sink, tmp_path):
+    with Sick(tmp_path / "bed.jsonl", takes=5) as journal, pytest.raises(RecordError):
+        _run(bed, Feed(*_chunks(12.0, chunk_s=1.0), 0.8), sink, speed=20.0, journal=journal)
+    lost, failed = sink.of(Alarm)
+    assert (lost.condition, failed.condition) == ("FEED_LOST", "JOURNAL_FAILED")
+    assert failed.t_s >= lost.t_s == 14.0
+
+
+def test_such_a_journal_can_be_run_again(bundle, variants, bed, tmp_path):
+    path = tmp_path / "bed.jsonl"
+    facts = facts_of_bed(bed, "memory:", {})
+    with Journal(path, facts=facts) as first:
+        first.append({"type": "summary"})
+    with Sick(path, takes=4) as journal:
+        _run(bed, Feed(*_chunks(60.0, chunk_s=1.0)), Heals(journal, 30.0), journal=journal)
+    run = find_runs(path)[1]
+    run.facts = facts
+    feed = Feed(*_chunks(60.0, chunk_s=1.0))
+    found = asyncio.run(compare_run(path, run, bundle=bundle, feed=feed, variants=variants))
+    assert found.difference is None
+    assert found.equal > 20
+
+
+def test_a_disk_that_stays_full_is_an_error_after_the_summary(bed, sink, tmp_path):
+    says = r"No space left on device; it lacks the last \d+ entries"
+    with Sick(tmp_path / "bed.jsonl", takes=4) as journal, pytest.raises(RecordError, match=says):
+        _run(bed, Feed(*_chunks(30.0, chunk_s=1.0)), sink, journal=journal)
+    assert isinstance(sink.events[-1], Summary)
+    assert verify_journal(tmp_path / "bed.jsonl").entries == 5
+
+
+def test_the_summary_is_the_last_event_also_where_the_journal_does_not_take_it(bed, sink, tmp_path):
+    with (
+        Sick(tmp_path / "bed.jsonl", takes=2) as journal,
+        pytest.raises(RecordError, match="the last 1 entries"),
+    ):
+        _run(bed, Feed(*_chunks(2.0, chunk_s=1.0)), sink, journal=journal)
+    assert [type(e) for e in sink.events] == [FeedEvent, Summary]
+
+
+def test_what_waits_has_a_bound_and_what_was_given_up_is_counted(tmp_path):
+    with Sick(tmp_path / "j", takes=0) as journal:
+        backlog = Backlog(journal, most_waiting=3)
+        for i in range(8):
+            backlog.append({"type": "note", "i": i})
+        assert (backlog.waiting, "No space" in backlog.why) == (8, True)
+        journal.well = True
+        backlog.append({"type": "note", "i": 8})
+        assert (backlog.waiting, backlog.why) == (0, None)
+    assert [e.event for e in read_journal(tmp_path / "j")][1:] == [
+        {"type": "dropped", "events": 5},
+        *({"type": "note", "i": i} for i in (5, 6, 7, 8)),
+    ]

@@ -14,6 +14,7 @@ from ecgedge.cli import (  # noqa: F401 - each adds its commands
     doctoring,
     exporting,
     files,
+    journaling,
     replaying,
     training,
 )

@@ -7,8 +7,9 @@ import json
 import math
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from ecgedge.feeds import Feed
     from ecgedge.journal import Journal
     from ecgedge.sinks import Sink
-    from ecgedge.stream import Bed
+    from ecgedge.stream import Bed, Variants
 
 
 @app.command()
@@ -60,6 +61,12 @@ def stream(
     duration: Annotated[float, typer.Option(help="Stop after this many seconds of stream time.")] = math.inf,
     format: Annotated[str, typer.Option(help="text or jsonl, on standard output.")] = "text",
     journal: Annotated[Path | None, typer.Option(help="Journal file; continued if it exists.")] = None,
+    journal_max_mb: Annotated[
+        float | None,
+        typer.Option(
+            help="Close the journal's file at this size as FILE.0000, FILE.0001, ... and begin a new one."
+        ),
+    ] = None,
     control: Annotated[
         str | None,
         typer.Option(
@@ -83,7 +90,7 @@ def stream(
             speed=_speed(speed),
             duration_s=duration,
             output=format,
-            journal_path=journal,
+            open_journal=partial(_open_journal, journal, rotate_bytes=_rotate_bytes(journal, journal_max_mb)),
             control=control,
             runtime=runtime,
         )
@@ -99,7 +106,7 @@ async def _stream(
     speed: float,
     duration_s: float,
     output: str,
-    journal_path: Path | None,
+    open_journal: Callable[[Bed, str, Variants], Journal | None],
     control: str | None,
     runtime: str,
 ) -> None:
@@ -130,7 +137,7 @@ async def _stream(
         for uri in sinks:
             outputs.append(_sink(uri, source, loaded))
             opened.push_async_callback(outputs[-1].close)
-        record = _open_journal(journal_path, bed, info.uri)
+        record = open_journal(bed, info.uri, variants)
         if record is not None:
             opened.callback(record.close)
         result = await run_stream(
@@ -202,16 +209,29 @@ def _sink(uri: str, feed: Feed, bundle: Bundle) -> Sink:
     raise UsageError(f"cannot open sink {uri!r}; expected jsonl:PATH, or bridge (answers on a tcp:// feed)")
 
 
-def _open_journal(path: Path | None, bed: Bed, feed_uri: str) -> Journal | None:
+def _rotate_bytes(journal: Path | None, max_mb: float | None) -> int | None:
+    if max_mb is None:
+        return None
+    if journal is None:
+        raise UsageError("--journal-max-mb without --journal: there is nothing to close")
+    if not 0.001 <= max_mb < math.inf:
+        raise UsageError(f"--journal-max-mb is {max_mb:g}; it must be at least 0.001 (1000 bytes)")
+    return round(max_mb * 1e6)
+
+
+def _open_journal(
+    path: Path | None, bed: Bed, feed_uri: str, variants: Variants, *, rotate_bytes: int | None
+) -> Journal | None:
     from ecgedge.bundle import sha256
     from ecgedge.journal import Journal
-    from ecgedge.schema import to_plain
+    from ecgedge.rerun import facts_of_bed
 
     if path is None:
         return None
-    policy = json.dumps(to_plain(bed.policy), sort_keys=True).encode()
-    facts = {"ecgedge": __version__, "bundle": bed.bundle.id, "policy_sha256": sha256(policy)}
-    return Journal(path, facts={**facts, "feed": feed_uri, "mode": bed.mode})
+    facts = facts_of_bed(bed, feed_uri, variants.runtimes)
+    digest = sha256(json.dumps(facts["policy"], sort_keys=True).encode())
+    facts = {"ecgedge": __version__, "policy_sha256": digest, **facts}
+    return Journal(path, facts=facts, rotate_bytes=rotate_bytes)
 
 
 @app.command()

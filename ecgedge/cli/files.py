@@ -1,4 +1,4 @@
-"""Commands on recordings and journals."""
+"""Commands on recordings."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ecgedge.cli.app import journal_app, records_app
-from ecgedge.errors import EcgedgeError
+from ecgedge.cli.app import records_app
 
 
 @records_app.command("show")
@@ -22,17 +21,3 @@ def records_show(
     from ecgedge.records import describe, read
 
     typer.echo(describe(read(file, gaps="keep")))
-
-
-@journal_app.command("verify")
-def journal_verify(file: Annotated[Path, typer.Argument(help="A journal.")]) -> None:
-    """Check a journal's hash chain.
-
-    Example: `ecgedge journal verify bed.jsonl`
-    """
-    from ecgedge.journal import verify_journal
-
-    report = verify_journal(file)
-    if not report.ok:
-        raise EcgedgeError(f"{file}: line {report.first_bad_line}: {report.reason}")
-    typer.echo(f"{file}: {report.entries} entries, chain intact")

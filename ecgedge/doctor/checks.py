@@ -229,7 +229,10 @@ def check_disk(facts: Facts) -> Check:
     seen = f"{disk.folder}: {free_mb:,} MB free, a line is on the disk after {disk.sync_ms:.1f} ms (median)"
     if free_mb < LOW_DISK_MB:
         return Check(
-            "disk", "fail", seen, "make room: without it the journal breaks off, and the stream with it"
+            "disk",
+            "fail",
+            seen,
+            "make room: without it the journal breaks off, and every alarm goes unrecorded",
         )
     if free_mb < SOME_DISK_MB:
         return Check("disk", "warn", seen, "make room, or put the journal on another disk")

@@ -41,8 +41,8 @@ class Cli:
     def __init__(self, folder):
         self.folder = folder
 
-    def __call__(self, *arguments, exits=0, timeout_s=120.0, typed=None):
-        process = self.start(*arguments, **({} if typed is None else {"stdin": subprocess.PIPE}))
+    def __call__(self, *arguments, exits=0, timeout_s=120.0, typed=None, **options):
+        process = self.start(*arguments, **options, **({} if typed is None else {"stdin": subprocess.PIPE}))
         return self.finish(process, exits=exits, timeout_s=timeout_s, typed=typed)
 
     def start(self, *arguments, **options):

@@ -29,6 +29,7 @@ COMMANDS = [
     "bundle unpack",
     "bundle pack",
     "journal verify",
+    "journal replay",
     "alarms replay",
 ]
 

@@ -186,7 +186,7 @@ def test_a_user_acknowledges_and_pauses_on_standard_input(cli, tmp_path):
     assert "control line dropped (unknown_condition): unknown condition 'V3'; known are MPCWP" in done.stderr
     assert "control line dropped (unknown_command): unknown command 'silence!'; expected: ack" in done.stderr
     kept = [e.event for e in read_journal(tmp_path / "bed.jsonl")]
-    assert [e["user"] for e in kept if "user" in e] == ["Nurse Seven"] * 2
+    assert [e["type"] for e in kept if e.get("user") == "Nurse Seven"] == ["input", "alarm", "input", "audio"]
 
 
 def test_the_control_option_takes_standard_input_only(cli):

@@ -1,0 +1,83 @@
+"""What reaches a bed beside its samples: noted in the journal, so that a stream can be run again bit for bit.
+
+A bed's events follow from its samples, from users' commands, and from what the wall clock and the disk did: a
+tick that found the feed silent, a feed that broke off, a journal that could not be written. The samples can be
+had again from a recording; the rest is an entry of type "input":
+
+    {"type":"input","call":"acknowledge","samples":15250,"t_s":61.003,"condition":"LEAD_OFF","user":"Nurse Seven"}
+
+It stands before the events that followed from it. `samples` counts those pushed before, per lead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal
+
+from ecgedge.control import Acknowledge, Command, PauseAudio
+from ecgedge.events import Alarm, AlarmEvent, Event, Summary
+from ecgedge.stream import Bed
+
+Call = Literal["advance", "acknowledge", "pause_audio", "resume_audio", "feed_lost", "journal", "end"]
+
+
+@dataclass(frozen=True)
+class Input:
+    """One call. `why` says why the journal fails; None there means that it does not, or not any more."""
+
+    type: ClassVar[str] = "input"
+    call: Call
+    samples: int
+    t_s: float
+    condition: str | None = None
+    duration_s: float | None = None
+    user: str | None = None
+    why: str | None = None
+
+
+def input_to_dict(given: Input) -> dict[str, Any]:
+    """Turn an input into plain JSON types; what it does not need is left out."""
+    values = ((f.name, getattr(given, f.name)) for f in fields(given))
+    return {"type": given.type, **{name: value for name, value in values if value is not None}}
+
+
+def from_command(command: Command, *, samples: int, t_s: float) -> Input:
+    """Return what a user's command asks of the bed."""
+    if isinstance(command, Acknowledge):
+        return Input("acknowledge", samples, t_s, condition=command.condition, user=command.user)
+    if isinstance(command, PauseAudio):
+        return Input("pause_audio", samples, t_s, duration_s=command.duration_s, user=command.user)
+    return Input("resume_audio", samples, t_s, user=command.user)
+
+
+def apply(bed: Bed, given: Input) -> Sequence[Event]:
+    """Make the call and return what follows from it; the end of a stream brings nothing."""
+    user = given.user or ""
+    if given.call == "acknowledge":
+        return bed.acknowledge(given.t_s, condition=given.condition or "", user=user)
+    if given.call == "pause_audio":
+        return bed.pause_audio(given.t_s, duration_s=given.duration_s or 0.0, user=user)
+    if given.call == "resume_audio":
+        return bed.resume_audio(given.t_s, user=user)
+    return _by_the_world(bed, given)
+
+
+def _by_the_world(bed: Bed, given: Input) -> Sequence[Event]:
+    if given.call == "advance":
+        return bed.advance(given.t_s)
+    if given.call == "feed_lost":
+        return bed.feed_lost()
+    return [_journal_alarm(given)] if given.call == "journal" else []
+
+
+def _journal_alarm(given: Input) -> AlarmEvent:
+    failed = given.why is not None
+    text = f"{given.why}; monitoring goes on" if failed else "the journal is written again"
+    state: Literal["on", "off"] = "on" if failed else "off"
+    return Alarm(given.t_s, "JOURNAL_FAILED", "technical", "low", state, state, text)
+
+
+def time_of(event: Event) -> float | None:
+    """Return the stream time of an event; the summary has none."""
+    return None if isinstance(event, Summary) else event.t_s
