@@ -13,13 +13,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ecgedge.control import Acknowledge, Command, PauseAudio
 from ecgedge.events import Alarm, AlarmEvent, Event, Summary
-from ecgedge.stream import Bed
 
 Call = Literal["advance", "acknowledge", "pause_audio", "resume_audio", "feed_lost", "journal", "end"]
+
+
+class Watched(Protocol):
+    """What a bed is to those who give it inputs; see `ecgedge.stream.Bed`."""
+
+    def push(self, samples_mv: NDArray[np.float32], *, t_s: float) -> list[Event]:
+        """Do what `Bed.push` does."""
+        ...
+
+    def advance(self, t_s: float) -> list[Event]:
+        """Do what `Bed.advance` does."""
+        ...
+
+    def feed_lost(self) -> list[Event]:
+        """Do what `Bed.feed_lost` does."""
+        ...
+
+    def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[Event]:
+        """Do what `Bed.acknowledge` does."""
+        ...
+
+    def pause_audio(self, t_s: float, *, duration_s: float, user: str) -> list[Event]:
+        """Do what `Bed.pause_audio` does."""
+        ...
+
+    def resume_audio(self, t_s: float, *, user: str) -> list[Event]:
+        """Do what `Bed.resume_audio` does."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +81,7 @@ def from_command(command: Command, *, samples: int, t_s: float) -> Input:
     return Input("resume_audio", samples, t_s, user=command.user)
 
 
-def apply(bed: Bed, given: Input) -> Sequence[Event]:
+def apply(bed: Watched, given: Input) -> Sequence[Event]:
     """Make the call and return what follows from it; the end of a stream brings nothing."""
     user = given.user or ""
     if given.call == "acknowledge":
@@ -63,7 +93,7 @@ def apply(bed: Bed, given: Input) -> Sequence[Event]:
     return _by_the_world(bed, given)
 
 
-def _by_the_world(bed: Bed, given: Input) -> Sequence[Event]:
+def _by_the_world(bed: Watched, given: Input) -> Sequence[Event]:
     if given.call == "advance":
         return bed.advance(given.t_s)
     if given.call == "feed_lost":

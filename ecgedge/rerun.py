@@ -29,7 +29,7 @@ from ecgedge.journal import JournalEntry, read_journal, verify_journal
 from ecgedge.policy import AlarmPolicy
 from ecgedge.schema import SchemaError, from_plain, to_plain
 from ecgedge.stream import Bed
-from ecgedge.stream.variants import VariantChoice
+from ecgedge.stream.variants import Form, VariantChoice
 
 LATER_S: Final = 60.0
 """Of a run that was cut off, how long the stream goes on behind the journal's last event."""
@@ -53,6 +53,8 @@ class RunFacts:
     mode: Mode
     feed: str
     runtimes: Mapping[str, str]
+    form: Form = "window"
+    restored: bool = False
 
 
 @dataclass
@@ -91,9 +93,13 @@ class Comparison:
     later: int
 
 
-def facts_of_bed(bed: Bed, feed_uri: str, runtimes: Mapping[str, str]) -> dict[str, Any]:
-    """Return the facts of a run, for the journal's opening entry."""
-    facts = RunFacts(bed.bundle.id, bed.policy, bed.leads, bed.rate_hz, bed.mode, feed_uri, runtimes)
+def facts_of_bed(
+    bed: Bed, feed_uri: str, runtimes: Mapping[str, str], *, form: Form = "window", restored: bool = False
+) -> dict[str, Any]:
+    """Return the facts of a run, for the journal's opening entry; `restored` if it goes on from a saved state."""
+    facts = RunFacts(
+        bed.bundle.id, bed.policy, bed.leads, bed.rate_hz, bed.mode, feed_uri, runtimes, form, restored
+    )
     plain: dict[str, Any] = to_plain(facts)
     return plain
 
@@ -131,7 +137,8 @@ async def compare_run(
     Raises
     ------
     RecordError
-        If the facts of the run do not tell what bed it was, or the journal lacks entries within it.
+        If the facts of the run do not tell what bed it was, it went on from a saved state, its bundle was changed
+        in the middle, or the journal lacks entries within it.
     BundleError
         If the bundle is another.
     UsageError
@@ -175,6 +182,10 @@ def run_facts(run: Run) -> RunFacts:
 
 
 def _bed(facts: RunFacts, bundle: Bundle, feed: Feed, variants: VariantChoice | None) -> Bed:
+    if facts.restored:
+        raise RecordError(
+            "the journal's run went on from a saved state, which is not in the journal: it cannot be run again"
+        )
     if bundle.id != facts.bundle:
         raise BundleError(
             f"the journal's run had bundle {facts.bundle}, but {bundle.source} is {bundle.id}; give --bundle"
@@ -243,6 +254,10 @@ def _wanted(path: str | Path, run: Run) -> Iterator[tuple[int, str]]:
             raise RecordError(
                 f"the journal {path} cannot be run again past entry {entry.seq}: "
                 f"{entry.event['events']} entries are missing there that the disk did not take"
+            )
+        if entry.event["type"] == "bundle":
+            raise RecordError(
+                f"the journal {path} cannot be run again past entry {entry.seq}: another bundle serves from there"
             )
         if entry.event["type"] not in _NOT_EVENTS:
             yield entry.seq, _text(entry.event)

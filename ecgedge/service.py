@@ -10,28 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
-from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from ecgedge.control import Command, Control
-from ecgedge.errors import FeedError, RecordError
-from ecgedge.events import Estimate, Event, Summary, event_to_dict
+from ecgedge.errors import FeedError
+from ecgedge.events import Summary
 from ecgedge.feeds import Chunk, Feed
-from ecgedge.inputs import Call, Input, apply, from_command, input_to_dict, time_of
-from ecgedge.journal import Backlog, Journal
+from ecgedge.journal import Journal
 from ecgedge.sinks import Sink
+from ecgedge.station import Station, StreamClock
 from ecgedge.stream import Bed
 
 TICK_S = 0.25
 """How often silence is checked."""
-
-LATENCIES_KEPT = 100_000
-"""The newest of them count in the summary."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +71,10 @@ async def run_stream(
     RecordError
         At the end, if the journal still lacks events that it could not take.
     """
-    station = _Station(bed, sinks, journal)
+    station = Station(bed, sinks, journal)
     lost: FeedError | None = None
     try:
-        clock = _Clock(1.0 if feed.info.live else speed)
+        clock = StreamClock(1.0 if feed.info.live else speed)
         await _pump(station, feed, control, clock, duration_s=duration_s, stop=stop or asyncio.Event())
         if bed.seen_samples == 0:
             lost = FeedError(f"{feed.info.uri}: the feed ended without a single sample")
@@ -101,119 +94,11 @@ async def run_stream(
     return StreamResult(summary, lost)
 
 
-class _Station:
-    """Carries samples and other inputs to the bed, and what it says to the journal and the sinks."""
-
-    def __init__(self, bed: Bed, sinks: Sequence[Sink], journal: Journal | None) -> None:
-        self._bed = bed
-        self._sinks = sinks
-        self._backlog = None if journal is None else Backlog(journal)
-        self._failure: str | None = None
-        self._latencies_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
-        self._samples, self._t_s = 0, 0.0
-        self._moved: Input | None = None
-
-    async def push(self, chunk: Chunk, *, end_s: float) -> None:
-        """Take a chunk that ends at `end_s`."""
-        arrived_s = time.perf_counter()
-        events = self._bed.push(chunk.samples_mv, t_s=chunk.t_s)
-        latency_ms = (time.perf_counter() - arrived_s) * 1e3
-        self._samples += chunk.samples_mv.shape[1]
-        self._t_s = end_s
-        if events:
-            self._note_move(map(time_of, events))
-        await self.emit(events, latency_ms)
-        await self._tell_of_journal()
-
-    async def call(self, call: Call, *, t_s: float | None = None) -> None:
-        """Make a call that no user asked for."""
-        await self.give(Input(call, self._samples, self._t_s if t_s is None else t_s))
-
-    async def obey(self, command: Command, t_s: float) -> None:
-        """Do what a user asked for."""
-        await self.give(from_command(command, samples=self._samples, t_s=t_s))
-
-    async def give(self, given: Input) -> None:
-        """Hand an input to the bed; the journal has it before what follows from it."""
-        events = apply(self._bed, given)
-        self._t_s = max(self._t_s, given.t_s)
-        if given.call == "advance" and not events:
-            if self._moved is None or given.t_s >= self._moved.t_s:
-                self._moved = given
-            return
-        self._note_move([given.t_s, *map(time_of, events)])
-        self._keep(input_to_dict(given))
-        await self.emit(events)
-        await self._tell_of_journal()
-
-    async def emit(self, events: Sequence[Event], latency_ms: float = 0.0) -> None:
-        """Send events, each to the journal first."""
-        for event in events:
-            sent = event
-            if isinstance(event, Estimate):
-                sent = replace(event, latency_ms=round(latency_ms, 3))
-                self._latencies_ms.append(latency_ms)
-            self._keep(event_to_dict(sent))
-            for sink in self._sinks:
-                await sink.send(sent)
-
-    def require_written(self) -> None:
-        """Raise RecordError if the journal lacks events."""
-        if self._backlog is not None and self._backlog.waiting:
-            raise RecordError(f"{self._backlog.why}; it lacks the last {self._backlog.waiting} entries")
-
-    async def _tell_of_journal(self) -> None:
-        """Tell on every sink where the journal fails since the last call, or works again."""
-        why = None if self._backlog is None else self._backlog.why
-        if (why is None) != (self._failure is None):
-            self._failure = why
-            await self.give(Input("journal", self._samples, self._t_s, why=why))
-
-    def _note_move(self, times: Iterable[float | None]) -> None:
-        """Note a move of the clock that brought nothing itself, if it can have moved something at these times.
-
-        A fact from before the move takes effect at the move's time. Every fact gives an event with its own time, so
-        where all are later the move changed nothing, and is forgotten. Before the first sample, time is the wait
-        for it, which the first events of the stream may tell.
-        """
-        moved, self._moved = self._moved, None
-        if moved is not None and (moved.samples == 0 or any(t is not None and t < moved.t_s for t in times)):
-            self._keep(input_to_dict(moved))
-
-    def _keep(self, entry: Mapping[str, Any]) -> None:
-        if self._backlog is not None:
-            self._backlog.append(entry)
-
-    def latency(self) -> dict[str, float | None]:
-        if not self._latencies_ms:
-            return {"p50": None, "p99": None}
-        p50, p99 = np.percentile(list(self._latencies_ms), [50, 99])
-        return {"p50": round(float(p50), 3), "p99": round(float(p99), 3)}
-
-
-class _Clock:
-    """Stream time between two chunks, by the wall clock; at infinite speed it stands still."""
-
-    def __init__(self, speed: float) -> None:
-        self._speed = speed
-        self.runs = math.isfinite(speed)
-        self.heard(0.0)
-
-    def heard(self, t_s: float) -> None:
-        """Take that the feed has come to `t_s`."""
-        self._last_s, self._last_wall_s = t_s, time.monotonic()
-
-    def now_s(self) -> float:
-        if not self.runs:
-            return self._last_s
-        return self._last_s + (time.monotonic() - self._last_wall_s) * self._speed
-
-
 async def _pump(
-    station: _Station,
+    station: Station,
     feed: Feed,
     control: Control | None,
-    clock: _Clock,
+    clock: StreamClock,
     *,
     duration_s: float,
     stop: asyncio.Event,
@@ -236,7 +121,7 @@ async def _pump(
             return
 
 
-async def _tick(station: _Station, command: Command | None, clock: _Clock, *, end_s: float) -> bool:
+async def _tick(station: Station, command: Command | None, clock: StreamClock, *, end_s: float) -> bool:
     """Let time pass, obey a command if there is one, and return whether the end is reached."""
     now_s = min(clock.now_s(), end_s)
     if clock.runs:

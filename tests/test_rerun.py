@@ -18,8 +18,9 @@ from ecgedge.journal import Journal, read_journal
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.policy import AlarmPolicy
 from ecgedge.rerun import _NOT_EVENTS, compare_run, facts_of_bed, find_runs
-from ecgedge.service import _Station, run_stream
+from ecgedge.service import run_stream
 from ecgedge.sim import Simulator
+from ecgedge.station import Station
 from ecgedge.stream import Bed
 
 RATE_HZ = 250.0
@@ -177,7 +178,7 @@ def test_a_command_in_samples_that_come_after_a_tick(tmp_path, new_bed, bundle, 
     parts = [Chunk(12.0, samples_mv[:, :5], 1), Chunk(12.02, samples_mv[:, 5:], 2)]
 
     async def stalled(journal):
-        station = _Station(bed := new_bed(), [], journal)
+        station = Station(bed := new_bed(), [], journal)
         await station.push(first, end_s=12.0)
         await station.call("advance", t_s=12.25)
         await station.push(parts[0], end_s=12.02)

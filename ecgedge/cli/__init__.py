@@ -17,6 +17,7 @@ from ecgedge.cli import (  # noqa: F401 - each adds its commands
     journaling,
     replaying,
     training,
+    warding,
 )
 from ecgedge.cli.app import app
 

@@ -87,7 +87,7 @@ def stream(
             feed_uri=feed,
             sinks=sink or [],
             policy=policy,
-            speed=_speed(speed),
+            speed=parse_speed(speed),
             duration_s=duration,
             output=format,
             open_journal=partial(_open_journal, journal, rotate_bytes=_rotate_bytes(journal, journal_max_mb)),
@@ -162,7 +162,8 @@ def _stop_on_signals() -> asyncio.Event:
     return stop
 
 
-def _speed(text: str) -> float:
+def parse_speed(text: str) -> float:
+    """Read --speed; UsageError says what it may be."""
     if text == "max":
         return math.inf
     try:

@@ -94,7 +94,7 @@ async def _replay(file: Path, run: Run, *, loaded: Bundle, feed_uri: str, runtim
     facts = run_facts(run)
     source = await open_feed(feed_uri, speed=math.inf)
     try:
-        with Variants(loaded, runtime=runtime) as variants:
+        with Variants(loaded, runtime=runtime, form=facts.form) as variants:
             if facts.bundle == loaded.id and facts.runtimes != variants.runtimes:
                 typer.echo(
                     f"ecgedge: engines here are {variants.runtimes}, those of the journal were "

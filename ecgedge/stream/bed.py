@@ -115,11 +115,8 @@ class Bed:
         self.rate_hz = rate_hz
         self.bundle = bundle
         self.policy = policy or bundle.manifest.alarm_policy
-        if self.policy.rising and "mpcwp_mmhg" not in {output.name for output in bundle.manifest.outputs}:
-            raise UsageError(
-                "the alarm policy turns rising on, but the bundle has no output mpcwp_mmhg: it can never fire; "
-                "set rising = false"
-            )
+        _require_output(bundle, self.policy)
+        self._feed_mode = mode
         self.mode: Mode = "demo" if bundle.simulated else mode
         self._variants: VariantChoice = variants or Variants(bundle)
         self._spec = bundle.manifest.front_end
@@ -247,6 +244,31 @@ class Bed:
         """Samples per lead taken since the last start of the front end; holes count."""
         return self._n_in if self._started else 0
 
+    def check_serves(self, bundle: Bundle, variants: VariantChoice) -> None:
+        """Raise UsageError unless `serve` can put this bundle in the place of the present one."""
+        _require_output(bundle, self.policy)
+        manifest = bundle.manifest
+        if (manifest.front_end, window_lengths(bundle, variants)) != (self._spec, self._lengths):
+            raise UsageError(
+                f"{bundle.source} has another front end, window or hop than the bundle that serves: its beds would "
+                "have to begin anew; restart with it instead"
+            )
+
+    def serve(self, bundle: Bundle, variants: VariantChoice) -> None:
+        """Let another bundle answer from the next window on; alarms, policy and samples stay.
+
+        Raises
+        ------
+        UsageError
+            If its front end, windows or outputs do not fit.
+        """
+        self.check_serves(bundle, variants)
+        self._leave_seat()
+        self.bundle, self._variants = bundle, variants
+        self._servers = {}
+        self._envelope = _envelope_by_lead(bundle)
+        self.mode = "demo" if bundle.simulated else self._feed_mode
+
     def leave(self) -> None:
         """Give up what is shared with other beds; call it last."""
         self._leave_seat()
@@ -264,7 +286,7 @@ class Bed:
             bundle_id=self.bundle.id,
             leads=self.leads,
             rate_hz=self.rate_hz,
-            mode=self.mode,
+            mode=self._feed_mode,
             hop_samples=self._lengths["hop_samples"],
             stretch=stretch,
             last_s=self._t_last_s,
@@ -612,6 +634,14 @@ class Bed:
             if isinstance(alarm, Alarm):
                 self._alarm_counts[alarm.condition] += alarm.presence == "on" and alarm.signal == "on"
         events.extend(alarms)
+
+
+def _require_output(bundle: Bundle, policy: AlarmPolicy) -> None:
+    if policy.rising and "mpcwp_mmhg" not in {output.name for output in bundle.manifest.outputs}:
+        raise UsageError(
+            "the alarm policy turns rising on, but the bundle has no output mpcwp_mmhg: it can never fire; "
+            "set rising = false"
+        )
 
 
 def _require_time(t_s: float) -> None:

@@ -26,7 +26,7 @@ class Inbox:
     bed
         Where they go.
     hop_samples
-        Samples a hop.
+        How many are taken at a time.
     """
 
     def __init__(self, bed: Bed, *, hop_samples: int) -> None:

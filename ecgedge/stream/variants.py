@@ -78,6 +78,10 @@ class Variants(Closing):
 
     Attributes
     ----------
+    form
+        Which form serves.
+    stream
+        How streaming forms are fed, if these serve.
     refused
         What was said of engines that do not fit here and of variants that failed their self-test here, and which
         variant or runtime serves in their place.
@@ -101,6 +105,7 @@ class Variants(Closing):
         preferred = precision or ("int8" if bundle.manifest.target in INT8_TARGETS else "fp32")
         self.refused: list[str] = []
         self._by_leads: dict[tuple[str, ...], tuple[VariantSpec, _Serving]] = {}
+        self.form: Form = form
         self.stream: StreamSpec | None = None
         fitting = [v for v in bundle.manifest.variants if (v.stream is not None) == (form == "stream")]
         if not fitting:

@@ -1,6 +1,7 @@
 """Many beds in one process: their heavy work is done together, and each says what it says alone.
 
-Samples wait in a bed's inbox until a hop of them is there; `Ward.step` then takes a hop of every bed that has one.
+Samples wait in a bed's inbox until a hop of them is there (a second, where hops are longer); `Ward.step` then takes
+those of every bed that has them.
 So front ends and models meet whole batches, and how chunks were cut, or in which order those of several beds came,
 shows nowhere. No clock and no I/O.
 """
@@ -18,6 +19,9 @@ from ecgedge.events import Event
 from ecgedge.stream.bed import Bed
 from ecgedge.stream.inbox import Inbox
 from ecgedge.stream.work import Steps, Work, do_work, work_alone
+
+BLOCK_S = 1.0
+"""Longer hops are taken in parts of about this length, so that a lead that falls off is told of soon."""
 
 AT_ONCE = 256
 """Beds whose work is done together: larger batches gain nothing, and keep everything else waiting for longer."""
@@ -64,7 +68,11 @@ class Ward:
             raise UsageError(
                 f"the ward is full: it takes {self._most_beds} beds, and bed {name} would be one more"
             )
-        self._inboxes[name] = Inbox(bed, hop_samples=max(1, round(bed.hop_s * bed.rate_hz)))
+        hop_samples = max(1, round(bed.hop_s * bed.rate_hz))
+        parts = max(1, round(bed.hop_s / BLOCK_S))
+        self._inboxes[name] = Inbox(
+            bed, hop_samples=hop_samples // parts if hop_samples % parts == 0 else hop_samples
+        )
 
     def remove(self, name: str) -> list[Event]:
         """Let a bed go; return what it still says of the samples that waited."""
@@ -84,7 +92,7 @@ class Ward:
             inbox.bed.lost_samples(lost)
 
     def step(self) -> dict[str, list[Event]]:
-        """Take a hop of up to `AT_ONCE` beds that have one; return what each of them says, in order.
+        """Take what is whole of up to `AT_ONCE` beds; return what each of them says, in order.
 
         Call it until it returns nothing.
         """

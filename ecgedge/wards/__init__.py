@@ -1,1 +1,1 @@
-"""The ward as a service: many beds in one process, their files, their control socket, and the loop that owns the clock."""
+"""The ward as a service: many beds in one process, with their files, their control socket and the wall clock."""

@@ -1,0 +1,157 @@
+"""Commands on a ward: serve many beds, and talk to those who do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ecgedge.cli.app import BundleOption, RuntimeOption, SignatureOption, announce, app, open_bundle
+from ecgedge.errors import EcgedgeError, UsageError
+
+if TYPE_CHECKING:
+    from ecgedge.bundle import Bundle
+    from ecgedge.stream import Variants
+    from ecgedge.wards.config import WardConfig
+    from ecgedge.wards.outlet import Outlet
+    from ecgedge.wards.serve import WardService
+
+    Reopen = Callable[[str], tuple[Bundle, Variants]]
+
+
+@app.command()
+def ward(
+    beds: Annotated[Path, typer.Option(help="The ward's file; docs/ward.md shows one.")],
+    bundle: BundleOption = "embedded",
+    form: Annotated[
+        str, typer.Option(help="window, or stream for the streaming forms of a causal encoder.")
+    ] = "window",
+    speed: Annotated[
+        str, typer.Option(help="max, or a factor of real time, for feeds that are not live.")
+    ] = "1",
+    runtime: RuntimeOption = "auto",
+    require_signature: SignatureOption = None,
+) -> None:
+    """Serve many beds in one process, until a signal or `ecgedge tell SOCKET drain`.
+
+    Example: `ecgedge ward --bundle embedded --beds beds.toml`
+    """
+    from ecgedge.cli.bedside import parse_speed
+    from ecgedge.runtime.memory import keep_freed_memory
+    from ecgedge.wards.config import load_ward
+
+    keep_freed_memory()
+    config = load_ward(beds)
+    loaded = open_bundle(bundle, signed_by=require_signature)
+
+    def reopen(path: str) -> tuple[Bundle, Variants]:
+        again = open_bundle(path, signed_by=require_signature)
+        return again, _variants(again, runtime, form)
+
+    asyncio.run(
+        _ward(config, loaded, _variants(loaded, runtime, form), speed=parse_speed(speed), reopen=reopen)
+    )
+
+
+def _variants(bundle: Bundle, runtime: str, form: str) -> Variants:
+    from ecgedge.runtime import check_runtime
+    from ecgedge.stream import Variants
+
+    check_runtime(runtime)
+    if form == "window":
+        return Variants(bundle, runtime=runtime)
+    if form == "stream":
+        return Variants(bundle, runtime=runtime, form="stream")
+    raise UsageError(f"--form is {form!r}; expected window or stream")
+
+
+async def _ward(
+    config: WardConfig, bundle: Bundle, variants: Variants, *, speed: float, reopen: Reopen
+) -> None:
+    from ecgedge.wards.serve import WardService
+
+    for reason in variants.refused:
+        _say(reason)
+    settings = config.ward
+    for folder in filter(None, (settings.journals, settings.state)):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    async with AsyncExitStack() as opened:
+        outlet = _outlet(settings.events)
+        if outlet is not None:
+            opened.callback(outlet.close)
+        service = WardService(bundle, variants, settings, outlet=outlet, speed=speed, say=_say)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, service.stop)
+        announce(bundle, "demo" if bundle.simulated else "real")
+        if settings.control is not None:
+            opened.callback((await _listen(Path(settings.control), service, reopen)).close)
+        for bed in config.bed:
+            service.add(bed)
+        await service.run()
+
+
+async def _listen(path: Path, service: WardService, reopen: Reopen) -> asyncio.Server:
+    from ecgedge.wards.control import WardControl, open_socket
+
+    async def open_again(bundle: str) -> tuple[Bundle, Variants]:
+        return await asyncio.to_thread(reopen, bundle)
+
+    return await open_socket(path, WardControl(service, open_bundle=open_again))
+
+
+def _say(text: str) -> None:
+    typer.echo(f"ecgedge: {text}", err=True)
+
+
+def _outlet(target: str | None) -> Outlet | None:
+    from ecgedge.wards.outlet import Outlet
+
+    if target is None:
+        return None
+    if target == "-":
+        return Outlet(sys.stdout.buffer, owned=False)
+    try:
+        return Outlet(Path(target).open("ab"), owned=True)
+    except OSError as error:
+        raise UsageError(f"cannot write events to {target}: {error.strerror}") from error
+
+
+@app.command()
+def tell(
+    socket: Annotated[Path, typer.Argument(help="The ward's control socket.")],
+    do: Annotated[
+        str,
+        typer.Argument(help="status, add, remove, acknowledge, pause_audio, resume_audio, swap or drain."),
+    ],
+    facts: Annotated[list[str] | None, typer.Argument(help="key=value, as docs/ward.md lists them.")] = None,
+) -> None:
+    """Tell a ward to do something, and print its answer.
+
+    Example: `ecgedge tell ward.sock acknowledge name=icu-3 condition=LEAD_OFF user="Nurse Seven"`
+    """
+    from ecgedge.wards.control import ask
+
+    question: dict[str, Any] = {"do": do}
+    for fact in facts or []:
+        key, separator, value = fact.partition("=")
+        if not separator:
+            raise UsageError(f"{fact!r}: expected key=value")
+        question[key] = _number(value) if key == "duration_s" else value
+    answer = asyncio.run(ask(socket, question))
+    if not answer.pop("ok", False):
+        raise EcgedgeError(str(answer.get("error", "the ward gave no reason")))
+    typer.echo(json.dumps(answer, indent=1) if answer else "done")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UsageError(f"duration_s is {text!r}; expected seconds") from error

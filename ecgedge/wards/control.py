@@ -1,0 +1,223 @@
+"""The ward's control socket: one JSON object a line in, one out. Whoever may open the socket may command the ward.
+
+    {"do":"status"}
+    {"do":"add","name":"icu-3","feed":"tcp://10.0.0.7:7000?...","policy":"/etc/ecgedge/icu.toml"}
+    {"do":"remove","name":"icu-3"}
+    {"do":"acknowledge","name":"icu-3","condition":"MPCWP_ELEVATED","user":"Nurse Seven"}
+    {"do":"pause_audio","name":"icu-3","duration_s":60,"user":"Nurse Seven"}
+    {"do":"resume_audio","name":"icu-3","user":"Nurse Seven"}
+    {"do":"swap","bundle":"/var/lib/ecgedge/new.ecgb"}
+    {"do":"drain"}
+
+Answers are {"ok":true,...} or {"ok":false,"error":"..."}. Garbage is answered with an error, counted, and harms nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from ecgedge.alarms import check_acknowledge, check_pause, check_resume
+from ecgedge.bundle import Bundle
+from ecgedge.control import Acknowledge, Command, PauseAudio, ResumeAudio
+from ecgedge.errors import EcgedgeError, UsageError
+from ecgedge.schema import from_plain
+from ecgedge.stream import Variants
+from ecgedge.wards.config import BedConfig
+from ecgedge.wards.serve import WardService
+
+LONGEST_LINE: Final = 65_536
+"""In bytes."""
+
+Opened = tuple[Bundle, Variants]
+
+
+class WardControl:
+    """Answers commands for one ward.
+
+    Parameters
+    ----------
+    service
+        The ward.
+    open_bundle
+        Opens and self-tests a bundle by its path, away from the loop; may raise EcgedgeError.
+    """
+
+    def __init__(self, service: WardService, *, open_bundle: Callable[[str], Awaitable[Opened]]) -> None:
+        self._service, self._open_bundle = service, open_bundle
+        self.refused: Counter[str] = Counter()
+        self._swapping = asyncio.Lock()
+
+    async def answer(self, line: bytes) -> dict[str, Any]:
+        """Do what a line asks for, and say what came of it."""
+        try:
+            asked = dict(json.loads(line))
+            do = self._commands()[asked.pop("do")]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            self.refused["unknown_command"] += 1
+            return _error(f'expected a JSON object with "do" being one of {", ".join(self._commands())}')
+        try:
+            return {"ok": True, **(await do(asked) or {})}
+        except (
+            EcgedgeError,
+            ValueError,
+        ) as error:  # ValueError: a key that is missing, unknown or of a wrong type
+            self.refused["refused"] += 1
+            return _error(str(error))
+
+    def _commands(self) -> Mapping[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any] | None]]]:
+        return {
+            "status": self._status,
+            "add": self._add,
+            "remove": self._remove,
+            "acknowledge": self._acknowledge,
+            "pause_audio": self._pause,
+            "resume_audio": self._resume,
+            "swap": self._swap,
+            "drain": self._drain,
+        }
+
+    async def _status(self, asked: dict[str, Any]) -> dict[str, Any]:
+        _take(asked)
+        return {**self._service.status(), "refused_commands": dict(self.refused)}
+
+    async def _add(self, asked: dict[str, Any]) -> None:
+        self._service.add(from_plain(BedConfig, asked))
+
+    async def _remove(self, asked: dict[str, Any]) -> None:
+        (name,) = _take(asked, "name")
+        await self._service.remove(name)
+
+    async def _acknowledge(self, asked: dict[str, Any]) -> None:
+        name, condition, user = _take(asked, "name", "condition", "user")
+        await self._obey(name, Acknowledge(condition, check_acknowledge(condition, user)))
+
+    async def _pause(self, asked: dict[str, Any]) -> None:
+        duration_s = asked.pop("duration_s", None)
+        name, user = _take(asked, "name", "user")
+        if isinstance(duration_s, bool) or not isinstance(duration_s, (int, float)):
+            raise UsageError(f"duration_s is {duration_s!r}; expected seconds")
+        place = self._service.place(name)
+        if place.bed is not None:
+            check_pause(float(duration_s), user, place.bed.policy)
+        await self._obey(name, PauseAudio(float(duration_s), user))
+
+    async def _resume(self, asked: dict[str, Any]) -> None:
+        name, user = _take(asked, "name", "user")
+        await self._obey(name, ResumeAudio(check_resume(user)))
+
+    async def _obey(self, name: str, command: Command) -> None:
+        await self._service.place(name).obey(command)
+
+    async def _swap(self, asked: dict[str, Any]) -> dict[str, Any]:
+        (path,) = _take(asked, "bundle")
+        async with self._swapping:
+            bundle, variants = await self._open_bundle(path)
+            try:
+                await self._service.swap(bundle, variants)
+            except BaseException:
+                variants.close()
+                raise
+        return {"bundle": bundle.id, "not_serving": variants.refused}
+
+    async def _drain(self, asked: dict[str, Any]) -> None:
+        _take(asked)
+        self._service.stop()
+
+
+def _error(text: str) -> dict[str, Any]:
+    return {"ok": False, "error": text}
+
+
+def _take(asked: dict[str, Any], *names: str) -> tuple[str, ...]:
+    """Return the texts of these names; UsageError if one is missing, no text, or there are others."""
+    for name in names:
+        if not isinstance(asked.get(name), str):
+            raise UsageError(f"{name} is {asked.get(name)!r}; expected a text")
+    others = sorted(set(asked) - set(names))
+    if others:
+        raise UsageError(f"unknown key {others[0]!r}; expected {', '.join(names) or 'none'}")
+    return tuple(asked[name] for name in names)
+
+
+async def open_socket(path: Path, control: WardControl) -> asyncio.Server:
+    """Listen on a Unix socket that only this user may open.
+
+    Raises
+    ------
+    UsageError
+        If something else is there, or another ward listens.
+    """
+    if path.exists():
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            raise UsageError(f"{path} is no socket; give the control socket another name")
+        if await _someone_listens(path):
+            raise UsageError(f"another ward listens on {path}; give this one another socket")
+        path.unlink()  # left by a killed ward
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await _read_line(reader, control):
+                answer = await control.answer(line)
+                writer.write(json.dumps(answer, separators=(",", ":"), default=str).encode() + b"\n")
+                await writer.drain()
+        except ConnectionError:
+            pass  # whoever asked has gone
+        finally:
+            writer.close()
+
+    before = os.umask(0o177)
+    try:
+        return await asyncio.start_unix_server(serve, path=path, limit=LONGEST_LINE)
+    except OSError as error:
+        raise UsageError(f"cannot listen on {path}: {error.strerror}") from error
+    finally:
+        os.umask(before)
+
+
+async def _read_line(reader: asyncio.StreamReader, control: WardControl) -> bytes:
+    """Return the next line, or nothing at the end; a line that is too long ends the connection."""
+    try:
+        return await reader.readline()
+    except ValueError:
+        control.refused["too_long"] += 1
+        return b""
+
+
+async def _someone_listens(path: Path) -> bool:
+    try:
+        _, writer = await asyncio.open_unix_connection(path)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def ask(path: Path, question: Mapping[str, Any]) -> dict[str, Any]:
+    """Send one command to a ward and return its answer.
+
+    Raises
+    ------
+    UsageError
+        If no ward listens there.
+    """
+    try:
+        reader, writer = await asyncio.open_unix_connection(path, limit=1 << 26)
+    except OSError as error:
+        raise UsageError(f"no ward listens on {path}: {error.strerror}") from error
+    try:
+        writer.write(json.dumps(question).encode() + b"\n")
+        await writer.drain()
+        line = await reader.readline()
+    finally:
+        writer.close()
+    if not line:
+        raise EcgedgeError(f"the ward on {path} hung up without an answer")
+    answer: dict[str, Any] = json.loads(line)
+    return answer

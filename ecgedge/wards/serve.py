@@ -1,0 +1,173 @@
+"""The ward's loop: feeds in; journals, events and snapshots out; and the wall clock.
+
+The loop steps the ward, lets time pass for beds whose feeds are silent, and takes snapshots. Where the machine is too
+slow, things give way in this order: snapshots come later; samples wait in their inboxes and estimates come late, which
+their latency tells; a bed whose inbox is full loses its oldest samples and reports the gap; lines of events, but no
+alarms, are given up for a reader who is too slow, and counted. Alarms and journals give way to nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ecgedge.bundle import Bundle
+from ecgedge.errors import UsageError
+from ecgedge.stream import Variants, Ward
+from ecgedge.wards.config import BedConfig, WardSettings
+from ecgedge.wards.notify import notify, watchdog_s
+from ecgedge.wards.outlet import Outlet
+from ecgedge.wards.place import Place, Shared
+
+LOOP_S = 0.02
+"""How long the loop rests where nothing is ready."""
+
+TICK_S = 0.25
+"""How often beds are looked after: silence, snapshots."""
+
+
+class WardService:
+    """Serves beds that come and go.
+
+    Parameters
+    ----------
+    bundle, variants
+        What serves all of them; the service closes the variants, also those that others took the place of.
+    settings
+        From the ward's file.
+    outlet
+        Where all events go, if anywhere.
+    speed
+        At which feeds play that are not live.
+    say
+        Takes what people must know and no event tells.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        variants: Variants,
+        settings: WardSettings,
+        *,
+        outlet: Outlet | None = None,
+        speed: float = 1.0,
+        say: Callable[[str], None],
+    ) -> None:
+        self._variants = variants
+        self._shared = Shared(
+            bundle, variants, Ward(most_beds=settings.most_beds), settings, outlet, speed, say
+        )
+        self._places: dict[str, Place] = {}
+        self._stop = asyncio.Event()
+        self._began_s = time.monotonic()
+        self._busy_s = 0.0
+
+    def add(self, config: BedConfig) -> None:
+        """Add a bed; its feed is opened, and opened again, from now on.
+
+        Raises
+        ------
+        UsageError
+            If there is one of its name, or the ward is full.
+        RecipeError
+            If its alarm policy cannot be read, or can never fire.
+        """
+        most = self._shared.settings.most_beds
+        if config.name in self._places:
+            raise UsageError(
+                f"there is a bed {config.name} already; remove it first, or give the new one another name"
+            )
+        if most is not None and len(self._places) >= most:
+            raise UsageError(f"the ward is full: it takes {most} beds, and {config.name} would be one more")
+        self._places[config.name] = Place(config, self._shared)
+
+    async def remove(self, name: str) -> None:
+        """Let a bed go: it says all that it still has to say, and its summary.
+
+        Raises
+        ------
+        UsageError
+            If there is none of this name.
+        """
+        place = self.place(name)
+        await place.leave(forget=True)
+        del self._places[name]
+
+    def place(self, name: str) -> Place:
+        """Return a bed's place.
+
+        Raises
+        ------
+        UsageError
+            If there is none of this name.
+        """
+        if name not in self._places:
+            raise UsageError(f"there is no bed {name}; there are {', '.join(self._places) or 'none'}")
+        return self._places[name]
+
+    async def swap(self, bundle: Bundle, variants: Variants) -> None:
+        """Let another bundle serve all beds from their next windows on.
+
+        Raises
+        ------
+        UsageError
+            If some bed cannot be served by it; then the old one goes on serving all.
+        """
+        places = [place for place in self._places.values() if place.bed is not None]
+        for place in places:
+            place.require_serves(bundle, variants)
+        for place in places:
+            await place.swap(bundle, variants)
+        self._shared.bundle, self._shared.variants = bundle, variants
+        old, self._variants = self._variants, variants
+        old.close()
+
+    def status(self) -> dict[str, Any]:
+        """Return what an overseer wants to know, as plain JSON types."""
+        shared = self._shared
+        return {
+            "bundle": shared.bundle.id,
+            "simulated": shared.bundle.simulated,
+            "beds": {name: place.status() for name, place in self._places.items()},
+            "busy": round(self._busy_s / max(1e-9, time.monotonic() - self._began_s), 4),
+            "dropped_lines": {} if shared.outlet is None else dict(shared.outlet.dropped),
+            "research_use_only": True,
+        }
+
+    def stop(self) -> None:
+        """End `run` in good order."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Serve until `stop`, then let every bed say the rest, and close all."""
+        notify("READY=1")
+        try:
+            await self._serve()
+        finally:
+            notify("STOPPING=1")
+            for place in self._places.values():
+                await place.leave(forget=False)
+            self._variants.close()
+
+    async def _serve(self) -> None:
+        watchdog = watchdog_s()
+        next_tick_s = next_word_s = 0.0
+        while not self._stop.is_set():
+            began_s = time.monotonic()
+            said = self._shared.ward.step()
+            for name, events in said.items():
+                await self._places[name].emit(events)
+            if began_s >= next_tick_s:
+                next_tick_s = began_s + TICK_S
+                await self._look_after(began_s)
+            if watchdog is not None and began_s >= next_word_s:
+                next_word_s = began_s + watchdog / 3.0
+                notify("WATCHDOG=1")
+            self._busy_s += time.monotonic() - began_s
+            await asyncio.sleep(0.0 if said else LOOP_S)
+
+    async def _look_after(self, now_s: float) -> None:
+        for place in list(self._places.values()):
+            await place.look_after(now_s)
