@@ -55,6 +55,7 @@ class AlarmEngine:
         self._elevation = Elevation(policy, hop_s=hop_s)
         self._trend = Trend(policy, hop_s=hop_s)
         self._state = EngineState()
+        self._later_due_s: float | None = None
 
     @classmethod
     def restore(cls, policy: AlarmPolicy, *, hop_s: float, snapshot: Mapping[str, Any]) -> AlarmEngine:
@@ -94,11 +95,11 @@ class AlarmEngine:
         """Let time pass to `t_s`; return all that is due by then (at `t_s` included), in order."""
         if not math.isfinite(t_s):
             raise ValueError(f"time must be finite, found {t_s}")
-        now_s = t_s if self._state.now_s is None else max(t_s, self._state.now_s)
-        self._set(now_s=now_s)
+        state = self._state
+        now_s = state.now_s = t_s if state.now_s is None else max(t_s, state.now_s)
         alarms: list[AlarmEvent] = []
-        while (due := min(self._dues(), default=None, key=lambda d: d[0])) and due[0] <= now_s:
-            due_s, happens = due
+        while self._next_due_s() <= now_s:
+            due_s, happens = min(self._dues(), key=lambda due: due[0])
             alarms += happens(due_s)
         return alarms
 
@@ -116,7 +117,7 @@ class AlarmEngine:
         if last_s is not None and not estimate.t_s > last_s:
             raise ValueError(f"a window ending at {estimate.t_s} s came after one ending at {last_s} s")
         alarms = self._enter(estimate.t_s)
-        self._set(window_s=estimate.t_s)
+        self._state.window_s = estimate.t_s
         alarms += self._check_variant(estimate)
         if estimate.validity != "invalid":
             alarms += self._set_presence("POOR_SIGNAL", on=False, text="usable signal again")
@@ -218,12 +219,23 @@ class AlarmEngine:
 
     # --- time-driven transitions ---
 
-    def _dues(self) -> Iterator[_Due]:
-        """Yield all that time alone will bring, in order of rank; first the pause, so that what follows sounds."""
+    def _next_due_s(self) -> float:
+        """Return when time brings something next; what each window moves is not among what is kept of it."""
+        if self._later_due_s is None:
+            self._later_due_s = min((due_s for due_s, _ in self._dues(poor=False)), default=math.inf)
+        poor_s = self._state.poor_due_s
+        return self._later_due_s if poor_s is None else min(poor_s, self._later_due_s)
+
+    def _dues(self, *, poor: bool = True) -> Iterator[_Due]:
+        """Yield all that time alone will bring, in order of rank; first the pause, so that what follows sounds.
+
+        Without the wait for a usable window, if asked.
+        """
         if self._state.pause is not None:
             yield self._state.pause.ends_s, self._pause_over
         for name in CONDITIONS:
-            yield from self._own_dues(name)
+            if poor or name != "POOR_SIGNAL":
+                yield from self._own_dues(name)
             state = self._state.conditions[name]
             if state.acknowledged_s is not None:
                 yield state.acknowledged_s + self._timeout_s(state.priority), partial(self._ring_again, name)
@@ -255,7 +267,7 @@ class AlarmEngine:
         return self._emit("MPCWP_ELEVATED", due_s, "escalate", text=text, priority="medium")
 
     def _nothing_usable(self, due_s: float) -> list[AlarmEvent]:
-        self._set(poor_due_s=None)
+        self._state.poor_due_s = None
         text = f"no usable window for {self._policy.poor_signal_s:g} s"
         return self._set_presence("POOR_SIGNAL", on=True, text=text, at_s=due_s)
 
@@ -275,7 +287,7 @@ class AlarmEngine:
     def _rearm_poor(self) -> None:
         """Start the wait for a usable window; while feed or leads are missing, they are told of instead."""
         waits = self._state.connected and not self._present("NO_VARIANT")
-        self._set(poor_due_s=self._now() + self._policy.poor_signal_s if waits else None)
+        self._state.poor_due_s = self._now() + self._policy.poor_signal_s if waits else None
 
     # --- facts ---
 
@@ -289,6 +301,8 @@ class AlarmEngine:
 
     def _check_variant(self, estimate: Estimate) -> list[AlarmEvent]:
         missing = estimate.variant is None and estimate.validity == "invalid"
+        if missing == self._present("NO_VARIANT"):
+            return []
         on = ",".join(estimate.leads) or "none"
         text = (
             f"too few leads for any model variant (on: {on})"
@@ -305,12 +319,14 @@ class AlarmEngine:
         name, rules = "MPCWP_ELEVATED", self._elevation
         age_s = t_s - (self._state.origin_s or 0.0)
         priority: Priority = "medium" if rules.medium(age_s=age_s) else "low"
-        text = f"mPCWP estimate elevated: {rules.describe()}; an estimate, not a measurement"
-        if not self._present(name):
-            come = rules.onset(age_s=age_s)
-            return self._set_presence(name, on=True, text=text, priority=priority) if come else []
-        if rules.recovered(age_s=age_s):
+        present = self._present(name)
+        if not present and not rules.onset(age_s=age_s):
+            return []
+        if present and rules.recovered(age_s=age_s):
             return self._set_presence(name, on=False, text="mPCWP estimate no longer elevated")
+        text = f"mPCWP estimate elevated: {rules.describe()}; an estimate, not a measurement"
+        if not present:
+            return self._set_presence(name, on=True, text=text, priority=priority)
         if priority == "medium" and self._state.conditions[name].priority == "low":
             far = f"lower bound at least {self._policy.medium_lower_bound_mmhg:g} mmHg"
             return self._emit(name, self._now(), "escalate", text=f"{text} ({far})", priority=priority)
@@ -440,4 +456,6 @@ class AlarmEngine:
         return self._state.now_s or 0.0
 
     def _set(self, **changes: Any) -> None:
-        self._state = replace(self._state, **changes)
+        for name, value in changes.items():
+            setattr(self._state, name, value)
+        self._later_due_s = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
@@ -22,7 +22,7 @@ _SLACK: Final = 1e-9
 """A fraction of a count (0.7 * 10) may be off by rounding; it must not ask for one window more."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ValidWindow:
     """What the rules need of a window that counts. `t_s` is its end, `p` is p(mPCWP > 18)."""
 
@@ -78,16 +78,24 @@ def require_fires(policy: AlarmPolicy, *, hop_s: float) -> None:
 class Elevation:
     """The valid windows of the last minutes and the three questions asked of them.
 
-    Memory is bounded: at most one window more than are due in the longer span is kept. Each question costs
-    one pass over its span (a sort for the medians).
+    Memory is bounded: at most one window more than are due in the longer span is kept. How many exceed in the onset
+    span is counted as windows come and go; only recovery, and a text, cost a pass over a span and a sort.
     """
 
     def __init__(self, policy: AlarmPolicy, *, hop_s: float, windows: Iterable[ValidWindow] = ()) -> None:
         require_fires(policy, hop_s=hop_s)
         self._policy = policy
-        self._hop_s = hop_s
         self._longest_s = max(policy.persistence_s, policy.recovery_window_s)
-        self._windows = deque(windows, maxlen=windows_due(self._longest_s, hop_s=hop_s) + 1)
+        self._most = windows_due(self._longest_s, hop_s=hop_s) + 1
+        self._needed = {
+            span_s: policy.min_valid_fraction * windows_due(span_s, hop_s=hop_s) - _SLACK
+            for span_s in (policy.persistence_s, policy.recovery_window_s)
+        }
+        self._windows: deque[ValidWindow] = deque()
+        self._recent: deque[ValidWindow] = deque()
+        self._exceeding = self._far_exceeding = 0
+        for window in windows:
+            self.push(window)
 
     @property
     def windows(self) -> tuple[ValidWindow, ...]:
@@ -96,23 +104,31 @@ class Elevation:
 
     def push(self, window: ValidWindow) -> None:
         """Take the newest window and forget what no span reaches any more."""
-        self._windows.append(window)
-        while window.t_s - self._windows[0].t_s >= self._longest_s - SLACK_S:
-            self._windows.popleft()
+        windows, recent = self._windows, self._recent
+        windows.append(window)
+        recent.append(window)
+        self._exceeding += self._exceeds(window)
+        self._far_exceeding += self._far_exceeds(window)
+        while len(windows) > self._most or window.t_s - windows[0].t_s >= self._longest_s - SLACK_S:
+            windows.popleft()
+        onset_s = self._policy.persistence_s - SLACK_S
+        while len(recent) > len(windows) or window.t_s - recent[0].t_s >= onset_s:
+            gone = recent.popleft()
+            self._exceeding -= self._exceeds(gone)
+            self._far_exceeding -= self._far_exceeds(gone)
 
     def onset(self, *, age_s: float) -> bool:
         """Tell whether the onset rule holds at the newest window of a stream `age_s` old."""
-        return self._share(self._exceeds, age_s)
+        return self._share(self._exceeding, age_s)
 
     def medium(self, *, age_s: float) -> bool:
         """Tell whether the lower bound has been high enough, long enough, for medium priority."""
-        return self._share(self._far_exceeds, age_s)
+        return self._share(self._far_exceeding, age_s)
 
     def recovered(self, *, age_s: float) -> bool:
         """Tell whether the recovery rule holds at the newest window."""
         policy = self._policy
-        span = self._span(policy.recovery_window_s, age_s)
-        if not span or self.onset(age_s=age_s):
+        if self.onset(age_s=age_s) or not (span := self._span(policy.recovery_window_s, age_s)):
             return False
         pressure, p = _median(w.mpcwp_mmhg for w in span), _median(w.p for w in span)
         low = [pressure < policy.threshold_mmhg - policy.recovery_margin_mmhg] if pressure is not None else []
@@ -122,10 +138,9 @@ class Elevation:
     def describe(self) -> str:
         """Say how many windows exceed in the onset span, and their median estimate."""
         policy = self._policy
-        span = self._span(policy.persistence_s, math.inf)
-        exceeding = sum(map(self._exceeds, span))
+        span = self._recent
         pressure = _median(w.mpcwp_mmhg for w in span)
-        text = f"{exceeding} of {len(span)} valid windows in {policy.persistence_s:g} s"
+        text = f"{self._exceeding} of {len(span)} valid windows in {policy.persistence_s:g} s"
         return text if pressure is None else f"{text}, median {pressure:.1f} mmHg"
 
     def _exceeds(self, window: ValidWindow) -> bool:
@@ -135,10 +150,12 @@ class Elevation:
     def _far_exceeds(self, window: ValidWindow) -> bool:
         return window.lower_mmhg is not None and window.lower_mmhg >= self._policy.medium_lower_bound_mmhg
 
-    def _share(self, counts: Callable[[ValidWindow], bool], age_s: float) -> bool:
-        span = self._span(self._policy.persistence_s, age_s)
-        needed = self._policy.onset_fraction * len(span) - _SLACK
-        return bool(span) and sum(map(counts, span)) >= needed
+    def _share(self, count: int, age_s: float) -> bool:
+        """Tell whether so many are enough of the windows of the onset span."""
+        span_s, n = self._policy.persistence_s, len(self._recent)
+        if n == 0 or age_s < span_s - SLACK_S or n < self._needed[span_s]:
+            return False
+        return count >= self._policy.onset_fraction * n - _SLACK
 
     def _span(self, span_s: float, age_s: float) -> list[ValidWindow]:
         """Return the valid windows of the last `span_s`; none if they are too few, or the stream too young."""
@@ -146,8 +163,7 @@ class Elevation:
             return []
         newest_s = self._windows[-1].t_s
         span = [w for w in self._windows if newest_s - w.t_s < span_s - SLACK_S]
-        needed = self._policy.min_valid_fraction * windows_due(span_s, hop_s=self._hop_s) - _SLACK
-        return span if len(span) >= needed else []
+        return span if len(span) >= self._needed[span_s] else []
 
 
 def _median(values: Iterable[float | None]) -> float | None:

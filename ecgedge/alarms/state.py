@@ -56,9 +56,9 @@ class AudioPause:
     covers: Priority
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class EngineState:
-    """All that the engine remembers between two calls.
+    """All that the engine remembers between two calls; its own to change, field by field.
 
     Attributes
     ----------

@@ -55,8 +55,9 @@ def test_a_leap_shorter_than_the_period_takes_nothing_back() -> None:
     assert heard(made, 179.5) == []
 
 
-@given(st.lists(st.floats(0.0, LEAP_S), max_size=40), st.sampled_from([0.3, 1.0, 5.0, 60.0]))
+@given(st.lists(st.floats(0.0, LEAP_S - 1e-6), max_size=40), st.sampled_from([0.3, 1.0, 5.0, 60.0]))
 def test_calling_more_often_changes_nothing(steps, period_s) -> None:
+    # A step of just LEAP_S may round to a longer one when times are added up.
     watched, t_s, found = begun(period_s=period_s), 0.0, []
     for step_s in steps:
         t_s += step_s
