@@ -83,6 +83,16 @@ class AudioEvent:
 
 
 @dataclass(frozen=True)
+class Expired:
+    """The estimate of the window that ended at `since_s` is too old to be shown any more: blank it, and say why."""
+
+    type: ClassVar[str] = "expired"
+    t_s: float
+    since_s: float
+    reason: str
+
+
+@dataclass(frozen=True)
 class FeedEvent:
     """A change in the feed; `lead` names the lead of lead_off and lead_on.
 
@@ -128,7 +138,9 @@ class Summary:
     dropped_commands: Mapping[str, int] = field(default_factory=dict)
 
 
-AlarmEvent = Alarm | AudioEvent
+AlarmEvent = Alarm | AudioEvent | Expired
+"""What the alarm engine says."""
+
 Event = Estimate | AlarmEvent | FeedEvent | SelfCheck | Summary
 
 _ONLY_WHERE_SET: Final = frozenset({"outputs", "audible", "user", "dropped_commands"})

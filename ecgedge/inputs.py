@@ -19,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgedge.control import Acknowledge, Command, PauseAudio
-from ecgedge.events import Alarm, AlarmEvent, Event, Summary
+from ecgedge.events import Event, Summary
 
-Call = Literal["advance", "acknowledge", "pause_audio", "resume_audio", "feed_lost", "journal", "end"]
+Call = Literal[
+    "advance", "acknowledge", "pause_audio", "resume_audio", "feed_lost", "journal", "model_late", "end"
+]
 
 
 class Watched(Protocol):
@@ -39,6 +41,14 @@ class Watched(Protocol):
         """Do what `Bed.feed_lost` does."""
         ...
 
+    def journal(self, t_s: float, *, why: str | None) -> list[Event]:
+        """Do what `Bed.journal` does."""
+        ...
+
+    def model_late(self, t_s: float, *, why: str | None) -> list[Event]:
+        """Do what `Bed.model_late` does."""
+        ...
+
     def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[Event]:
         """Do what `Bed.acknowledge` does."""
         ...
@@ -54,7 +64,7 @@ class Watched(Protocol):
 
 @dataclass(frozen=True)
 class Input:
-    """One call. `why` says why the journal fails; None there means that it does not, or not any more."""
+    """One call. `why` says why the journal fails or estimates are late; None there that all is well."""
 
     type: ClassVar[str] = "input"
     call: Call
@@ -98,14 +108,9 @@ def _by_the_world(bed: Watched, given: Input) -> Sequence[Event]:
         return bed.advance(given.t_s)
     if given.call == "feed_lost":
         return bed.feed_lost()
-    return [_journal_alarm(given)] if given.call == "journal" else []
-
-
-def _journal_alarm(given: Input) -> AlarmEvent:
-    failed = given.why is not None
-    text = f"{given.why}; monitoring goes on" if failed else "the journal is written again"
-    state: Literal["on", "off"] = "on" if failed else "off"
-    return Alarm(given.t_s, "JOURNAL_FAILED", "technical", "low", state, state, text)
+    if given.call == "journal":
+        return bed.journal(given.t_s, why=given.why)
+    return bed.model_late(given.t_s, why=given.why) if given.call == "model_late" else []
 
 
 def time_of(event: Event) -> float | None:

@@ -29,11 +29,17 @@ _RANGES: Final[dict[str, tuple[float, float, str]]] = {
     "feed_lost_s": (0.0, 60.0, "seconds"),
     "lead_off_s": (0.0, 60.0, "seconds"),
     "poor_signal_s": (0.0, 600.0, "seconds"),
+    "feed_stale_s": (0.0, 60.0, "seconds"),
+    "lead_fault_s": (0.0, 600.0, "seconds"),
+    "gap_s": (0.0, 600.0, "seconds"),
+    "envelope_s": (0.0, 3600.0, "seconds"),
+    "model_late_s": (0.0, 60.0, "seconds"),
+    "estimate_lifetime_s": (0.0, 86_400.0, "seconds"),
 }
 _PROBABILITIES: Final = ("onset_probability", "recovery_probability")
 _COUNTS: Final = ("rising_min_windows", "chatter_onsets")
 _SWITCHES: Final = ("latching", "rising")
-_FRACTIONS: Final = ("onset_fraction", "min_valid_fraction")
+_FRACTIONS: Final = ("onset_fraction", "min_valid_fraction", "gap_fraction")
 _LOWEST_THRESHOLD_MMHG: Final = 5.0
 _HIGHEST_THRESHOLD_MMHG: Final = 40.0
 _HIGHEST_LOWER_BOUND_MMHG: Final = 60.0
@@ -87,6 +93,14 @@ class AlarmPolicy:
     LEAD_OFF when a lead has been off for `lead_off_s`, POOR_SIGNAL after `poor_signal_s` without a window
     that is "valid" or "questionable".
 
+    Further technical conditions are facts that must hold without a break before they are told, so that one window does
+    not turn them on and off: SATURATED and FLAT, some lead being so for `lead_fault_s`; GAP, windows that lack more
+    than `gap_fraction` of a lead's samples for `gap_s`; FEED_STALE, only samples from the past for `feed_stale_s`;
+    OUT_OF_ENVELOPE, windows unlike those of the training data for `envelope_s`; MODEL_LATE, answers older than they
+    should be for `model_late_s`. MODEL_FAILED and JOURNAL_FAILED come at once. Each goes with its fact.
+
+    An estimate that nobody may see any more expires `estimate_lifetime_s` after its window, if no other came.
+
     Each `self_check_s` of stream time the bed says that it is alive. Whoever hears no check for two periods must
     take it that nobody watches the patient.
     """
@@ -116,6 +130,13 @@ class AlarmPolicy:
     self_check_s: float = 5.0
     chatter_onsets: int = 3
     chatter_window_s: float = 43_200.0
+    feed_stale_s: float = 5.0
+    lead_fault_s: float = 10.0
+    gap_fraction: float = 0.01
+    gap_s: float = 10.0
+    envelope_s: float = 60.0
+    model_late_s: float = 10.0
+    estimate_lifetime_s: float = 600.0
 
     def __post_init__(self) -> None:
         """Refuse a policy that cannot work; ValueError names the key and the fix."""

@@ -71,10 +71,12 @@ async def run_stream(
     RecordError
         At the end, if the journal still lacks events that it could not take.
     """
-    station = Station(bed, sinks, journal)
+    pace = 1.0 if feed.info.live else speed
+    late_ms = bed.hop_s * 1e3 / pace if math.isfinite(pace) else math.inf
+    station = Station(bed, sinks, journal, late_ms=late_ms)
     lost: FeedError | None = None
     try:
-        clock = StreamClock(1.0 if feed.info.live else speed)
+        clock = StreamClock(pace)
         await _pump(station, feed, control, clock, duration_s=duration_s, stop=stop or asyncio.Event())
         if bed.seen_samples == 0:
             lost = FeedError(f"{feed.info.uri}: the feed ended without a single sample")

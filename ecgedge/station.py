@@ -30,7 +30,8 @@ LATENCIES_KEPT = 100_000
 class Station:
     """Carries samples and other inputs to the bed, and what it says to the journal and the sinks.
 
-    `before_alarm` is called before an alarm or audio event goes anywhere: so that what is told is kept.
+    `before_alarm` is called before an alarm or audio event goes anywhere: so that what is told is kept. Estimates with
+    a latency above `late_ms` are late, and the bed is told when they begin and cease to be.
     """
 
     def __init__(
@@ -40,7 +41,9 @@ class Station:
         journal: Journal | None,
         *,
         before_alarm: Callable[[], None] | None = None,
+        late_ms: float = math.inf,
     ) -> None:
+        self._late_ms, self._late = late_ms, False
         self._before_alarm = before_alarm
         self._bed = bed
         self._sinks = sinks
@@ -95,6 +98,16 @@ class Station:
             self._keep(event_to_dict(sent))
             for sink in self._sinks:
                 await sink.send(sent)
+        if any(isinstance(event, Estimate) for event in events):
+            await self._tell_of_age(latency_ms)
+
+    async def _tell_of_age(self, latency_ms: float) -> None:
+        """Tell where estimates begin to come late, or cease to."""
+        late = latency_ms > self._late_ms
+        if late != self._late:
+            self._late = late
+            why = f"estimates come {latency_ms / 1e3:.1f} s after their windows" if late else None
+            await self.give(Input("model_late", self._samples, self._t_s, why=why))
 
     def note(self, entry: Mapping[str, Any]) -> None:
         """Write something into the journal that is no event."""

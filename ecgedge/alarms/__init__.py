@@ -3,14 +3,16 @@
 from ecgedge.alarms.engine import AlarmEngine
 from ecgedge.alarms.policy_file import load_policy
 from ecgedge.alarms.self_check import ChecksState, SelfChecks
-from ecgedge.alarms.table import CONDITIONS, TRANSITIONS
+from ecgedge.alarms.table import CONDITIONS, DELAYS, TRANSITIONS, Fact
 from ecgedge.alarms.users import check_acknowledge, check_pause, check_resume
 
 __all__ = [
     "CONDITIONS",
+    "DELAYS",
     "TRANSITIONS",
     "AlarmEngine",
     "ChecksState",
+    "Fact",
     "SelfChecks",
     "check_acknowledge",
     "check_pause",

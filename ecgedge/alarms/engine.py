@@ -16,11 +16,11 @@ from functools import partial
 from typing import Any
 
 from ecgedge.alarms.rules import Elevation, ValidWindow, valid_window
-from ecgedge.alarms.state import SNAPSHOT_FORMAT, AudioPause, EngineState, Snapshot, read_snapshot
-from ecgedge.alarms.table import COME_ON, CONDITIONS, PRIORITIES, Input, step
+from ecgedge.alarms.state import SNAPSHOT_FORMAT, AudioPause, EngineState, Snapshot, Waiting, read_snapshot
+from ecgedge.alarms.table import COME_ON, CONDITIONS, DELAYS, PRIORITIES, Fact, Input, step
 from ecgedge.alarms.trend import Trend
 from ecgedge.alarms.users import check_acknowledge, check_pause, check_resume
-from ecgedge.events import Alarm, AlarmEvent, AudioEvent, Estimate, Presence, Priority
+from ecgedge.events import Alarm, AlarmEvent, AudioEvent, Estimate, Expired, Presence, Priority
 from ecgedge.leads import STANDARD_LEADS, canonical_lead
 from ecgedge.policy import AlarmPolicy
 from ecgedge.schema import to_plain
@@ -120,6 +120,7 @@ class AlarmEngine:
         self._state.window_s = estimate.t_s
         alarms += self._check_variant(estimate)
         if estimate.validity != "invalid":
+            self._state.number_s = estimate.t_s
             alarms += self._set_presence("POOR_SIGNAL", on=False, text="usable signal again")
             self._rearm_poor()
         window = valid_window(estimate)
@@ -157,14 +158,33 @@ class AlarmEngine:
         """
         alarms = self._enter(t_s)
         self._set(connected=connected)
-        cut_off = any(c.kind == "physiological" and self._present(n) for n, c in CONDITIONS.items())
         text = "the feed delivers again" if connected else "the feed was lost: no monitoring"
         changed = self._set_presence(
-            "FEED_LOST", on=not connected, text=text, priority="medium" if cut_off else "low"
+            "FEED_LOST", on=not connected, text=text, priority="medium" if self._cuts_off() else "low"
         )
         if changed:
             self._rearm_poor()
         return alarms + changed
+
+    def on_fact(self, t_s: float, condition: Fact, *, on: bool, text: str) -> list[AlarmEvent]:
+        """Take that what a condition of `DELAYS` tells of holds, or does not; saying it twice changes nothing.
+
+        `text` is what the condition says when it comes (the first since the fact holds), or when it goes.
+        """
+        alarms = self.advance(t_s)
+        waiting = self._state.waiting
+        if not on:
+            if condition in waiting:
+                self._set(waiting={name: w for name, w in waiting.items() if name != condition})
+            return alarms + self._set_presence(condition, on=False, text=text)
+        if condition in waiting or self._present(condition):
+            return alarms
+        self._set(waiting={**waiting, condition: Waiting(self._now(), text)})
+        return alarms + self.advance(self._now())
+
+    def holds(self, condition: Fact) -> bool:
+        """Tell whether a fact holds, told already or not."""
+        return condition in self._state.waiting or self._present(condition)
 
     def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[AlarmEvent]:
         """Take that `user` has seen `condition`; where there is nothing (left) to see, nothing happens.
@@ -222,19 +242,25 @@ class AlarmEngine:
     def _next_due_s(self) -> float:
         """Return when time brings something next; what each window moves is not among what is kept of it."""
         if self._later_due_s is None:
-            self._later_due_s = min((due_s for due_s, _ in self._dues(poor=False)), default=math.inf)
-        poor_s = self._state.poor_due_s
-        return self._later_due_s if poor_s is None else min(poor_s, self._later_due_s)
+            self._later_due_s = min((due_s for due_s, _ in self._dues(each_window=False)), default=math.inf)
+        due_s, state = self._later_due_s, self._state
+        if state.poor_due_s is not None:
+            due_s = min(due_s, state.poor_due_s)
+        if state.number_s is not None:
+            due_s = min(due_s, state.number_s + self._policy.estimate_lifetime_s)
+        return due_s
 
-    def _dues(self, *, poor: bool = True) -> Iterator[_Due]:
+    def _dues(self, *, each_window: bool = True) -> Iterator[_Due]:
         """Yield all that time alone will bring, in order of rank; first the pause, so that what follows sounds.
 
-        Without the wait for a usable window, if asked.
+        Without what each window moves on, if asked: the wait for a usable one, and an estimate's end.
         """
+        if each_window and self._state.number_s is not None:
+            yield self._state.number_s + self._policy.estimate_lifetime_s, self._expire
         if self._state.pause is not None:
             yield self._state.pause.ends_s, self._pause_over
         for name in CONDITIONS:
-            if poor or name != "POOR_SIGNAL":
+            if each_window or name != "POOR_SIGNAL":
                 yield from self._own_dues(name)
             state = self._state.conditions[name]
             if state.acknowledged_s is not None:
@@ -251,6 +277,8 @@ class AlarmEngine:
             yield min(state.off_since_s.values()) + policy.lead_off_s, self._tell_leads_off
         elif name == "POOR_SIGNAL" and state.poor_due_s is not None:
             yield state.poor_due_s, self._nothing_usable
+        elif name in state.waiting:
+            yield state.waiting[name].since_s + self._delay_s(name), partial(self._tell_fact, name)
 
     def _timeout_s(self, priority: Priority) -> float:
         """Return how long an acknowledgement holds."""
@@ -270,6 +298,28 @@ class AlarmEngine:
         self._state.poor_due_s = None
         text = f"no usable window for {self._policy.poor_signal_s:g} s"
         return self._set_presence("POOR_SIGNAL", on=True, text=text, at_s=due_s)
+
+    def _delay_s(self, name: str) -> float:
+        key = DELAYS[name]
+        return 0.0 if key is None else float(getattr(self._policy, key))
+
+    def _tell_fact(self, name: str, due_s: float) -> list[AlarmEvent]:
+        waiting = dict(self._state.waiting)
+        text = waiting.pop(name).text
+        self._set(waiting=waiting)
+        cut_off = name == "MODEL_FAILED" and self._cuts_off()
+        return self._set_presence(
+            name, on=True, text=text, priority="medium" if cut_off else "low", at_s=due_s
+        )
+
+    def _expire(self, due_s: float) -> list[AlarmEvent]:
+        since_s, self._state.number_s = self._state.number_s or 0.0, None
+        reason = f"no estimate for {self._policy.estimate_lifetime_s:g} s"
+        return [Expired(due_s, since_s, reason)]
+
+    def _cuts_off(self) -> bool:
+        """Tell whether a physiological alarm is on, which nobody watches any more."""
+        return any(c.kind == "physiological" and self._present(n) for n, c in CONDITIONS.items())
 
     def _ring_again(self, name: str, due_s: float) -> list[AlarmEvent]:
         waited_s = self._timeout_s(self._state.conditions[name].priority)

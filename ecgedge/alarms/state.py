@@ -13,7 +13,7 @@ from ecgedge.events import Presence, Priority, Signal
 from ecgedge.policy import AlarmPolicy
 from ecgedge.schema import from_plain
 
-SNAPSHOT_FORMAT: Final = 2
+SNAPSHOT_FORMAT: Final = 3
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,14 @@ class AudioPause:
     covers: Priority
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A fact that holds and is not yet told: since when, and what its condition will say."""
+
+    since_s: float
+    text: str
+
+
 @dataclass(slots=True)
 class EngineState:
     """All that the engine remembers between two calls; its own to change, field by field.
@@ -76,6 +84,10 @@ class EngineState:
         Leads that are off and not yet told, and since when.
     leads_off
         Leads that LEAD_OFF tells of, in standard order.
+    waiting
+        Facts that hold but not yet for long enough, by condition.
+    number_s
+        End of the newest window with an estimate that is shown; None before the first, and once it has expired.
     rising_line_mmhg
         Under it MPCWP_RISING goes; None while that is absent.
     pause
@@ -91,6 +103,8 @@ class EngineState:
     poor_due_s: float | None = None
     off_since_s: Mapping[str, float] = field(default_factory=dict)
     leads_off: tuple[str, ...] = ()
+    waiting: Mapping[str, Waiting] = field(default_factory=dict)
+    number_s: float | None = None
     rising_line_mmhg: float | None = None
     pause: AudioPause | None = None
     conditions: Mapping[str, ConditionState] = field(

@@ -82,9 +82,41 @@ class Condition:
 CONDITIONS: Final[dict[str, Condition]] = {
     "MPCWP_ELEVATED": Condition("physiological", latches=True),
     "FEED_LOST": Condition("technical", latches=False),
+    "MODEL_FAILED": Condition("technical", latches=False),
     "NO_VARIANT": Condition("technical", latches=False),
     "LEAD_OFF": Condition("technical", latches=False),
+    "FEED_STALE": Condition("technical", latches=False),
+    "SATURATED": Condition("technical", latches=False),
+    "FLAT": Condition("technical", latches=False),
+    "GAP": Condition("technical", latches=False),
     "POOR_SIGNAL": Condition("technical", latches=False),
+    "OUT_OF_ENVELOPE": Condition("technical", latches=False),
+    "MODEL_LATE": Condition("technical", latches=False),
+    "JOURNAL_FAILED": Condition("technical", latches=False),
     # Last, since it is a matter of hours.
     "MPCWP_RISING": Condition("physiological", latches=True),
 }
+
+DELAYS: Final[dict[str, str | None]] = {
+    "MODEL_FAILED": None,
+    "FEED_STALE": "feed_stale_s",
+    "SATURATED": "lead_fault_s",
+    "FLAT": "lead_fault_s",
+    "GAP": "gap_s",
+    "OUT_OF_ENVELOPE": "envelope_s",
+    "MODEL_LATE": "model_late_s",
+    "JOURNAL_FAILED": None,
+}
+"""Conditions that are a fact told by `AlarmEngine.on_fact`, and the key of the policy that says for how long it must
+hold before the condition comes; None: it comes at once."""
+
+Fact = Literal[
+    "MODEL_FAILED",
+    "FEED_STALE",
+    "SATURATED",
+    "FLAT",
+    "GAP",
+    "OUT_OF_ENVELOPE",
+    "MODEL_LATE",
+    "JOURNAL_FAILED",
+]

@@ -9,7 +9,7 @@ from ecgedge.signal.front_end import (
     push_together,
 )
 from ecgedge.signal.gaps import MEASURED, MISSING, SETTLING
-from ecgedge.signal.quality import Quality, assess
+from ecgedge.signal.quality import Quality, Reason, assess
 from ecgedge.signal.windows import Window, Windower, WindowerState
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "FrontEnd",
     "FrontEndState",
     "Quality",
+    "Reason",
     "Window",
     "Windower",
     "WindowerState",

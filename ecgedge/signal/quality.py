@@ -55,6 +55,8 @@ class Quality:
         Some lead that is not off has samples within `spec.settle_s` of its start or return.
     sd_mv
         Per lead, the standard deviation of its samples.
+    lost
+        The largest share of samples not measured, of the leads that are not off; 0 where all are off.
     """
 
     usable: tuple[bool, ...]
@@ -62,6 +64,7 @@ class Quality:
     reasons: tuple[Reason | None, ...]
     settling: bool
     sd_mv: tuple[float, ...]
+    lost: float
 
 
 def slope_spread(counts: NDArray[np.int16]) -> NDArray[np.float64]:
@@ -118,7 +121,7 @@ def assess(window: Window, spec: FrontEndSpec) -> Quality:
     spec
         The front end that made the window; gives the counts' unit and the clipping level.
     """
-    reasons, settling = _missing(window.status)
+    reasons, settling, lost = _missing(window.status)
     sd, rms = _moments(window.counts)
     spreads = _spread(window.counts, rms).tolist()
     extents_mv, at_rail = _extents(window.counts, spec)
@@ -135,21 +138,24 @@ def assess(window: Window, spec: FrontEndSpec) -> Quality:
         reasons=tuple(reasons),
         settling=settling,
         sd_mv=tuple((sd * spec.lsb_mv).tolist()),
+        lost=lost,
     )
 
 
-def _missing(status: NDArray[np.uint8]) -> tuple[list[Reason | None], bool]:
-    """Say which leads are off or have gaps, and whether one that is not off is settling."""
+def _missing(status: NDArray[np.uint8]) -> tuple[list[Reason | None], bool, float]:
+    """Say which leads are off or have gaps; of those not off, whether one is settling and the largest share missing."""
     reasons: list[Reason | None] = [None] * len(status)
     if not status.any():
-        return reasons, False
+        return reasons, False, 0.0
     missing = status == MISSING
     newest = missing[:, -1].tolist()
-    for lead, share in enumerate(missing.mean(axis=1).tolist()):
+    shares = missing.mean(axis=1).tolist()
+    for lead, share in enumerate(shares):
         if share > 0.0:
             reasons[lead] = "off" if newest[lead] or share > 0.5 else "gap"
     on = [reason != "off" for reason in reasons]
-    return reasons, bool((status[on] == SETTLING).any())
+    lost = max((share for share, is_on in zip(shares, on, strict=True) if is_on), default=0.0)
+    return reasons, bool((status[on] == SETTLING).any()), lost
 
 
 def _fault(extent_mv: float, at_rail: float, spread: float) -> Reason | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from ecgedge.events import Alarm, AudioEvent, Estimate, Event, FeedEvent, SelfCheck, Summary
+from ecgedge.events import Alarm, AudioEvent, Estimate, Event, Expired, FeedEvent, SelfCheck, Summary
 
 _PREFIX = {
     ("physiological", "high"): "***",
@@ -50,6 +50,8 @@ def format_event(event: Event) -> str:
         return f"{format_time(event.t_s)}  {event.text}{until}"
     if isinstance(event, SelfCheck):
         return _self_check(event)
+    if isinstance(event, Expired):
+        return f"{format_time(event.t_s)}  mPCWP  --   expired: {event.reason}"
     return _summary(event)
 
 

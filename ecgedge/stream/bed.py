@@ -15,12 +15,12 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgedge.alarms import AlarmEngine, SelfChecks, check_acknowledge, check_pause, check_resume
+from ecgedge.alarms import AlarmEngine, Fact, SelfChecks, check_acknowledge, check_pause, check_resume
 from ecgedge.bundle import Bundle, VariantSpec
 from ecgedge.ecg import Mode, check_rate
 from ecgedge.errors import EngineError, UsageError
@@ -34,6 +34,7 @@ from ecgedge.signal import (
     FrontEnd,
     FrontEndState,
     Quality,
+    Reason,
     Window,
     Windower,
     WindowerState,
@@ -49,6 +50,19 @@ RESTART_AFTER_S = 60.0
 
 ENVELOPE_MARGIN = 1.5
 """A window's SD may leave the training range by this factor before the estimate is called questionable."""
+
+
+_SIGNAL_FAULTS: Final[tuple[tuple[Fact, Reason], ...]] = (("SATURATED", "clipped"), ("FLAT", "flat"))
+_GONE: Final[dict[Fact, str]] = {
+    "MODEL_FAILED": "the model answers again",
+    "FEED_STALE": "samples come in time again",
+    "SATURATED": "no lead is clipped any more",
+    "FLAT": "no lead is flat any more",
+    "GAP": "windows are whole again",
+    "OUT_OF_ENVELOPE": "all leads are within the training envelope again",
+    "MODEL_LATE": "estimates come in time again",
+    "JOURNAL_FAILED": "the journal is written again",
+}
 
 
 @dataclass(frozen=True)
@@ -128,11 +142,13 @@ class Bed:
         self._envelope = _envelope_by_lead(bundle)
         self._servers: dict[tuple[bool, ...], _Server | None] = {}
         self._seat: Seat | None = None
+        self._due_facts: list[tuple[Fact, str | None]] = []
         self._off: set[str] = set()
         self._started = False
         self._t_last_s = self._waited_s = 0.0
         self._lost = False
         self._late = False
+        self._journal_why: str | None = None
         self._windows = self._valid = self._dropped = 0
         self._alarm_counts: Counter[str] = Counter()
 
@@ -206,6 +222,22 @@ class Bed:
         events: list[Event] = []
         if not self._lost:
             self._lose(self._t_last_s, events, silent_s=0.0)
+        return events
+
+    def journal(self, t_s: float, *, why: str | None) -> list[Event]:
+        """Say that the journal cannot be written, and why, or (None) that it is written again."""
+        self._journal_why = why
+        return self._world(t_s, "JOURNAL_FAILED", None if why is None else f"{why}; monitoring goes on")
+
+    def model_late(self, t_s: float, *, why: str | None) -> list[Event]:
+        """Say that estimates come later than they should, or (None) that they do not any more."""
+        return self._world(t_s, "MODEL_LATE", why)
+
+    def _world(self, t_s: float, fact: Fact, text: str | None) -> list[Event]:
+        t_s = self._clock.stream_s(t_s)
+        events: list[Event] = []
+        self._hear(t_s, events)
+        self._fact(fact, t_s, events, text)
         return events
 
     def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[Event]:
@@ -416,6 +448,9 @@ class Bed:
             self._extend(events, self._alarms.on_feed(self._waited_s, connected=True))
         pause = self._alarms.pause
         self._alarms = AlarmEngine(self.policy, hop_s=self.hop_s)
+        if self._journal_why is not None:
+            text = f"{self._journal_why}; monitoring goes on"
+            self._extend(events, self._alarms.on_fact(t_s, "JOURNAL_FAILED", on=True, text=text))
         if pause is not None:
             left_s = min(pause.ends_s - self._waited_s, self.policy.audio_pause_max_s)  # rounding
             self._extend(events, self._alarms.pause_audio(t_s, duration_s=left_s, user=pause.user))
@@ -434,6 +469,7 @@ class Bed:
             return (yield from self._from_the_past(samples_mv, -missing, t_s, events))
         self._clock.in_time()
         self._late = False
+        self._fact("FEED_STALE", self._next_s, events, None)
         t_s = self._clock.stream_s(t_s)
         if missing > 0:
             self._dropped += missing
@@ -450,6 +486,8 @@ class Bed:
         if not self._late:
             self._late = True
             events.append(FeedEvent(t_s=due_s, state="stale", age_s=late / self.rate_hz))
+        stale = f"samples come {late / self.rate_hz:.1f} s late and are of no use"
+        self._fact("FEED_STALE", due_s, events, stale if late >= n else None)
         spent = self._clock.late(t_s, n, due_s=due_s)
         if spent is None:
             self._dropped += min(late, n)
@@ -508,11 +546,13 @@ class Bed:
                 self._lead(changes.pop(0), events)
             t_s = self._t0_s + window.end_index / self._spec.rate_hz
             self._pass_time(t_s, events)
-            estimate = yield from self._answer(window, t_s)
+            quality = assess(window, self._spec)
+            estimate = yield from self._answer(window, quality, t_s)
             self._windows += 1
             self._valid += estimate.validity == "valid"
             events.append(estimate)
             self._extend(events, self._alarms.on_estimate(estimate))
+            self._tell_faults(quality, t_s, events)
         for change in changes:
             self._lead(change, events)
         self._pass_time(self._t0_s + self._n_out / self._spec.rate_hz, events)
@@ -528,8 +568,25 @@ class Bed:
         events.append(FeedEvent(t_s=t_s, state="lead_on" if on else "lead_off", lead=lead))
         self._extend(events, self._alarms.on_lead(t_s, lead, on=on))
 
-    def _answer(self, window: Window, t_s: float) -> Steps[Estimate]:
-        quality = assess(window, self._spec)
+    def _tell_faults(self, quality: Quality, t_s: float, events: list[Event]) -> None:
+        """Tell what is wrong with model and signal; leads that are off, and noise, are told otherwise."""
+        for fact, text in self._due_facts:
+            self._fact(fact, t_s, events, text)
+        self._due_facts.clear()
+        lost = f"{100.0 * quality.lost:.1f} % of a window's samples lost"
+        self._fact("GAP", t_s, events, lost if quality.lost > self.policy.gap_fraction else None)
+        for fact, reason in _SIGNAL_FAULTS:
+            bad = [x for x, why in zip(self.leads, quality.reasons, strict=True) if why == reason]
+            self._fact(fact, t_s, events, f"{reason}: {','.join(bad)}" if bad else None)
+
+    def _fact(self, fact: Fact, t_s: float, events: list[Event], text: str | None) -> None:
+        """Tell the engine of a fact that holds, or (None) does not."""
+        if text is not None:
+            self._extend(events, self._alarms.on_fact(t_s, fact, on=True, text=text))
+        elif self._alarms.holds(fact):
+            self._extend(events, self._alarms.on_fact(t_s, fact, on=False, text=_GONE[fact]))
+
+    def _answer(self, window: Window, quality: Quality, t_s: float) -> Steps[Estimate]:
         server = self._server(quality.usable)
         if server is None:
             return self._invalid(t_s, quality)
@@ -540,8 +597,13 @@ class Bed:
             self._seat, self._windower, server.rows, window.end_index, self._spec
         )
         if isinstance(said, EngineError):
+            self._due_facts.append(("MODEL_FAILED", f"the model failed: {said}"))
             return self._invalid(t_s, quality, reason=f"model failed: {said}")
-        reason = "signal settling" if quality.settling else self._outside(quality, server)
+        self._due_facts.append(("MODEL_FAILED", None))
+        reason: str | None = "signal settling"
+        if not quality.settling:
+            reason = self._outside(quality, server)
+            self._due_facts.append(("OUT_OF_ENVELOPE", reason))
         return self._valid_estimate(t_s, server.spec, said, quality.sqi, reason)
 
     def _server(self, usable: tuple[bool, ...]) -> _Server | None:

@@ -223,7 +223,11 @@ class Place:
         sinks = [] if shared.outlet is None else [_Lines(self.name, shared.outlet)]
         self._clock = StreamClock(1.0 if info.live else shared.speed)
         self._station = Station(
-            _InWard(shared.ward, self.name), sinks, self._journal, before_alarm=self._save_now
+            _InWard(shared.ward, self.name),
+            sinks,
+            self._journal,
+            before_alarm=self._save_now,
+            late_ms=bed.hop_s * 1e3 / (1.0 if info.live else shared.speed),
         )
         if restored is not None:
             # Whether anyone had heard of them before the restart, nobody knows.
@@ -309,6 +313,12 @@ class _InWard:
 
     def feed_lost(self) -> list[Event]:
         return self._settled(Bed.feed_lost)
+
+    def journal(self, t_s: float, *, why: str | None) -> list[Event]:
+        return self._settled(lambda bed: bed.journal(t_s, why=why))
+
+    def model_late(self, t_s: float, *, why: str | None) -> list[Event]:
+        return self._settled(lambda bed: bed.model_late(t_s, why=why))
 
     def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[Event]:
         return self._settled(lambda bed: bed.acknowledge(t_s, condition=condition, user=user))

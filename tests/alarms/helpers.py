@@ -69,6 +69,7 @@ def play(target: AlarmEngine, estimates: Iterable[Estimate]) -> list[Alarm]:
 
 def brief(alarms: Iterable[Alarm], *, condition: str | None = None) -> list[tuple]:
     """(t_s, priority, presence, signal) of each, with the condition in front where all are wanted."""
+    alarms = [a for a in alarms if isinstance(a, Alarm)]
     if condition is None:
         return [(a.t_s, a.condition, a.priority, a.presence, a.signal) for a in alarms]
     return [(a.t_s, a.priority, a.presence, a.signal) for a in alarms if a.condition == condition]

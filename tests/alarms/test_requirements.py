@@ -9,9 +9,9 @@ from dataclasses import fields, replace
 
 import pytest
 
-from ecgedge.alarms import CONDITIONS, AlarmEngine, SelfChecks
+from ecgedge.alarms import CONDITIONS, DELAYS, AlarmEngine, SelfChecks
 from ecgedge.alarms.rules import valid_window
-from ecgedge.events import Alarm, AudioEvent
+from ecgedge.events import Alarm, AudioEvent, Expired
 from ecgedge.policy import AlarmPolicy
 
 from .helpers import HOP_S, SMALL, brief, engine, play, window, windows
@@ -80,9 +80,12 @@ def test_r3_medium_far_above_or_for_long() -> None:
 def test_r3_nothing_is_ever_of_high_priority(name: str) -> None:
     """No rule gives it: an estimate is not a reason to run."""
     made = elevated(letter="M")
+    if name in DELAYS:
+        assert made.on_fact(25.0, name, on=True, text="so it is") == [] or name in AT_ONCE
     made.on_lead(26.0, "I", on=False)
     alarms = made.on_feed(27.0, connected=False) + made.advance(1e5)
-    assert {a.priority for a in [*alarms, *made.active()]} <= {"low", "medium"}
+    said = [a for a in [*alarms, *made.active()] if isinstance(a, Alarm)]
+    assert {a.priority for a in said} <= {"low", "medium"}
 
 
 # --- R4: hysteresis with a recovery line ---
@@ -357,6 +360,69 @@ def test_r9_too_few_leads_for_any_model() -> None:
 def test_r9_no_usable_signal_for_a_minute() -> None:
     made = AlarmEngine(AlarmPolicy(), hop_s=HOP_S)
     assert brief(play(made, windows("x" * 14))) == [(65.0, "POOR_SIGNAL", "low", "on", "on")]
+
+
+AT_ONCE = [name for name, key in DELAYS.items() if key is None]
+
+
+@pytest.mark.parametrize("name", DELAYS)
+def test_r9_a_fact_is_told_when_it_has_held_for_its_time_and_goes_with_it(name: str) -> None:
+    delay_s = 0.0 if name in AT_ONCE else getattr(LONG, DELAYS[name])
+    made = engine(LONG)
+    come = made.on_fact(30.0, name, on=True, text="so it is") + made.advance(30.0 + delay_s)
+    assert brief(come) == [(30.0 + delay_s, name, "low", "on", "on")]
+    assert come[0].text == "so it is"
+    assert made.on_fact(100.0, name, on=True, text="still") == []
+    assert made.holds(name)
+    gone = made.on_fact(200.0, name, on=False, text="no more")
+    assert brief(gone) == [(200.0, name, "low", "off", "off")]
+    assert gone[0].text == "no more"
+    assert not made.holds(name)
+
+
+@pytest.mark.parametrize("name", [name for name in DELAYS if name not in AT_ONCE])
+def test_r9_a_fact_that_ceases_in_time_is_never_told(name: str) -> None:
+    delay_s = getattr(LONG, DELAYS[name])
+    made = engine(LONG)
+    for start_s in (0.0, 100.0, 200.0):
+        assert made.on_fact(start_s, name, on=True, text="so it is") == []
+        assert made.holds(name)
+        assert made.on_fact(start_s + 0.9 * delay_s, name, on=False, text="no more") == []
+    assert brief(made.advance(500.0)) == []
+
+
+@pytest.mark.parametrize(("letter", "priority"), [("H", "medium"), (".", "low")])
+def test_r9_a_failed_model_is_medium_where_a_physiological_alarm_was_on(letter: str, priority: str) -> None:
+    made = engine(LONG)
+    play(made, windows(letter * 5))
+    (alarm,) = made.on_fact(26.0, "MODEL_FAILED", on=True, text="the model failed")
+    assert (alarm.condition, alarm.priority) == ("MODEL_FAILED", priority)
+
+
+def test_r9_a_fact_that_holds_survives_a_restart() -> None:
+    made = engine(LONG)
+    made.on_fact(30.0, "FLAT", on=True, text="flat: I")
+    saved = json.loads(json.dumps(made.snapshot()))
+    again = AlarmEngine.restore(LONG, hop_s=HOP_S, snapshot=saved)
+    assert again.advance(100.0) == made.advance(100.0) != []
+
+
+# --- R10: no number older than its lifetime ---
+
+
+def test_r10_a_number_expires_once_when_its_time_is_over() -> None:
+    made = engine(replace(LONG, estimate_lifetime_s=60.0))
+    play(made, windows("...xx"))  # the newest with a number ends at 15 s
+    assert [e for e in made.advance(74.9) if isinstance(e, Expired)] == []
+    said = [e for e in made.advance(500.0) if isinstance(e, Expired)]
+    assert said == [Expired(75.0, 15.0, "no estimate for 60 s")]
+
+
+def test_r10_a_new_number_begins_anew_and_before_the_first_there_is_none() -> None:
+    made = engine(replace(LONG, estimate_lifetime_s=60.0))
+    assert [e for e in made.advance(300.0) if isinstance(e, Expired)] == []
+    play(made, windows("q", first_s=305.0))  # questionable, but shown
+    assert [e.t_s for e in made.advance(1000.0) if isinstance(e, Expired)] == [365.0]
 
 
 # --- R11: a self-check each 5 s; the bed's and the service's tests show it in a stream ---

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from courses import HOP_S, SMALL, course, stretches, window
 
-from ecgedge.alarms import AlarmEngine
+from ecgedge.alarms import DELAYS, AlarmEngine
 from ecgedge.events import Alarm, Estimate, FeedEvent
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.policy import AlarmPolicy
@@ -44,7 +44,9 @@ POLICIES = [
 @pytest.mark.parametrize("policy", POLICIES)
 def test_every_alarm_is_the_beds_own(bundle, variants, troubled_mv, policy):
     bed = Bed(bundle, leads=STANDARD_LEADS, rate_hz=RATE_HZ, variants=variants, policy=policy, mode="demo")
-    told = [e for e in bed.push(troubled_mv, t_s=0.0) if isinstance(e, Alarm)]
+    events = [e for e in bed.push(troubled_mv, t_s=0.0) if isinstance(e, Alarm)]
+    # Those of DELAYS follow from more than estimates and feed events; no policy that is compared changes them.
+    told = [e for e in events if e.condition not in DELAYS]
     made = run_bed(opened(troubled_mv), bundle, variants)
     assert replay_alarms(made, policy, hop_s=bundle.manifest.hop_s) == told
     assert len(told) > 3
