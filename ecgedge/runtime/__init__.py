@@ -1,10 +1,8 @@
 """Inference engines behind one protocol; each engine's package is imported only when it is opened."""
 
 from ecgedge.runtime.base import Runner, single_numbers
-from ecgedge.runtime.buckets import BucketRunner
 from ecgedge.runtime.choose import AUTO, RUNTIMES, Opened, check_runtime, open_on, open_runner, prove
 from ecgedge.runtime.engines import open_engine
-from ecgedge.runtime.feeder import StepAnswer, StepFeeder
 from ecgedge.runtime.openvino import OpenVinoRunner
 from ecgedge.runtime.ort import OrtRunner
 from ecgedge.runtime.pool import Outputs, StepAsk, StepPool, StepSeat
@@ -14,15 +12,12 @@ from ecgedge.runtime.step import StepRunner, open_step_runner
 __all__ = [
     "AUTO",
     "RUNTIMES",
-    "BucketRunner",
     "OpenVinoRunner",
     "Opened",
     "OrtRunner",
     "Outputs",
     "Runner",
-    "StepAnswer",
     "StepAsk",
-    "StepFeeder",
     "StepPool",
     "StepRunner",
     "StepSeat",

@@ -92,6 +92,11 @@ class StepPool(Closing):
         """How many seats there are now, taken or not."""
         return self._runner.beds
 
+    @property
+    def states(self) -> list[NDArray[np.float32]]:
+        """The states, (channels, seats, n) each; for those who look for faults."""
+        return self._runner.states
+
     def take(self) -> StepSeat:
         """Return a seat that knows of no past."""
         if not self._free:

@@ -98,6 +98,11 @@ class StepRunner(OfVariant):
         """The batch sizes that this number of beds needs, all of them warm."""
         return tuple(self._buckets)
 
+    @property
+    def states(self) -> list[F32]:
+        """The states themselves, (channels, beds, n) each; for those who look for faults."""
+        return self._states
+
     def seen_samples(self, bed: int) -> int:
         """Return how many samples the bed has had since its last reset or prime began."""
         self._check_beds([bed])
@@ -247,7 +252,7 @@ class StepRunner(OfVariant):
         if chunk_mv.shape != (n, k, c):
             raise EngineError(
                 f"{self.name}: the chunk has shape {chunk_mv.shape}; this streaming form takes exactly {c} samples a "
-                f"step, ({n}, {k}, {c}). Collect them with ecgedge.runtime.StepFeeder, which takes any number"
+                f"step, ({n}, {k}, {c}). Beds collect them: ecgedge.stream.Bed"
             )
         if not np.isfinite(chunk_mv).all():
             bad = np.flatnonzero(~np.isfinite(chunk_mv).all(axis=(1, 2)))

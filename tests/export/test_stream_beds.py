@@ -12,7 +12,7 @@ from ecgedge.bundle import load_bundle
 from ecgedge.errors import EngineError, UsageError
 from ecgedge.events import Estimate
 from ecgedge.records import read
-from ecgedge.runtime import StepAsk, StepPool, StepRunner
+from ecgedge.runtime import StepAsk, StepPool, StepRunner, open_step_runner
 from ecgedge.signal import counts_to_mv
 from ecgedge.stream import Bed, BedSnapshot, Variants, Ward
 from ecgedge_export.streams import full_window_outputs
@@ -130,6 +130,46 @@ def test_building_a_state_anew_changes_no_bit(bundle, streams, long_ecg):
         seats = anew.take(), carried.take()
         for end in range(10 * CHUNK, counts.shape[1], CHUNK):
             assert anew.answer([ask(seats[0], counts, end)]) == carried.answer([ask(seats[1], counts, end)])
+
+
+def test_a_damaged_state_is_gone_when_its_turn_has_come(bundle, streams, long_ecg):
+    """A wrong bit in a state that never leaves by itself."""
+    variant, _ = streams.choose(LEADS)
+    often = replace(variant, stream=replace(variant.stream, reprime_s=5 * 1.024))
+    counts, differ = long_ecg[:2], []
+    with StepPool(bundle, often) as hit, StepPool(bundle, variant) as whole:
+        seats = hit.take(), whole.take()
+        for end in range(10 * CHUNK, 30 * CHUNK, CHUNK):
+            if end == 17 * CHUNK:
+                for state in hit.states:
+                    state += 0.5
+            pair = hit.answer([ask(seats[0], counts, end)]), whole.answer([ask(seats[1], counts, end)])
+            differ.append((end // CHUNK, pair[0] != pair[1]))
+    assert [k for k, wrong in differ if wrong] == [17, 18, 19]  # number 0 has its turn at multiples of 5
+
+
+def test_a_stream_that_cannot_be_answered_disturbs_no_other(bundle, streams, long_ecg):
+    variant, _ = streams.choose(LEADS)
+    counts, end = long_ecg[:2], 15 * CHUNK
+    with StepPool(bundle, variant) as pool, StepPool(bundle, variant) as alone:
+        (expected,) = alone.answer([ask(alone.take(), counts, end)])
+        seats = [pool.take() for _ in range(3)]
+        pool.answer([ask(seat, counts, end - CHUNK) for seat in seats])
+        pool.states[0][:, seats[1].number] = np.nan
+        said = pool.answer([ask(seat, counts, end) for seat in seats])
+        assert said[0] == said[2] == expected
+        assert said[1] == expected  # its state was built anew: the second try of each alone begins with that
+        pool.states[0][:] = np.nan
+        again = pool.answer([ask(seat, counts, end + CHUNK) for seat in seats])
+        assert not any(isinstance(one, EngineError) for one in again)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_bed_in_any_place_of_any_batch_has_the_same_bits(bundle, precision):
+    (variant,) = [v for v in bundle.manifest.variants if v.name == f"I,II/{precision}/stream"]
+    with open_step_runner(bundle, variant, beds=64) as runner:
+        assert set(runner.batch_sizes) == {1, 4, 16, 64}
+        assert runner.sizes_agree()
 
 
 def test_a_pool_grows_and_seats_are_used_again(bundle, streams):

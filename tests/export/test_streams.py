@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from ecgedge.bundle import FrontEndSpec, VariantSpec, load_bundle
 from ecgedge.errors import BundleError, EngineError, UsageError
-from ecgedge.runtime import StepFeeder, StepRunner, open_runner, open_step_runner, stream_self_test
+from ecgedge.runtime import StepRunner, open_runner, open_step_runner, stream_self_test
 from ecgedge.runtime.ort import open_session
 from ecgedge.runtime.selftest import stream_outputs
 from ecgedge.signal import counts_to_mv
@@ -125,11 +125,10 @@ def test_the_device_gives_what_the_full_window_gives(bundle, causal_model, long_
     source = Source(causal_model, CALIBRATION, None, 250.0)
     expected = full_window_outputs(source, LEADS, stream_mv[:, : 37 * 256], spec.stream)
     with open_step_runner(bundle, spec, beds=2) as runner:
-        feeder = StepFeeder(runner, rate_hz=250.0)
-        answers = [a for a in feeder.push({1: stream_mv[:2], 0: stream_mv[:2, 100:]}) if a.bed == 1]
-    assert [a.end_sample for a in answers] == [256 * (k + 1) for k in range(37)]
+        chunks = [stream_mv[:2, 256 * k : 256 * (k + 1)] for k in range(37)]
+        answers = [runner.step([1, 0], np.stack([chunk, -chunk])) for chunk in chunks]
     for name, reference in expected.items():
-        found = np.stack([a.outputs[name] for a in answers[11:]])
+        found = np.stack([outputs[name][0] for outputs in answers[11:]])
         assert np.abs(found - reference).max() <= 1e-5 * max(1.0, np.abs(reference).max()), name
 
 
@@ -208,8 +207,9 @@ def test_int8_stays_close_to_float(bundle, long_ecg):
     said = {}
     for precision in ("fp32", "int8"):
         with open_step_runner(bundle, variant(bundle, f"I,II/{precision}/stream"), beds=1) as runner:
-            answers = StepFeeder(runner, rate_hz=250.0).push({0: stream_mv})
-            said[precision] = np.stack([a.outputs["embedding"] for a in answers[11:]])
+            chunks = [stream_mv[None, :, 256 * k : 256 * (k + 1)] for k in range(37)]
+            answers = [runner.step([0], chunk)["embedding"][0] for chunk in chunks]
+            said[precision] = np.stack(answers[11:])
     scale = np.abs(said["fp32"]).max()
     assert 0 < np.abs(said["int8"] - said["fp32"]).max() < 0.3 * scale
     model = onnx.load_from_string(bundle.read_bytes("variants/I_II/int8/stream/model.onnx"))
