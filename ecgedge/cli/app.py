@@ -15,6 +15,7 @@ from ecgedge.errors import BundleError, EcgedgeError, FeedError, UsageError, mis
 
 if TYPE_CHECKING:
     from ecgedge.bundle import Bundle, Precision
+    from ecgedge.stream import Variants
 
 EXIT_CODES: tuple[tuple[type[EcgedgeError], int], ...] = (
     (BundleError, 4),
@@ -64,6 +65,12 @@ RuntimeOption = Annotated[
         "--runtime", help="auto, tensorrt, ort, ort-cuda, ort-tensorrt or openvino: the engine that serves."
     ),
 ]
+FormOption = Annotated[
+    str,
+    typer.Option(
+        "--form", help="window, or stream for the streaming forms of a causal encoder (`export --form both`)."
+    ),
+]
 SignatureOption = Annotated[
     Path | None,
     typer.Option(
@@ -106,6 +113,19 @@ def open_bundle(source: str, *, signed_by: Path | None) -> Bundle:
     for reason in loaded.set_aside:
         typer.echo(f"ecgedge: engine set aside, the ONNX model serves in its place: {reason}", err=True)
     return loaded
+
+
+def open_variants(bundle: Bundle, *, runtime: str, form: str) -> Variants:
+    """Open a bundle's variants in one form; UsageError on an unknown form or runtime."""
+    from ecgedge.runtime import check_runtime
+    from ecgedge.stream import Variants
+
+    check_runtime(runtime)
+    if form == "window":
+        return Variants(bundle, runtime=runtime)
+    if form == "stream":
+        return Variants(bundle, runtime=runtime, form="stream")
+    raise UsageError(f"--form is {form!r}; expected window or stream")
 
 
 def announce(bundle: Bundle, mode: str) -> None:

@@ -19,11 +19,13 @@ from ecgedge import __version__
 from ecgedge.cli.app import (
     BundleArgument,
     BundleOption,
+    FormOption,
     RuntimeOption,
     SignatureOption,
     announce,
     app,
     open_bundle,
+    open_variants,
 )
 from ecgedge.errors import UsageError
 
@@ -75,6 +77,7 @@ def stream(
         ),
     ] = None,
     runtime: RuntimeOption = "auto",
+    form: FormOption = "window",
     require_signature: SignatureOption = None,
 ) -> None:
     """Serve one bed: feed in, estimates and alarms out.
@@ -92,7 +95,7 @@ def stream(
             output=format,
             open_journal=partial(_open_journal, journal, rotate_bytes=_rotate_bytes(journal, journal_max_mb)),
             control=control,
-            runtime=runtime,
+            open_variants=partial(open_variants, runtime=runtime, form=form),
         )
     )
 
@@ -108,22 +111,20 @@ async def _stream(
     output: str,
     open_journal: Callable[[Bed, str, Variants], Journal | None],
     control: str | None,
-    runtime: str,
+    open_variants: Callable[[Bundle], Variants],
 ) -> None:
     from ecgedge.alarms import load_policy
     from ecgedge.feeds import open_feed
-    from ecgedge.runtime import check_runtime
     from ecgedge.service import run_stream
-    from ecgedge.stream import Bed, Variants
+    from ecgedge.stream import Bed
 
     if not duration_s > 0.0:
         raise UsageError(f"--duration is {duration_s:g}; it must be above 0 seconds")
-    check_runtime(runtime)
     chosen = load_policy(policy, hop_s=loaded.manifest.hop_s) if policy else None
     screen = _screen(output)
     source = await open_feed(feed_uri, speed=speed)
     info = source.info
-    variants = Variants(loaded, runtime=runtime)
+    variants = open_variants(loaded)
     for reason in variants.refused:
         typer.echo(f"ecgedge: {reason}", err=True)
     bed = Bed(
@@ -229,7 +230,7 @@ def _open_journal(
 
     if path is None:
         return None
-    facts = facts_of_bed(bed, feed_uri, variants.runtimes)
+    facts = facts_of_bed(bed, feed_uri, variants.runtimes, form=variants.form)
     digest = sha256(json.dumps(facts["policy"], sort_keys=True).encode())
     facts = {"ecgedge": __version__, "policy_sha256": digest, **facts}
     return Journal(path, facts=facts, rotate_bytes=rotate_bytes)

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ecgedge.cli.app import BundleOption, RuntimeOption, SignatureOption, announce, app, open_bundle
+from ecgedge.cli.app import (
+    BundleOption,
+    FormOption,
+    RuntimeOption,
+    SignatureOption,
+    announce,
+    app,
+    open_bundle,
+    open_variants,
+)
 from ecgedge.errors import EcgedgeError, UsageError
 
 if TYPE_CHECKING:
@@ -30,9 +39,7 @@ if TYPE_CHECKING:
 def ward(
     beds: Annotated[Path, typer.Option(help="The ward's file; docs/ward.md shows one.")],
     bundle: BundleOption = "embedded",
-    form: Annotated[
-        str, typer.Option(help="window, or stream for the streaming forms of a causal encoder.")
-    ] = "window",
+    form: FormOption = "window",
     speed: Annotated[
         str, typer.Option(help="max, or a factor of real time, for feeds that are not live.")
     ] = "1",
@@ -53,23 +60,17 @@ def ward(
 
     def reopen(path: str) -> tuple[Bundle, Variants]:
         again = open_bundle(path, signed_by=require_signature)
-        return again, _variants(again, runtime, form)
+        return again, open_variants(again, runtime=runtime, form=form)
 
     asyncio.run(
-        _ward(config, loaded, _variants(loaded, runtime, form), speed=parse_speed(speed), reopen=reopen)
+        _ward(
+            config,
+            loaded,
+            open_variants(loaded, runtime=runtime, form=form),
+            speed=parse_speed(speed),
+            reopen=reopen,
+        )
     )
-
-
-def _variants(bundle: Bundle, runtime: str, form: str) -> Variants:
-    from ecgedge.runtime import check_runtime
-    from ecgedge.stream import Variants
-
-    check_runtime(runtime)
-    if form == "window":
-        return Variants(bundle, runtime=runtime)
-    if form == "stream":
-        return Variants(bundle, runtime=runtime, form="stream")
-    raise UsageError(f"--form is {form!r}; expected window or stream")
 
 
 async def _ward(
