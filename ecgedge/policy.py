@@ -97,7 +97,9 @@ class AlarmPolicy:
     not turn them on and off: SATURATED and FLAT, some lead being so for `lead_fault_s`; GAP, windows that lack more
     than `gap_fraction` of a lead's samples for `gap_s`; FEED_STALE, only samples from the past for `feed_stale_s`;
     OUT_OF_ENVELOPE, windows unlike those of the training data for `envelope_s`; MODEL_LATE, answers older than they
-    should be for `model_late_s`. MODEL_FAILED and JOURNAL_FAILED come at once. Each goes with its fact.
+    should be for `model_late_s`. What windows tell comes with a window that confirms it, never by time alone; its times
+    should be longer than a window, which sees one hole for as long as it lasts. MODEL_FAILED and JOURNAL_FAILED come at
+    once. Each goes with its fact.
 
     An estimate that nobody may see any more expires `estimate_lifetime_s` after its window, if no other came.
 
@@ -131,9 +133,9 @@ class AlarmPolicy:
     chatter_onsets: int = 3
     chatter_window_s: float = 43_200.0
     feed_stale_s: float = 5.0
-    lead_fault_s: float = 10.0
+    lead_fault_s: float = 20.0
     gap_fraction: float = 0.01
-    gap_s: float = 10.0
+    gap_s: float = 20.0
     envelope_s: float = 60.0
     model_late_s: float = 10.0
     estimate_lifetime_s: float = 600.0
@@ -163,6 +165,11 @@ class AlarmPolicy:
             value = getattr(self, name)
             if not 0.0 < value < 1.0 and not (name in _FRACTIONS and value == 1.0):
                 raise ValueError(f"{name} is {value:g}; it must lie between 0 and 1")
+        if self.gap_fraction >= 0.5:
+            raise ValueError(
+                f"gap_fraction is {self.gap_fraction:g}: a lead that lacks half of a window counts as off, so GAP "
+                "could never come; set it below 0.5"
+            )
         if self.recovery_probability > self.onset_probability:
             raise ValueError(
                 f"recovery_probability {self.recovery_probability:g} is above onset_probability "

@@ -15,9 +15,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ecgedge.alarms.rules import Elevation, ValidWindow, valid_window
+from ecgedge.alarms.rules import SLACK_S, Elevation, ValidWindow, valid_window
 from ecgedge.alarms.state import SNAPSHOT_FORMAT, AudioPause, EngineState, Snapshot, Waiting, read_snapshot
-from ecgedge.alarms.table import COME_ON, CONDITIONS, DELAYS, PRIORITIES, Fact, Input, step
+from ecgedge.alarms.table import BY_WINDOW, COME_ON, CONDITIONS, DELAYS, PRIORITIES, Fact, Input, step
 from ecgedge.alarms.trend import Trend
 from ecgedge.alarms.users import check_acknowledge, check_pause, check_resume
 from ecgedge.events import Alarm, AlarmEvent, AudioEvent, Estimate, Expired, Presence, Priority
@@ -176,8 +176,15 @@ class AlarmEngine:
         if not on:
             if condition in waiting:
                 self._set(waiting={name: w for name, w in waiting.items() if name != condition})
-            return alarms + self._set_presence(condition, on=False, text=text)
-        if condition in waiting or self._present(condition):
+            alarms += self._set_presence(condition, on=False, text=text)
+            if condition == "MODEL_FAILED" and self._state.poor_due_s is None:
+                self._rearm_poor()
+            return alarms
+        if self._present(condition):
+            return alarms
+        if condition in waiting:
+            if condition in BY_WINDOW and self._now() >= self._fact_due_s(condition) - SLACK_S:
+                alarms += self._tell_fact(condition, self._now())
             return alarms
         self._set(waiting={**waiting, condition: Waiting(self._now(), text)})
         return alarms + self.advance(self._now())
@@ -277,8 +284,8 @@ class AlarmEngine:
             yield min(state.off_since_s.values()) + policy.lead_off_s, self._tell_leads_off
         elif name == "POOR_SIGNAL" and state.poor_due_s is not None:
             yield state.poor_due_s, self._nothing_usable
-        elif name in state.waiting:
-            yield state.waiting[name].since_s + self._delay_s(name), partial(self._tell_fact, name)
+        elif name in state.waiting and name not in BY_WINDOW:
+            yield self._fact_due_s(name), partial(self._tell_fact, name)
 
     def _timeout_s(self, priority: Priority) -> float:
         """Return how long an acknowledgement holds."""
@@ -299,18 +306,22 @@ class AlarmEngine:
         text = f"no usable window for {self._policy.poor_signal_s:g} s"
         return self._set_presence("POOR_SIGNAL", on=True, text=text, at_s=due_s)
 
-    def _delay_s(self, name: str) -> float:
-        key = DELAYS[name]
-        return 0.0 if key is None else float(getattr(self._policy, key))
+    def _fact_due_s(self, name: str) -> float:
+        """Return when a fact that holds will have held for its time."""
+        key, since_s = DELAYS[name], self._state.waiting[name].since_s
+        return since_s if key is None else since_s + float(getattr(self._policy, key))
 
     def _tell_fact(self, name: str, due_s: float) -> list[AlarmEvent]:
         waiting = dict(self._state.waiting)
         text = waiting.pop(name).text
         self._set(waiting=waiting)
         cut_off = name == "MODEL_FAILED" and self._cuts_off()
-        return self._set_presence(
+        told = self._set_presence(
             name, on=True, text=text, priority="medium" if cut_off else "low", at_s=due_s
         )
+        if name == "MODEL_FAILED":
+            self._rearm_poor()
+        return told
 
     def _expire(self, due_s: float) -> list[AlarmEvent]:
         since_s, self._state.number_s = self._state.number_s or 0.0, None
@@ -335,8 +346,9 @@ class AlarmEngine:
         return self._set_leads_off(due_s, tuple(lead for lead in STANDARD_LEADS if lead in told))
 
     def _rearm_poor(self) -> None:
-        """Start the wait for a usable window; while feed or leads are missing, they are told of instead."""
-        waits = self._state.connected and not self._present("NO_VARIANT")
+        """Start the wait for a usable window; while feed, leads or model are missing, they are told of instead."""
+        missing = self._present("NO_VARIANT") or self._present("MODEL_FAILED")
+        waits = self._state.connected and not missing
         self._state.poor_due_s = self._now() + self._policy.poor_signal_s if waits else None
 
     # --- facts ---

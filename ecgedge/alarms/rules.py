@@ -54,8 +54,8 @@ def require_fires(policy: AlarmPolicy, *, hop_s: float) -> None:
     Raises
     ------
     ValueError
-        If `hop_s` is no positive number, or a span holds no window (with `rising`, fewer than it needs): its rule
-        could never fire.
+        If `hop_s` is no positive number, a span holds no window (with `rising`, fewer than it needs), so that its
+        rule could never fire, or an estimate would expire before the next.
     """
     if not 0.0 < hop_s < math.inf:
         raise ValueError(f"hop_s is {hop_s:g}; it must be above 0 seconds")
@@ -66,6 +66,11 @@ def require_fires(policy: AlarmPolicy, *, hop_s: float) -> None:
                 f"{name} {span_s:g} is shorter than the {hop_s:g} s from window to window: no window falls "
                 f"into it and its rule can never fire; raise it to {hop_s:g} or more"
             )
+    if policy.estimate_lifetime_s <= hop_s:
+        raise ValueError(
+            f"estimate_lifetime_s {policy.estimate_lifetime_s:g} is no longer than the {hop_s:g} s from window to "
+            "window: every estimate would expire before the next one came; raise it"
+        )
     due = windows_due(policy.rising_span_s, hop_s=hop_s)
     if policy.rising and due < policy.rising_min_windows:
         raise ValueError(

@@ -110,6 +110,10 @@ DELAYS: Final[dict[str, str | None]] = {
 """Conditions that are a fact told by `AlarmEngine.on_fact`, and the key of the policy that says for how long it must
 hold before the condition comes; None: it comes at once."""
 
+BY_WINDOW: Final = frozenset({"SATURATED", "FLAT", "GAP", "OUT_OF_ENVELOPE"})
+"""Facts that each window tells anew: the condition comes with a window that tells so when the time is over, never by
+time alone, so that one window says nothing of the time after it."""
+
 Fact = Literal[
     "MODEL_FAILED",
     "FEED_STALE",

@@ -11,6 +11,7 @@ import pytest
 
 from ecgedge.alarms import CONDITIONS, DELAYS, AlarmEngine, SelfChecks
 from ecgedge.alarms.rules import valid_window
+from ecgedge.alarms.table import BY_WINDOW
 from ecgedge.events import Alarm, AudioEvent, Expired
 from ecgedge.policy import AlarmPolicy
 
@@ -370,6 +371,9 @@ def test_r9_a_fact_is_told_when_it_has_held_for_its_time_and_goes_with_it(name: 
     delay_s = 0.0 if name in AT_ONCE else getattr(LONG, DELAYS[name])
     made = engine(LONG)
     come = made.on_fact(30.0, name, on=True, text="so it is") + made.advance(30.0 + delay_s)
+    if name in BY_WINDOW:
+        assert come == [], "no window has confirmed it"
+        come = made.on_fact(30.0 + delay_s, name, on=True, text="another text")
     assert brief(come) == [(30.0 + delay_s, name, "low", "on", "on")]
     assert come[0].text == "so it is"
     assert made.on_fact(100.0, name, on=True, text="still") == []
@@ -378,6 +382,18 @@ def test_r9_a_fact_is_told_when_it_has_held_for_its_time_and_goes_with_it(name: 
     assert brief(gone) == [(200.0, name, "low", "off", "off")]
     assert gone[0].text == "no more"
     assert not made.holds(name)
+
+
+@pytest.mark.parametrize("name", sorted(BY_WINDOW))
+def test_r9_one_window_is_not_a_lasting_fault(name: str) -> None:
+    """Neither where the feed then breaks off, nor where the next window ends just when the time is over."""
+    delay_s = getattr(LONG, DELAYS[name])
+    made = engine(LONG)
+    assert made.on_fact(30.0, name, on=True, text="so it is") == []
+    made.on_feed(32.0, connected=False)
+    assert brief(made.advance(30.0 + delay_s), condition=name) == []
+    made.on_feed(30.0 + delay_s, connected=True)
+    assert made.on_fact(30.0 + delay_s, name, on=False, text="no more") == []
 
 
 @pytest.mark.parametrize("name", [name for name in DELAYS if name not in AT_ONCE])
@@ -401,7 +417,7 @@ def test_r9_a_failed_model_is_medium_where_a_physiological_alarm_was_on(letter: 
 
 def test_r9_a_fact_that_holds_survives_a_restart() -> None:
     made = engine(LONG)
-    made.on_fact(30.0, "FLAT", on=True, text="flat: I")
+    made.on_fact(30.0, "FEED_STALE", on=True, text="late")
     saved = json.loads(json.dumps(made.snapshot()))
     again = AlarmEngine.restore(LONG, hop_s=HOP_S, snapshot=saved)
     assert again.advance(100.0) == made.advance(100.0) != []
