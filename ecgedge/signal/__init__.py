@@ -9,6 +9,7 @@ from ecgedge.signal.front_end import (
     push_together,
 )
 from ecgedge.signal.gaps import MEASURED, MISSING, SETTLING
+from ecgedge.signal.meter import Meter, block_length
 from ecgedge.signal.quality import Quality, Reason, assess
 from ecgedge.signal.windows import Window, Windower, WindowerState
 
@@ -19,12 +20,14 @@ __all__ = [
     "Conditioned",
     "FrontEnd",
     "FrontEndState",
+    "Meter",
     "Quality",
     "Reason",
     "Window",
     "Windower",
     "WindowerState",
     "assess",
+    "block_length",
     "condition",
     "counts_to_mv",
     "push_together",

@@ -75,7 +75,7 @@ def slope_spread(counts: NDArray[np.int16]) -> NDArray[np.float64]:
     counts
         (n_leads, n) int16, n at least 2.
     """
-    return _spread(counts, _moments(counts)[1])
+    return spread_of(counts, _moments(counts)[1])
 
 
 def _moments(counts: NDArray[np.int16]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -98,10 +98,16 @@ def _products(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.floa
     return sums
 
 
-def _spread(counts: NDArray[np.int16], rms: NDArray[np.float64]) -> NDArray[np.float64]:
+def slopes(counts: NDArray[np.int16]) -> NDArray[np.uint16]:
+    """Return the amounts of the first differences along the last axis, (n_leads, n - 1)."""
     later, earlier = counts[:, 1:], counts[:, :-1]
     # Differences of opposite clipped samples do not fit int16; their amounts fit uint16.
-    slope = np.maximum(later, earlier).view(np.uint16) - np.minimum(later, earlier).view(np.uint16)
+    return np.maximum(later, earlier).view(np.uint16) - np.minimum(later, earlier).view(np.uint16)
+
+
+def spread_of(counts: NDArray[np.int16], rms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `slope_spread`, given the rms."""
+    slope = slopes(counts)
     n = slope.shape[1]
     slope.partition(n // 2, axis=1)
     median = slope[:, n // 2].astype(np.float64)
@@ -109,6 +115,10 @@ def _spread(counts: NDArray[np.int16], rms: NDArray[np.float64]) -> NDArray[np.f
         median = (median + slope[:, : n // 2].max(axis=1)) / 2.0
     spread: NDArray[np.float64] = np.divide(median, rms, out=np.zeros_like(rms), where=rms > 0.0)
     return spread
+
+
+Missing = tuple[list[Reason | None], bool, float]
+"""Per lead "off", "gap" or None; whether a lead that is not off settles; the largest share missing of those not off."""
 
 
 def assess(window: Window, spec: FrontEndSpec) -> Quality:
@@ -121,16 +131,40 @@ def assess(window: Window, spec: FrontEndSpec) -> Quality:
     spec
         The front end that made the window; gives the counts' unit and the clipping level.
     """
-    reasons, settling, lost = _missing(window.status)
-    sd, rms = _moments(window.counts)
-    spreads = _spread(window.counts, rms).tolist()
-    extents_mv, at_rail = _extents(window.counts, spec)
+    counts = window.counts
+    sd, rms = _moments(counts)
+    half = counts.shape[1] // 2
+    parts = counts[:, :half], counts[:, half:]
+    low = np.array([part.min(axis=1) for part in parts])
+    high = np.array([part.max(axis=1) for part in parts])
+    return judge(
+        missing(window.status),
+        sd=sd,
+        spread=spread_of(counts, rms),
+        extent=(high.astype(np.float64) - low).min(axis=0),
+        at_rail=rail_share(counts, spec, low=int(low.min()), high=int(high.max())),
+        spec=spec,
+    )
+
+
+def judge(
+    found: Missing,
+    *,
+    sd: NDArray[np.float64],
+    spread: NDArray[np.float64],
+    extent: NDArray[np.float64],
+    at_rail: list[float],
+    spec: FrontEndSpec,
+) -> Quality:
+    """Turn each lead's numbers into the verdict; standard deviation and extent (of the quieter half) in counts."""
+    reasons, settling, lost = list(found[0]), found[1], found[2]
+    extents_mv = (extent * spec.lsb_mv).tolist()
     score = 0.0
-    for lead, spread in enumerate(spreads):
+    for lead, of_lead in enumerate(spread.tolist()):
         if reasons[lead] is None:
-            reasons[lead] = _fault(extents_mv[lead], at_rail[lead], spread)
+            reasons[lead] = _fault(extents_mv[lead], at_rail[lead], of_lead)
         if reasons[lead] is None:
-            score += min(1.0, (NOISE_SPREAD - spread) / (NOISE_SPREAD - CLEAN_SPREAD))
+            score += min(1.0, (NOISE_SPREAD - of_lead) / (NOISE_SPREAD - CLEAN_SPREAD))
     n_on = len(reasons) - reasons.count("off")
     return Quality(
         usable=tuple(r is None for r in reasons),
@@ -142,14 +176,14 @@ def assess(window: Window, spec: FrontEndSpec) -> Quality:
     )
 
 
-def _missing(status: NDArray[np.uint8]) -> tuple[list[Reason | None], bool, float]:
-    """Say which leads are off or have gaps; of those not off, whether one is settling and the largest share missing."""
+def missing(status: NDArray[np.uint8]) -> Missing:
+    """Say what is missing of a window's status, (n_leads, n)."""
     reasons: list[Reason | None] = [None] * len(status)
     if not status.any():
         return reasons, False, 0.0
-    missing = status == MISSING
-    newest = missing[:, -1].tolist()
-    shares = missing.mean(axis=1).tolist()
+    absent = status == MISSING
+    newest = absent[:, -1].tolist()
+    shares = absent.mean(axis=1).tolist()
     for lead, share in enumerate(shares):
         if share > 0.0:
             reasons[lead] = "off" if newest[lead] or share > 0.5 else "gap"
@@ -166,15 +200,10 @@ def _fault(extent_mv: float, at_rail: float, spread: float) -> Reason | None:
     return "noise" if spread > NOISE_SPREAD else None
 
 
-def _extents(counts: NDArray[np.int16], spec: FrontEndSpec) -> tuple[list[float], list[float]]:
-    """Return each lead's smaller extent of the two halves in millivolts, and its share of samples at the rail."""
-    half = counts.shape[1] // 2
-    parts = counts[:, :half], counts[:, half:]
-    low = np.array([part.min(axis=1) for part in parts])
-    high = np.array([part.max(axis=1) for part in parts])
+def rail_share(counts: NDArray[np.int16], spec: FrontEndSpec, *, low: int, high: int) -> list[float]:
+    """Return each lead's share of samples at the clipping level; `low` and `high` are the extremes of all."""
     rail = round(spec.clip_mv / spec.lsb_mv)
-    at_rail = [0.0] * len(counts)
-    if high.max() >= rail or low.min() <= -rail:
-        at_rail = ((counts >= rail) | (counts <= -rail)).mean(axis=1).tolist()
-    extents = (high.astype(np.float64) - low).min(axis=0) * spec.lsb_mv
-    return extents.tolist(), at_rail
+    if high < rail and low > -rail:
+        return [0.0] * len(counts)
+    shares: list[float] = ((counts >= rail) | (counts <= -rail)).mean(axis=1).tolist()
+    return shares

@@ -33,12 +33,14 @@ from ecgedge.signal import (
     Conditioned,
     FrontEnd,
     FrontEndState,
+    Meter,
     Quality,
     Reason,
     Window,
     Windower,
     WindowerState,
     assess,
+    block_length,
 )
 from ecgedge.stream.clock import SURE_S, FeedClock
 from ecgedge.stream.snapshot import BED_FORMAT, BedFacts, BedSnapshot, Stretch
@@ -422,7 +424,13 @@ class Bed:
     ) -> None:
         n_leads = len(self.leads)
         self._front_end = FrontEnd(self._spec, n_leads=n_leads, rate_hz=self.rate_hz, state=front_end)
-        self._windower = Windower(n_leads=n_leads, **self._lengths, state=windows)
+        window, hop, first = (self._lengths[k] for k in ("window_samples", "hop_samples", "first_end"))
+        block = block_length(window_samples=window, hop_samples=hop, first_end=first)
+        self._meter = None
+        if block is not None:
+            self._meter = Meter(n_leads=n_leads, window_samples=window, block_samples=block, spec=self._spec)
+        meter = None if block is None or self._meter is None else (block, self._meter.push)
+        self._windower = Windower(n_leads=n_leads, **self._lengths, state=windows, meter=meter)
         self._leave_seat()
 
     def _hear(self, t_s: float, events: list[Event]) -> None:
@@ -546,7 +554,7 @@ class Bed:
                 self._lead(changes.pop(0), events)
             t_s = self._t0_s + window.end_index / self._spec.rate_hz
             self._pass_time(t_s, events)
-            quality = assess(window, self._spec)
+            quality = assess(window, self._spec) if self._meter is None else self._meter.assess(window)
             estimate = yield from self._answer(window, quality, t_s)
             self._windows += 1
             self._valid += estimate.validity == "valid"

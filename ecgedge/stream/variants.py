@@ -43,17 +43,18 @@ class Lengths(TypedDict):
 
 
 def window_lengths(bundle: Bundle, variants: VariantChoice) -> Lengths:
-    """Return where windows end; of streaming forms at whole chunks, as near to the bundle's hop as that allows."""
+    """Return the windows' lengths; of streaming forms in whole chunks, as near to the bundle's as that allows."""
     manifest, stream = bundle.manifest, variants.stream
     window = round(manifest.window_s * manifest.front_end.rate_hz)
     hop = round(manifest.hop_s * manifest.front_end.rate_hz)
     if stream is None:
         return Lengths(window_samples=window, hop_samples=hop, first_end=window, keep_samples=window)
     chunk = stream.chunk_samples
+    window = -(-max(window, stream.ready_after_samples) // chunk) * chunk
     return Lengths(
         window_samples=window,
         hop_samples=max(1, round(hop / chunk)) * chunk,
-        first_end=-(-max(window, stream.ready_after_samples) // chunk) * chunk,
+        first_end=window,
         keep_samples=max(window, stream.exact_after_samples),
     )
 
