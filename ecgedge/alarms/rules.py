@@ -7,8 +7,8 @@ knows nothing of signals, priorities or what was decided before.
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
@@ -96,8 +96,8 @@ class Elevation:
             span_s: policy.min_valid_fraction * windows_due(span_s, hop_s=hop_s) - _SLACK
             for span_s in (policy.persistence_s, policy.recovery_window_s)
         }
-        self._windows: deque[ValidWindow] = deque()
-        self._recent: deque[ValidWindow] = deque()
+        self._windows = _Queue(self._most + 1)
+        self._recent = 0  # of them in the onset span
         self._exceeding = self._far_exceeding = 0
         for window in windows:
             self.push(window)
@@ -109,18 +109,25 @@ class Elevation:
 
     def push(self, window: ValidWindow) -> None:
         """Take the newest window and forget what no span reaches any more."""
-        windows, recent = self._windows, self._recent
+        windows = self._windows
         windows.append(window)
-        recent.append(window)
+        self._recent += 1
         self._exceeding += self._exceeds(window)
         self._far_exceeding += self._far_exceeds(window)
-        while len(windows) > self._most or window.t_s - windows[0].t_s >= self._longest_s - SLACK_S:
-            windows.popleft()
         onset_s = self._policy.persistence_s - SLACK_S
-        while len(recent) > len(windows) or window.t_s - recent[0].t_s >= onset_s:
-            gone = recent.popleft()
-            self._exceeding -= self._exceeds(gone)
-            self._far_exceeding -= self._far_exceeds(gone)
+        while window.t_s - windows.t_s(len(windows) - self._recent) >= onset_s:
+            self._leave_recent()
+        while len(windows) > self._most or window.t_s - windows.t_s(0) >= self._longest_s - SLACK_S:
+            if self._recent == len(windows):
+                self._leave_recent()
+            windows.popleft()
+
+    def _leave_recent(self) -> None:
+        """Let the oldest window of the onset span leave it."""
+        gone = self._windows[len(self._windows) - self._recent]
+        self._recent -= 1
+        self._exceeding -= self._exceeds(gone)
+        self._far_exceeding -= self._far_exceeds(gone)
 
     def onset(self, *, age_s: float) -> bool:
         """Tell whether the onset rule holds at the newest window of a stream `age_s` old."""
@@ -143,9 +150,9 @@ class Elevation:
     def describe(self) -> str:
         """Say how many windows exceed in the onset span, and their median estimate."""
         policy = self._policy
-        span = self._recent
-        pressure = _median(w.mpcwp_mmhg for w in span)
-        text = f"{self._exceeding} of {len(span)} valid windows in {policy.persistence_s:g} s"
+        n = len(self._windows)
+        pressure = _median(self._windows[k].mpcwp_mmhg for k in range(n - self._recent, n))
+        text = f"{self._exceeding} of {self._recent} valid windows in {policy.persistence_s:g} s"
         return text if pressure is None else f"{text}, median {pressure:.1f} mmHg"
 
     def _exceeds(self, window: ValidWindow) -> bool:
@@ -157,7 +164,7 @@ class Elevation:
 
     def _share(self, count: int, age_s: float) -> bool:
         """Tell whether so many are enough of the windows of the onset span."""
-        span_s, n = self._policy.persistence_s, len(self._recent)
+        span_s, n = self._policy.persistence_s, self._recent
         if n == 0 or age_s < span_s - SLACK_S or n < self._needed[span_s]:
             return False
         return count >= self._policy.onset_fraction * n - _SLACK
@@ -166,9 +173,53 @@ class Elevation:
         """Return the valid windows of the last `span_s`; none if they are too few, or the stream too young."""
         if not self._windows or age_s < span_s - SLACK_S:
             return []
-        newest_s = self._windows[-1].t_s
+        newest_s = self._windows.t_s(len(self._windows) - 1)
         span = [w for w in self._windows if newest_s - w.t_s < span_s - SLACK_S]
         return span if len(span) >= self._needed[span_s] else []
+
+
+class _Queue:
+    """A bounded queue of windows in 32 bytes each; None is kept as NaN, which no window that counts holds."""
+
+    def __init__(self, most: int) -> None:
+        self._numbers = array("d", bytes(32 * most))
+        self._most, self._first, self._n = most, 0, 0
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, k: int) -> ValidWindow:
+        """Return window k, the oldest being 0."""
+        at = self._at(k)
+        t_s, p, mpcwp_mmhg, lower_mmhg = self._numbers[at : at + 4]
+        return ValidWindow(t_s, _known(p), _known(mpcwp_mmhg), _known(lower_mmhg))
+
+    def __iter__(self) -> Iterator[ValidWindow]:
+        return (self[k] for k in range(self._n))
+
+    def t_s(self, k: int) -> float:
+        """Return the end of window k."""
+        return self._numbers[self._at(k)]
+
+    def append(self, window: ValidWindow) -> None:
+        """Take a window; there must be room."""
+        at, numbers = self._at(self._n), self._numbers
+        numbers[at] = window.t_s
+        for column, value in enumerate((window.p, window.mpcwp_mmhg, window.lower_mmhg), start=1):
+            numbers[at + column] = math.nan if value is None else value
+        self._n += 1
+
+    def popleft(self) -> None:
+        """Forget the oldest."""
+        self._first = (self._first + 1) % self._most
+        self._n -= 1
+
+    def _at(self, k: int) -> int:
+        return (self._first + k) % self._most * 4
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def _median(values: Iterable[float | None]) -> float | None:

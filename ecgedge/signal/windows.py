@@ -91,8 +91,8 @@ class Windower:
             )
         self._window = window_samples
         self._hop = hop_samples
-        # Half as long again as what is kept: so moving it to the front costs two copies of a sample.
-        size = self._keep + (self._keep + 1) // 2
+        # A quarter longer than what is kept: so moving it to the front costs four copies of a sample.
+        size = self._keep + self._keep // 4 + 1
         self._counts = np.zeros((n_leads, size), np.int16)
         self._status = np.zeros((n_leads, size), np.uint8)
         self._fill = 0

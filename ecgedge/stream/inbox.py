@@ -32,7 +32,7 @@ class Inbox:
     def __init__(self, bed: Bed, *, hop_samples: int) -> None:
         self.bed, self._hop = bed, hop_samples
         self._most = max(2 * hop_samples, round(INBOX_S * bed.rate_hz))
-        self._joined = np.empty((len(bed.leads), 2 * hop_samples), np.float32)
+        self._joined = np.empty((len(bed.leads), hop_samples), np.float32)
         self._fill = 0
         self._first_s: float | None = None
         self._apart: deque[tuple[float, NDArray[np.float32]]] = deque()
