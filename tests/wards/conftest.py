@@ -1,0 +1,81 @@
+"""A bundle whose model is a formula, and feeds from memory that a URI names."""
+
+import asyncio
+from dataclasses import dataclass
+
+import hand_made
+import pytest
+
+from ecgedge.errors import FeedError
+from ecgedge.feeds import Chunk, FeedInfo, open_feed
+from ecgedge.leads import STANDARD_LEADS
+from ecgedge.stream import Variants
+
+
+@pytest.fixture(scope="session")
+def formula_bundle(tmp_path_factory):
+    lead_sets = (STANDARD_LEADS, ("I", "II"), ("II",))
+    return hand_made.make_formula_bundle(tmp_path_factory.mktemp("bundle") / "formula.ecgb", lead_sets)
+
+
+@pytest.fixture
+def new_variants(formula_bundle):
+    """Variants that the service may close."""
+    return lambda: Variants(formula_bundle)
+
+
+@dataclass
+class MemoryFeed:
+    """Plays steps: a Chunk is delivered, a number is a pause in seconds, an exception is raised."""
+
+    info: FeedInfo
+    steps: list
+    closed: int = 0
+
+    async def __aiter__(self):
+        for step in self.steps:
+            if isinstance(step, BaseException):
+                raise step
+            if isinstance(step, Chunk):
+                yield step
+            else:
+                await asyncio.sleep(step)
+
+    async def close(self):
+        self.closed += 1
+
+
+class Memory:
+    """What `memory:NAME` opens: for each opening the next of the steps given, or an exception; then none opens."""
+
+    def __init__(self):
+        self.openings = {}
+        self.feeds = []
+
+    def add(self, name, *openings, leads=STANDARD_LEADS, rate_hz=250.0, live=True, mode="demo"):
+        info = FeedInfo(f"memory:{name}", leads, rate_hz, mode, 1.0, live)
+        self.openings.setdefault(name, []).extend((info, opening) for opening in openings)
+        return info.uri
+
+    async def open(self, uri, *, speed):
+        name = uri.removeprefix("memory:")
+        if not self.openings.get(name):
+            raise FeedError(f"{uri} does not answer")
+        info, opening = self.openings[name].pop(0)
+        if isinstance(opening, BaseException):
+            raise opening
+        self.feeds.append(MemoryFeed(info, list(opening)))
+        return self.feeds[-1]
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    """Feeds from memory, beside those that there are; a lost one is opened again at once."""
+    memory = Memory()
+
+    async def open_either(uri, *, speed):
+        return await (memory.open if uri.startswith("memory:") else open_feed)(uri, speed=speed)
+
+    monkeypatch.setattr("ecgedge.wards.place.open_feed", open_either)
+    monkeypatch.setattr("ecgedge.wards.place.AGAIN_S", (0.01, 0.05))
+    return memory
