@@ -25,6 +25,7 @@ from ecgedge.journal import Journal
 from ecgedge.rerun import facts_of_bed
 from ecgedge.station import Station
 from ecgedge.stream import Bed, BedSnapshot, Variants, Ward
+from ecgedge.stream.inbox import INBOX_S
 from ecgedge.wards.config import BedConfig, WardSettings
 from ecgedge.wards.outlet import Outlet
 from ecgedge.wards.state import ended_alarms, read_state, write_state
@@ -34,9 +35,6 @@ SILENT_S = 0.5
 
 AGAIN_S = (0.5, 30.0)
 """A lost feed is opened again after the first, then twice as late each time, up to the second."""
-
-MOST_WAITING_S = 5.0
-"""A feed that is not live waits while so much of it does; less than an inbox holds."""
 
 
 @dataclass
@@ -227,13 +225,20 @@ class Place:
             return
         rate_hz = feed.info.rate_hz
         async for chunk in feed:
+            if not feed.info.live:
+                await self._make_room(chunk.samples_mv.shape[1])
             await self._station.push(chunk, end_s=chunk.t_s + chunk.samples_mv.shape[1] / rate_hz)
             self._heard_s = time.monotonic()
             self._is_told_lost, self._wait_s = False, AGAIN_S[0]
             self._said.clear()
-            # A feed that is not live can wait; what the inbox cannot hold would be lost.
-            while not feed.info.live and self._shared.ward.waiting(self.name) >= MOST_WAITING_S * rate_hz:
-                await asyncio.sleep(0.0)
+
+    async def _make_room(self, n: int) -> None:
+        """Wait until another n samples fit: a feed that is not live can wait, and loses nothing to a full inbox."""
+        ward, rate_hz = self._shared.ward, self._shared.ward[self.name].rate_hz
+        while ward.waiting(self.name) >= INBOX_S / 2.0 * rate_hz:
+            await asyncio.sleep(0.0)
+        if ward.waiting(self.name) + n > INBOX_S * rate_hz:
+            await self._settle()
 
     async def _open(self, info: FeedInfo) -> None:
         """Make the bed of what the feed says of itself, or see that it is still the same."""

@@ -1,6 +1,7 @@
 """A bundle whose model is a formula, and feeds from memory that a URI names."""
 
 import asyncio
+import json
 from dataclasses import dataclass
 
 import hand_made
@@ -26,7 +27,7 @@ def new_variants(formula_bundle):
 
 @dataclass
 class MemoryFeed:
-    """Plays steps: a Chunk is delivered, a number is a pause in seconds, an exception is raised."""
+    """Plays steps: a Chunk is delivered, a number is a pause in seconds, an Event is awaited, an exception raised."""
 
     info: FeedInfo
     steps: list
@@ -38,11 +39,30 @@ class MemoryFeed:
                 raise step
             if isinstance(step, Chunk):
                 yield step
+            elif isinstance(step, asyncio.Event):
+                await step.wait()
             else:
                 await asyncio.sleep(step)
 
     async def close(self):
         self.closed += 1
+
+
+class Lines:
+    """An outlet that keeps what it is given."""
+
+    def __init__(self):
+        self.lines, self.urgent, self.dropped, self.failure = [], [], {}, None
+
+    def put(self, line, *, kind, urgent):
+        self.lines.append(json.loads(line))
+        assert self.lines[-1]["type"] == kind
+        self.urgent += [self.lines[-1]] if urgent else []
+
+
+@pytest.fixture
+def new_lines():
+    return Lines
 
 
 class Memory:
@@ -57,7 +77,7 @@ class Memory:
         self.openings.setdefault(name, []).extend((info, opening) for opening in openings)
         return info.uri
 
-    async def open(self, uri, *, speed):
+    async def open(self, uri):
         name = uri.removeprefix("memory:")
         if not self.openings.get(name):
             raise FeedError(f"{uri} does not answer")
@@ -74,7 +94,7 @@ def memory(monkeypatch):
     memory = Memory()
 
     async def open_either(uri, *, speed):
-        return await (memory.open if uri.startswith("memory:") else open_feed)(uri, speed=speed)
+        return await (memory.open(uri) if uri.startswith("memory:") else open_feed(uri, speed=speed))
 
     monkeypatch.setattr("ecgedge.wards.place.open_feed", open_either)
     monkeypatch.setattr("ecgedge.wards.place.AGAIN_S", (0.01, 0.05))

@@ -118,12 +118,12 @@ def test_without_a_state_there_is_none(tmp_path):
     "spoil",
     [
         lambda data: data[: len(data) // 2],
-        lambda data: b"",
+        lambda data: data[:0],
         lambda data: data[:-1],
         lambda data: data + b"\0",
         lambda data: data[:400] + bytes([data[400] ^ 1]) + data[401:],
         lambda data: b"\0" * len(data),
-        lambda data: b"[ward]\n",
+        lambda data: b"[ward]\n" + data,
     ],
 )
 def test_a_damaged_one_is_named_and_nothing_is_made_of_it(tmp_path, snapshots, spoil):
