@@ -184,8 +184,8 @@ async def open_socket(path: Path, control: WardControl) -> asyncio.Server:
                 await writer.drain()
                 if line is None:
                     break
-        except ConnectionError:
-            pass  # whoever asked has gone
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # whoever asked has gone, or the ward has drained while he stayed
         finally:
             writer.close()
 
