@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,7 +87,7 @@ async def _ward(
     async with AsyncExitStack() as opened:
         outlet = _outlet(settings.events)
         if outlet is not None:
-            opened.callback(outlet.close)
+            opened.callback(_close, outlet)
         service = WardService(bundle, variants, settings, outlet=outlet, speed=speed, say=_say)
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, service.stop)
@@ -108,20 +109,37 @@ async def _listen(path: Path, service: WardService, reopen: Reopen) -> asyncio.S
 
 
 def _say(text: str) -> None:
-    typer.echo(f"ecgedge: {text}", err=True)
+    with suppress(OSError):  # whoever read it has gone, and the watch goes on
+        typer.echo(f"ecgedge: {text}", err=True)
 
 
 def _outlet(target: str | None) -> Outlet | None:
+    """Open where events go; raw, so that a reader who blocks holds no lock at the end of the process."""
     from ecgedge.wards.outlet import Outlet
 
     if target is None:
         return None
     if target == "-":
-        return Outlet(sys.stdout.buffer, owned=False)
+        return Outlet(io.FileIO(sys.stdout.fileno(), "wb", closefd=False), owned=False, say=_say)
     try:
-        return Outlet(Path(target).open("ab"), owned=True)
+        stream = io.FileIO(target, "ab+")
+        if stream.seekable() and stream.seek(0, io.SEEK_END) and _last_byte(stream) != b"\n":
+            stream.write(b"\n")  # a line that a killed ward left torn must not take the next one with it
     except OSError as error:
         raise UsageError(f"cannot write events to {target}: {error.strerror}") from error
+    return Outlet(stream, owned=True, say=_say)
+
+
+def _last_byte(stream: io.FileIO) -> bytes:
+    stream.seek(-1, io.SEEK_END)
+    return stream.read(1)
+
+
+def _close(outlet: Outlet) -> None:
+    outlet.close()
+    if outlet.dropped:
+        lost = ", ".join(f"{n} of type {kind}" for kind, n in outlet.dropped.items())
+        _say(f"lines of events that were never written: {lost}")
 
 
 @app.command()

@@ -14,17 +14,19 @@
     feed = "tcp://10.0.0.7:7000?leads=I,II&rate_hz=500&lsb_nv=1000"
     policy = "icu.toml"             # left out: the bundle's
 
-Paths are relative to the file.
+Paths are relative to the file, also that of a `file:` feed.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from ecgedge.errors import RecipeError
 from ecgedge.schema import from_plain
@@ -36,6 +38,8 @@ else:
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Names are names of files, too."""
+
+SMALLEST_JOURNAL_MB: Final = 0.001
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,10 @@ class WardSettings:
         if self.journal_max_mb is not None:
             if self.journals is None:
                 raise ValueError("journal_max_mb without journals: name the folder of the journals")
-            if not self.journal_max_mb > 0.0:
-                raise ValueError(f"journal_max_mb is {self.journal_max_mb:g}; it must be above 0")
+            if not SMALLEST_JOURNAL_MB <= self.journal_max_mb < math.inf:
+                raise ValueError(
+                    f"journal_max_mb is {self.journal_max_mb:g}; it must be a number from {SMALLEST_JOURNAL_MB:g} up"
+                )
 
 
 @dataclass(frozen=True)
@@ -123,4 +129,20 @@ def load_ward(path: Path) -> WardConfig:
         events=ward.events if ward.events == "-" else absolute(ward.events),
         control=absolute(ward.control),
     )
-    return WardConfig(settings, tuple(replace(bed, policy=absolute(bed.policy)) for bed in config.bed))
+    return WardConfig(
+        settings,
+        tuple(
+            replace(bed, policy=absolute(bed.policy), feed=_absolute_feed(bed.feed, folder))
+            for bed in config.bed
+        ),
+    )
+
+
+def _absolute_feed(uri: str, folder: Path) -> str:
+    """Make the path of a `file:` feed absolute; every other feed stays as it is."""
+    scheme, _, rest = uri.partition(":")
+    path, mark, query = rest.partition("?")
+    path = path.removeprefix("//")
+    if scheme != "file" or not path or path.startswith("/"):
+        return uri
+    return f"file:{quote(str(folder))}/{path}{mark}{query}"

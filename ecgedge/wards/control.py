@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import stat
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -67,9 +68,15 @@ class WardControl:
         except (
             EcgedgeError,
             ValueError,
-        ) as error:  # ValueError: a key that is missing, unknown or of a wrong type
+            OSError,
+        ) as error:  # ValueError: a key of a wrong name, type or value
             self.refused["refused"] += 1
             return _error(str(error))
+
+    def too_long(self) -> dict[str, Any]:
+        """Return the answer to a line that is too long to be read."""
+        self.refused["too_long"] += 1
+        return _error(f"a line may have {LONGEST_LINE} bytes; this one has more, and the connection ends")
 
     def _commands(self) -> Mapping[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any] | None]]]:
         return {
@@ -101,12 +108,11 @@ class WardControl:
     async def _pause(self, asked: dict[str, Any]) -> None:
         duration_s = asked.pop("duration_s", None)
         name, user = _take(asked, "name", "user")
-        if isinstance(duration_s, bool) or not isinstance(duration_s, (int, float)):
-            raise UsageError(f"duration_s is {duration_s!r}; expected seconds")
+        seconds = _seconds(duration_s)
         place = self._service.place(name)
         if place.bed is not None:
-            check_pause(float(duration_s), user, place.bed.policy)
-        await self._obey(name, PauseAudio(float(duration_s), user))
+            check_pause(seconds, user, place.bed.policy)
+        await self._obey(name, PauseAudio(seconds, user))
 
     async def _resume(self, asked: dict[str, Any]) -> None:
         name, user = _take(asked, "name", "user")
@@ -133,6 +139,15 @@ class WardControl:
 
 def _error(text: str) -> dict[str, Any]:
     return {"ok": False, "error": text}
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise UsageError(f"duration_s is {value!r}; expected seconds")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise UsageError("duration_s is larger than any number of seconds; expected seconds") from error
 
 
 def _take(asked: dict[str, Any], *names: str) -> tuple[str, ...]:
@@ -163,31 +178,40 @@ async def open_socket(path: Path, control: WardControl) -> asyncio.Server:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while line := await _read_line(reader, control):
-                answer = await control.answer(line)
+            while (line := await _read_line(reader)) != b"":
+                answer = control.too_long() if line is None else await control.answer(line)
                 writer.write(json.dumps(answer, separators=(",", ":"), default=str).encode() + b"\n")
                 await writer.drain()
-        except ConnectionError:
-            pass  # whoever asked has gone
+                if line is None:
+                    break
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # whoever asked has gone, or the ward has drained while he stayed
         finally:
             writer.close()
 
+    return await asyncio.start_unix_server(serve, sock=_bound(path), limit=LONGEST_LINE)
+
+
+def _bound(path: Path) -> socket.socket:
+    """Return a socket with this name that nobody else may open, not even for a moment."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     before = os.umask(0o177)
     try:
-        return await asyncio.start_unix_server(serve, path=path, limit=LONGEST_LINE)
+        listener.bind(str(path))
     except OSError as error:
-        raise UsageError(f"cannot listen on {path}: {error.strerror}") from error
+        listener.close()
+        raise UsageError(f"cannot listen on {path}: {error.strerror or error}") from error
     finally:
         os.umask(before)
+    return listener
 
 
-async def _read_line(reader: asyncio.StreamReader, control: WardControl) -> bytes:
-    """Return the next line, or nothing at the end; a line that is too long ends the connection."""
+async def _read_line(reader: asyncio.StreamReader) -> bytes | None:
+    """Return the next line, nothing at the end, or None for a line that is too long."""
     try:
         return await reader.readline()
     except ValueError:
-        control.refused["too_long"] += 1
-        return b""
+        return None
 
 
 async def _someone_listens(path: Path) -> bool:
@@ -206,6 +230,8 @@ async def ask(path: Path, question: Mapping[str, Any]) -> dict[str, Any]:
     ------
     UsageError
         If no ward listens there.
+    EcgedgeError
+        If it hung up, or what listens is no ward.
     """
     try:
         reader, writer = await asyncio.open_unix_connection(path, limit=1 << 26)
@@ -219,5 +245,7 @@ async def ask(path: Path, question: Mapping[str, Any]) -> dict[str, Any]:
         writer.close()
     if not line:
         raise EcgedgeError(f"the ward on {path} hung up without an answer")
-    answer: dict[str, Any] = json.loads(line)
-    return answer
+    try:
+        return dict(json.loads(line))
+    except (ValueError, TypeError) as error:
+        raise EcgedgeError(f"what listens on {path} does not answer as a ward does: {line[:60]!r}") from error

@@ -2,37 +2,62 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping
-from typing import IO, Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
 
 MOST_WAITING: Final = 50_000
-"""Lines that may wait for a reader before those of little worth are given up."""
+"""Lines of little worth that may wait for a reader before the older half of them is given up."""
 
 ALARM_LINES: Final = 1_000_000
 """Even alarms end somewhere: at 200 bytes a line, in 200 MB."""
+
+AGAIN_S: Final = 1.0
+"""A full disk is tried again after this long."""
+
+_TOLD: Final = "dropped"
+
+
+@dataclass(frozen=True)
+class _Line:
+    text: bytes
+    kind: str
+    urgent: bool
 
 
 class Outlet:
     """Writes lines in order, as fast as they are taken.
 
-    Where more wait than `most_waiting`, lines that are not urgent are given up, the oldest first, and counted; urgent
-    ones (alarms) wait on. What was given up is told by `dropped`, and by the line that `on_drop` makes of it, in the
-    place where lines are missing.
+    Where more than `most_waiting` lines wait that are not urgent, the older half of them is given up and counted;
+    urgent ones (alarms) wait on. What was given up is told by `dropped`, and by a line in the place where lines are
+    missing: {"type":"dropped","events":{"estimate":7}}. A disk that is full is tried again until it takes what waits;
+    a reader who has gone is gone for good, and all that would be for him is counted.
 
     Parameters
     ----------
     stream
-        Binary; closed by `close` only if `owned`.
+        Raw: what it has taken it has written. Closed by `close` only if `owned`.
+    say
+        Takes what people must know, from the thread.
     """
 
-    def __init__(self, stream: IO[bytes], *, owned: bool, most_waiting: int = MOST_WAITING) -> None:
-        self._stream, self._owned, self._most = stream, owned, most_waiting
-        self._lines: deque[tuple[bytes, str, bool]] = deque()
+    def __init__(
+        self,
+        stream: io.RawIOBase,
+        *,
+        owned: bool,
+        most_waiting: int = MOST_WAITING,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._stream, self._owned, self._most, self._say = stream, owned, most_waiting, say
+        self._lines: deque[_Line] = deque()
+        self._n_urgent = 0
         self._changed = threading.Condition()
-        self._closing = False
+        self._closing = self._gone = False
         self._given_up: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self.failure: str | None = None
@@ -47,61 +72,105 @@ class Outlet:
     def put(self, line: bytes, *, kind: str, urgent: bool) -> None:
         """Take a line, without its end; `kind` is what it is counted as, should it be given up."""
         with self._changed:
-            if self.failure is not None:
+            if self._gone:
                 self.dropped[kind] += 1
                 return
-            self._lines.append((line, kind, urgent))
-            if len(self._lines) > self._most:
+            self._lines.append(_Line(line, kind, urgent))
+            self._n_urgent += urgent
+            if len(self._lines) - self._n_urgent > self._most:
                 self._give_up()
+            while self._n_urgent > ALARM_LINES:
+                self._count([self._lines.popleft()])
             self._changed.notify()
 
     def close(self, *, wait_s: float = 5.0) -> None:
-        """Write what waits, for `wait_s` at most; safe to call twice."""
+        """Write what waits, for `wait_s` at most, and count what was not taken; safe to call twice."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._thread.join(wait_s)
+        with self._changed:
+            self._count(self._lines)
+            self._lines.clear()
         if self._owned and not self._thread.is_alive():
             self._stream.close()
 
     def _give_up(self) -> None:
         """Drop the older half of what is not urgent; called with the lock."""
-        room = len(self._lines) // 2
-        kept: deque[tuple[bytes, str, bool]] = deque()
-        lost: Counter[str] = Counter()
-        for k, line in enumerate(self._lines):
-            if k < room and not line[2]:
-                lost[line[1]] += 1
-            else:
-                kept.append(line)
-        while len(kept) > ALARM_LINES:
-            lost[kept.popleft()[1]] += 1
+        room = (len(self._lines) - self._n_urgent) // 2
+        kept: deque[_Line] = deque()
+        lost: list[_Line] = []
+        for line in self._lines:
+            (kept if line.urgent or len(lost) >= room else lost).append(line)
         self._lines = kept
-        self.dropped += lost
-        self._given_up += lost
+        self._count(lost)
+
+    def _count(self, lost: deque[_Line] | list[_Line]) -> None:
+        kinds = Counter(line.kind for line in lost)
+        self.dropped += kinds
+        self._given_up += kinds
+        self._n_urgent -= sum(line.urgent for line in lost)
+
+    # --- the thread ---
 
     def _write(self) -> None:
-        while True:
-            with self._changed:
-                while not self._lines and not self._closing:
-                    self._changed.wait()
-                if not self._lines:
-                    return
-                # All at once: one write, and the lock is held for a moment only.
-                lines = [line for line, _, _ in self._lines]
-                self._lines.clear()
-                lost, self._given_up = self._given_up, Counter()
-            if lost:
-                lines.insert(0, _told(lost))
-            try:
-                self._stream.write(b"\n".join(lines) + b"\n")
-                self._stream.flush()
-            except (OSError, ValueError) as error:
+        while lines := self._next():
+            if not self._written(b"".join(line.text + b"\n" for line in lines)):
                 with self._changed:
-                    self.failure = str(error)
+                    self._gone = True
+                    self._lines.extendleft(reversed([line for line in lines if line.kind != _TOLD]))
+                    self._n_urgent = sum(line.urgent for line in self._lines)
+                    self._count(self._lines)
+                    self._lines.clear()
                 return
+
+    def _next(self) -> list[_Line]:
+        """Wait for lines and take all, so that the lock is held for a moment only; none at the end."""
+        with self._changed:
+            while not self._lines and not self._closing:
+                self._changed.wait()
+            lines = list(self._lines)
+            self._lines.clear()
+            self._n_urgent = 0
+            lost, self._given_up = self._given_up, Counter()
+        return [_Line(_told(lost), _TOLD, urgent=False), *lines] if lost else lines
+
+    def _written(self, data: bytes) -> bool:
+        """Write all of it, however often that must be tried; return False if nobody will ever take it."""
+        left = memoryview(data)
+        while left:
+            try:
+                taken = self._stream.write(left)
+            except (BrokenPipeError, ValueError) as error:
+                self._fail(
+                    f"nobody reads the events any more ({error}): they are counted, and the watch goes on"
+                )
+                return False
+            except OSError as error:
+                self._fail(
+                    f"the events cannot be written: {error.strerror}; they wait, and the watch goes on"
+                )
+                taken = None
+            else:
+                left = left[taken or 0 :]
+            if taken is None and not self._waited():
+                return False
+        if self.failure is not None:
+            self.failure = None
+            self._say("the events are written again")
+        return True
+
+    def _fail(self, why: str) -> None:
+        if self.failure != why:
+            self.failure = why
+            self._say(why)
+
+    def _waited(self) -> bool:
+        """Wait for the next try; return False at the end, when there is none."""
+        with self._changed:
+            return not self._changed.wait_for(lambda: self._closing, AGAIN_S)
 
 
 def _told(lost: Mapping[str, int]) -> bytes:
     """Return the line that stands where lines are missing."""
-    return json.dumps({"type": "dropped", "events": dict(lost)}, separators=(",", ":")).encode()
+    return json.dumps({"type": _TOLD, "events": dict(lost)}, separators=(",", ":")).encode()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +17,18 @@ from numpy.typing import NDArray
 from ecgedge.alarms import load_policy
 from ecgedge.bundle import Bundle
 from ecgedge.control import Command
+from ecgedge.ecg import Mode
 from ecgedge.errors import EcgedgeError, FeedError, RecordError, UsageError
-from ecgedge.events import Event, event_to_json
+from ecgedge.events import Alarm, Event, event_to_json
 from ecgedge.feeds import Feed, FeedInfo, open_feed
 from ecgedge.journal import Journal
 from ecgedge.rerun import facts_of_bed
-from ecgedge.station import Station, StreamClock
+from ecgedge.station import Station
 from ecgedge.stream import Bed, BedSnapshot, Variants, Ward
+from ecgedge.stream.inbox import INBOX_S
 from ecgedge.wards.config import BedConfig, WardSettings
 from ecgedge.wards.outlet import Outlet
-from ecgedge.wards.state import read_state, write_state
+from ecgedge.wards.state import ended_alarms, read_state, write_state
 
 SILENT_S = 0.5
 """A feed that has been silent for so long is told that time passes."""
@@ -47,8 +50,31 @@ class Shared:
     say: Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class _Signal:
+    """What a bed is made for."""
+
+    leads: tuple[str, ...]
+    rate_hz: float
+    mode: Mode
+
+    def __str__(self) -> str:
+        return f"leads {','.join(self.leads)} at {self.rate_hz:g} Hz in mode {self.mode}"
+
+
+def _signal_of(snapshot: BedSnapshot) -> _Signal:
+    return _Signal(snapshot.facts.leads, snapshot.facts.rate_hz, snapshot.facts.mode)
+
+
+def _require_signal(snapshot: BedSnapshot, signal: _Signal | None) -> None:
+    if signal not in (None, _signal_of(snapshot)):
+        raise UsageError(f"the state is of {_signal_of(snapshot)}, and the feed has {signal}")
+
+
 class Place:
     """A bed, from the moment that it is asked for; there is a `bed` once its feed has said what leads it has.
+
+    A bed that was left by an earlier process and whose feed does not open is there without it: its alarms go on.
 
     Raises
     ------
@@ -62,12 +88,17 @@ class Place:
         self._policy = load_policy(Path(config.policy), hop_s=hop_s) if config.policy else None
         self._station: Station | None = None
         self._journal: Journal | None = None
-        self._clock = StreamClock(1.0)
-        self._heard_s = self._arrived_s = time.monotonic()
+        self._signal: _Signal | None = None
+        self._speed = 1.0
+        self._heard_s = time.monotonic()
         self._saved_s = 0.0
         self._feed: Feed | None = None
+        self._is_told_lost = False
         self._trouble: str | None = None
+        self._said: set[str] = set()
+        self._unsaved: str | None = None
         self._ended = False
+        self._wait_s = AGAIN_S[0]
         self._task = asyncio.create_task(self._read(), name=f"feed of {config.name}")
 
     @property
@@ -77,15 +108,16 @@ class Place:
 
     @property
     def bed(self) -> Bed | None:
-        """The bed, once there is one."""
+        """The bed, once there is one and until its feed has ended."""
         return self._shared.ward[self.name] if self._station is not None and not self._ended else None
 
     def status(self) -> dict[str, Any]:
         """Return what an overseer wants to know, as plain JSON types."""
         bed = self.bed
         found: dict[str, Any] = {"feed": self.config.feed, "connected": self._feed is not None}
-        if self._trouble is not None:
-            found["trouble"] = self._trouble
+        found |= {"ended": True} if self._ended else {}
+        found |= {} if self._trouble is None else {"trouble": self._trouble}
+        found |= {} if self._unsaved is None else {"state_trouble": self._unsaved}
         if bed is not None and self._station is not None:
             found |= {
                 "leads": list(bed.leads),
@@ -102,11 +134,14 @@ class Place:
         Raises
         ------
         UsageError
-            If there is no bed yet.
+            If there is no bed yet, or no more.
         """
+        if self._ended:
+            raise UsageError(f"bed {self.name} has ended: so did its feed")
         if self._station is None:
             raise UsageError(f"bed {self.name} has heard nothing of its feed yet: {self._trouble or 'wait'}")
-        await self._station.obey(command, self._clock.now_s())
+        await self._settle()
+        await self._station.obey(command, self._now_s())
 
     def require_serves(self, bundle: Bundle, variants: Variants) -> None:
         """Raise UsageError if this bundle cannot serve the bed in the place of its own."""
@@ -117,22 +152,23 @@ class Place:
         """Let another bundle serve the bed from its next window on."""
         if self.bed is None or self._station is None:
             return
-        await self.emit(self._shared.ward.settle(self.name))
+        await self._settle()
         old = self.bed.bundle.id
         self.bed.serve(bundle, variants)
-        self._station.note({"type": "bundle", "t_s": self._clock.now_s(), "from": old, "to": bundle.id})
+        self._station.note({"type": "bundle", "t_s": self._now_s(), "from": old, "to": bundle.id})
 
     async def emit(self, events: Sequence[Event]) -> None:
         """Tell what the ward said of this bed."""
         if self._station is not None and events:
-            await self._station.emit(events, (time.monotonic() - self._arrived_s) * 1e3)
+            await self._station.emit(events, (time.monotonic() - self._heard_s) * 1e3)
 
     async def look_after(self, now_s: float) -> None:
         """Notice silence, and keep the state."""
         if self.bed is None or self._station is None:
             return
-        if self._clock.runs and now_s - self._heard_s >= SILENT_S:
-            await self._station.call("advance", t_s=self._clock.now_s())
+        if math.isfinite(self._speed) and now_s - self._heard_s >= SILENT_S:
+            await self._settle()
+            await self._station.call("advance", t_s=self._now_s())
         if now_s - self._saved_s >= self._shared.settings.state_s:
             self._save(now_s)
 
@@ -141,87 +177,106 @@ class Place:
         self._task.cancel()
         with suppress(asyncio.CancelledError):
             await self._task
-        await self._end()
+        await self._try(self._end)
         path = self._state_path()
         if forget and path is not None:
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                self._say(f"its state {path} cannot be removed: {error.strerror}")
 
     # --- the feed ---
 
     async def _read(self) -> None:
-        wait_s = AGAIN_S[0]
-        while True:
-            try:
-                feed = await open_feed(self.config.feed, speed=self._shared.speed)
-                try:
-                    await self._open(feed.info)
-                    wait_s, self._feed, self._trouble = AGAIN_S[0], feed, None
-                    await self._take(feed)
-                finally:
-                    self._feed = None
-                    await feed.close()
-                await self._end()
-            except EcgedgeError as error:
-                if self._trouble is None:
-                    self._shared.say(f"bed {self.name}: {error}; trying again")
-                self._trouble = str(error)
-                if self._station is not None:
-                    await self._station.call("feed_lost")
-                await asyncio.sleep(wait_s)
-                wait_s = min(2.0 * wait_s, AGAIN_S[1])
-            else:
-                return
+        """Follow the feed to its end; whatever goes wrong, try again."""
+        while not await self._try(self._follow, "; trying again"):
+            await self._try(self._do_without)
+            await asyncio.sleep(self._wait_s)
+            self._wait_s = min(2.0 * self._wait_s, AGAIN_S[1])
+
+    async def _try(self, work: Callable[[], Awaitable[None]], then: str = "") -> bool:
+        """Do it and return whether it went well; what did not is said, the same only once until samples come."""
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001 - whatever it is: this bed is tried again, the others go on
+            text = str(error) if isinstance(error, EcgedgeError) else f"{type(error).__name__}: {error}"
+            self._trouble = text
+            if text not in self._said:
+                self._said.add(text)
+                self._say(f"{text}{then}")
+            return False
+        return True
+
+    async def _follow(self) -> None:
+        feed = await open_feed(self.config.feed, speed=self._shared.speed)
+        try:
+            await self._open(feed.info)
+            self._feed, self._trouble = feed, None
+            await self._take(feed)
+        finally:
+            self._feed = None
+            await feed.close()
+        if feed.info.live:
+            raise FeedError(f"{feed.info.uri}: the device has closed the connection")
+        await self._end()
 
     async def _take(self, feed: Feed) -> None:
         if self._station is None:
             return
         rate_hz = feed.info.rate_hz
         async for chunk in feed:
-            end_s = chunk.t_s + chunk.samples_mv.shape[1] / rate_hz
-            await self._station.push(chunk, end_s=end_s)
-            self._clock.heard(end_s)
-            self._heard_s = self._arrived_s = time.monotonic()
+            if not feed.info.live:
+                await self._make_room(chunk.samples_mv.shape[1])
+            await self._station.push(chunk, end_s=chunk.t_s + chunk.samples_mv.shape[1] / rate_hz)
+            self._heard_s = time.monotonic()
+            self._is_told_lost, self._wait_s = False, AGAIN_S[0]
+            self._said.clear()
+
+    async def _make_room(self, n: int) -> None:
+        """Wait until another n samples fit: a feed that is not live can wait, and loses nothing to a full inbox."""
+        ward, rate_hz = self._shared.ward, self._shared.ward[self.name].rate_hz
+        while ward.waiting(self.name) >= INBOX_S / 2.0 * rate_hz:
+            await asyncio.sleep(0.0)
+        if ward.waiting(self.name) + n > INBOX_S * rate_hz:
+            await self._settle()
 
     async def _open(self, info: FeedInfo) -> None:
         """Make the bed of what the feed says of itself, or see that it is still the same."""
-        bed = self.bed
-        if bed is None:
-            await self._begin(info)
-        elif (info.leads, info.rate_hz) != (bed.leads, bed.rate_hz):
+        found = _Signal(info.leads, info.rate_hz, info.mode)
+        if self._signal is None:
+            await self._begin(found)
+        elif found != self._signal:
             raise FeedError(
-                f"{info.uri} has leads {','.join(info.leads)} at {info.rate_hz:g} Hz now, and had "
-                f"{','.join(bed.leads)} at {bed.rate_hz:g} Hz; remove the bed and add it again"
+                f"{info.uri} has {found} now, and had {self._signal}; remove the bed and add it again"
             )
+        self._speed = 1.0 if info.live else self._shared.speed
 
-    async def _begin(self, info: FeedInfo) -> None:
+    async def _do_without(self) -> None:
+        """Go on without the feed: nobody else would tell what is on."""
+        if self._station is None:
+            await self._begin(None)
+        if self._station is not None and not self._ended and not self._is_told_lost:
+            self._is_told_lost = True
+            await self._station.call("feed_lost")
+
+    async def _begin(self, signal: _Signal | None) -> None:
+        """Make the bed as it was left, or anew of what its feed has; without either there is none yet."""
         shared = self._shared
-        restored = self._restored(info)
-        bed = restored or Bed(
-            shared.bundle,
-            leads=info.leads,
-            rate_hz=info.rate_hz,
-            variants=shared.variants,
-            policy=self._policy,
-            mode=info.mode,
-        )
-        settings = shared.settings
-        if settings.journals is not None:
-            facts = facts_of_bed(
-                bed,
-                info.uri,
-                shared.variants.runtimes,
-                form=shared.variants.form,
-                restored=restored is not None,
+        snapshot, bed = self._restored(signal)
+        if bed is None:
+            if signal is None:
+                return
+            bed = Bed(
+                shared.bundle,
+                leads=signal.leads,
+                rate_hz=signal.rate_hz,
+                variants=shared.variants,
+                policy=self._policy,
+                mode=signal.mode,
             )
-            rotate = settings.journal_max_mb
-            self._journal = Journal(
-                Path(settings.journals) / f"{self.name}.jsonl",
-                facts=facts,
-                rotate_bytes=None if rotate is None else round(rotate * 1e6),
-            )
+        self._journal = self._open_journal(bed, restored=snapshot is not None)
         shared.ward.add(self.name, bed)
         sinks = [] if shared.outlet is None else [_Lines(self.name, shared.outlet)]
-        self._clock = StreamClock(1.0 if info.live else shared.speed)
         self._station = Station(
             _InWard(shared.ward, self.name),
             sinks,
@@ -229,25 +284,68 @@ class Place:
             before_alarm=self._save_now,
             late_ms=bed.hop_s * 1e3 / (1.0 if info.live else shared.speed),
         )
-        if restored is not None:
-            # Whether anyone had heard of them before the restart, nobody knows.
-            await self._station.emit(restored.alarms())
+        self._heard_s = time.monotonic()
+        self._signal = signal
+        if snapshot is not None:
+            self._signal = _signal_of(snapshot)
+            await self._tell_anew(snapshot, bed.alarms())
+
+    async def _tell_anew(self, snapshot: BedSnapshot, on: Sequence[Alarm]) -> None:
+        """Tell what is on and what is not any more: what anyone heard of it before the restart, nobody knows."""
+        if self._station is None:
+            return
+        await self._station.emit([*on, *ended_alarms(snapshot, on)])
+        if self._journal is not None:  # it has just been written
+            await self._station.call("journal", t_s=snapshot.facts.last_s)
+
+    def _open_journal(self, bed: Bed, *, restored: bool) -> Journal | None:
+        settings, variants = self._shared.settings, self._shared.variants
+        if settings.journals is None:
+            return None
+        facts = facts_of_bed(bed, self.config.feed, variants.runtimes, form=variants.form, restored=restored)
+        rotate = settings.journal_max_mb
+        return Journal(
+            Path(settings.journals) / f"{self.name}.jsonl",
+            facts=facts,
+            rotate_bytes=None if rotate is None else round(rotate * 1e6),
+        )
 
     async def _end(self) -> None:
         if self._station is None or self._ended:
             return
         await self._station.call("end")
-        bed = self._shared.ward[self.name]
-        await self.emit(self._shared.ward.settle(self.name))
+        await self._settle()
         self._save_now()
+        bed = self._shared.ward[self.name]
         self._ended = True
         self._shared.ward.remove(self.name)
         journal = None if self._journal is None else str(self._journal.path)
         await self._station.emit([bed.summary(latency_ms=self._station.latency(), journal=journal)])
-        if self._journal is not None:
-            self._journal.close()
+        for finish in (self._station.require_written, *([self._journal.close] if self._journal else [])):
+            try:
+                finish()
+            except RecordError as error:
+                self._say(str(error))
+
+    # --- time ---
+
+    async def _settle(self) -> None:
+        """Let the bed take all that waits, and tell what it says."""
+        await self.emit(self._shared.ward.settle(self.name))
+
+    def _now_s(self) -> float:
+        """Return what time it should be, in the feed's time, for a bed of which nothing waits.
+
+        It counts on from what the bed has taken: a feed whose clock has just been set back may not hide its silence.
+        """
+        due_s = self._shared.ward[self.name].due_s
+        silent_s = time.monotonic() - self._heard_s
+        return due_s + silent_s * self._speed if math.isfinite(self._speed) else due_s
 
     # --- the state ---
+
+    def _say(self, text: str) -> None:
+        self._shared.say(f"bed {self.name}: {text}")
 
     def _state_path(self) -> Path | None:
         folder = self._shared.settings.state
@@ -257,45 +355,48 @@ class Place:
         self._save(time.monotonic())
 
     def _save(self, now_s: float) -> None:
-        path = self._state_path()
-        if path is None or self.bed is None:
+        path, bed = self._state_path(), self.bed
+        if path is None or bed is None:
             return
         self._saved_s = now_s
         try:
-            write_state(path, self.bed.snapshot())
+            write_state(path, bed.snapshot())
         except RecordError as error:
-            self._shared.say(f"bed {self.name}: {error}; a restart would begin with an older state")
+            if self._unsaved is None:
+                self._say(f"{error}; a restart would begin with an older state")
+            self._unsaved = str(error)
+        else:
+            if self._unsaved is not None:
+                self._say(f"the state {path} is written again")
+            self._unsaved = None
 
-    def _restored(self, info: FeedInfo) -> Bed | None:
+    def _restored(self, signal: _Signal | None) -> tuple[BedSnapshot, Bed] | tuple[None, None]:
         """Return the bed as it was left, if it was; a state that does not fit is set aside, and said."""
-        path = self._state_path()
+        path, shared = self._state_path(), self._shared
         if path is None:
-            return None
+            return None, None
         try:
             snapshot = read_state(path)
             if snapshot is None:
-                return None
-            _require_feed(snapshot, info)
-            return Bed.restore(
-                self._shared.bundle, snapshot, variants=self._shared.variants, policy=self._policy
-            )
+                return None, None
+            _require_signal(snapshot, signal)
+            bed = Bed.restore(shared.bundle, snapshot, variants=shared.variants, policy=self._policy)
         except (RecordError, UsageError) as error:
-            aside = path.with_name(f"{path.name}.unfit")
+            self._set_aside(path, error)
+            return None, None
+        return snapshot, bed
+
+    def _set_aside(self, path: Path, why: EcgedgeError) -> None:
+        aside = path.with_name(f"{path.name}.unfit")
+        by_hand = "what was on or latched must be looked at by hand"
+        try:
             path.replace(aside)
-            self._shared.say(
-                f"bed {self.name} begins anew: {error}. Its old state is {aside}: what was on or latched must be "
-                "looked at by hand"
+        except OSError as error:
+            self._say(
+                f"begins anew: {why}. Its old state cannot be set aside ({error.strerror}) and goes: {by_hand}"
             )
-            return None
-
-
-def _require_feed(snapshot: BedSnapshot, info: FeedInfo) -> None:
-    facts = snapshot.facts
-    if (facts.leads, facts.rate_hz) != (info.leads, info.rate_hz):
-        raise UsageError(
-            f"the state is of leads {','.join(facts.leads)} at {facts.rate_hz:g} Hz, the feed has "
-            f"{','.join(info.leads)} at {info.rate_hz:g} Hz"
-        )
+        else:
+            self._say(f"begins anew: {why}. Its old state is {aside}: {by_hand}")
 
 
 class _InWard:

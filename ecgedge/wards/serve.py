@@ -93,7 +93,8 @@ class WardService:
         """
         place = self.place(name)
         await place.leave(forget=True)
-        del self._places[name]
+        if self._places.get(name) is place:  # who asked at the same time may have been faster
+            del self._places[name]
 
     def place(self, name: str) -> Place:
         """Return a bed's place.
@@ -133,6 +134,7 @@ class WardService:
             "beds": {name: place.status() for name, place in self._places.items()},
             "busy": round(self._busy_s / max(1e-9, time.monotonic() - self._began_s), 4),
             "dropped_lines": {} if shared.outlet is None else dict(shared.outlet.dropped),
+            "events_trouble": None if shared.outlet is None else shared.outlet.failure,
             "research_use_only": True,
         }
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
+from ecgedge.alarms import CONDITIONS
 from ecgedge.errors import RecordError
+from ecgedge.events import Alarm
 from ecgedge.stream import BedSnapshot
 
 
@@ -49,3 +52,18 @@ def read_state(path: Path) -> BedSnapshot | None:
     except OSError as error:
         raise RecordError(f"cannot read the state {path}: {error.strerror}") from error
     return BedSnapshot.from_bytes(data, source=str(path))
+
+
+def ended_alarms(snapshot: BedSnapshot, on: Collection[Alarm]) -> list[Alarm]:
+    """Return, of each condition that was on once and is not among those `on` now, that it is off.
+
+    A bed that was killed may have known so and told nobody: whoever heard of it would show it for ever.
+    """
+    facts = snapshot.facts
+    t_s = max([facts.last_s, *(alarm.t_s for alarm in on)])
+    shown = {alarm.condition for alarm in on}
+    return [
+        Alarm(t_s, name, condition.kind, "low", "off", "off", "not present, as told again after a restart")
+        for name, condition in CONDITIONS.items()
+        if facts.alarm_counts.get(name, 0) > 0 and name not in shown
+    ]

@@ -44,7 +44,18 @@ TABLE = [
     ("source-option", ("data", "build", "sim", "--out", "o", "--set", "patient=3"), 2, ["patient", "patients"]),
     ("source-value", ("data", "build", "sim", "--out", "o", "--set", "patients=-3"), 2, ["patients", "-3"]),
     ("no-folder", ("data", "build", "ptbxl", "--out", "o"), 2, ["--from"]),
+    ("ward-speed", ("ward", "--beds", "beds.toml", "--speed", "0"), 2, ["--speed is '0'"]),
+    ("ward-form", ("ward", "--beds", "beds.toml", "--form", "steps"), 2, ["--form is 'steps'", "window or stream"]),
+    ("ward-no-beds", ("ward",), 2, ["--beds"]),
+    ("ward-runtime", ("ward", "--beds", "beds.toml", "--runtime", "abacus"), 2, ["abacus", "openvino"]),
+    ("ward-socket", ("ward", "--beds", "letter.toml"), 2, ["notes.txt is no socket", "another name"]),
+    ("ward-events", ("ward", "--beds", "nowhere.toml"), 2, ["cannot write events to", "no/such/x"]),
+    ("tell-nobody", ("tell", "none.sock", "status"), 2, ["no ward listens on none.sock", "No such file"]),
+    ("tell-fact", ("tell", "none.sock", "remove", "icu-3"), 2, ["'icu-3'", "key=value"]),
+    ("tell-seconds", ("tell", "none.sock", "pause_audio", "duration_s=soon"), 2, ["'soon'", "expected seconds"]),
     # the work failed: 1
+    ("ward-missing", ("ward", "--beds", "none.toml"), 1, ["none.toml", "No such file"]),
+    ("ward-key", ("ward", "--beds", "key.toml"), 1, ["key.toml", "most_bed", "most_beds"]),
     ("no-record", ("records", "show", "nothing.hea"), 1, ["nothing.hea", "no such file", "WFDB"]),
     ("predict-no-record", ("predict", "embedded", "nothing.hea", "--out", "x.csv"), 1, ["nothing.hea"]),
     ("text-record", ("records", "show", "text.hea"), 1, ["text.hea", "WFDB"]),
@@ -115,6 +126,10 @@ def folder(tmp_path_factory):
     (folder / "notes.txt").write_text("a note, and nothing else\n")
     (folder / "policy.toml").write_text("treshold_mmhg = 18.0\n")
     (folder / "dead.toml").write_text("onset_probability = 1.5\n")
+    (folder / "beds.toml").write_text("")
+    (folder / "key.toml").write_text("[ward]\nmost_bed = 3\n")
+    (folder / "letter.toml").write_text('[ward]\ncontrol = "notes.txt"\n')
+    (folder / "nowhere.toml").write_text('[ward]\nevents = "no/such/x"\n')
     (folder / "recipe.toml").write_text(
         'name = "x"\n[data]\nsource = "sim"\n[objective]\nname = "hemodynamics"\n'
         "[schedule]\nsteps = 9\nwarmup_step = 1\n"

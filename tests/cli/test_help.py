@@ -10,6 +10,8 @@ COMMANDS = [
     "demo",
     "doctor",
     "stream",
+    "ward",
+    "tell",
     "predict",
     "bench",
     "train",

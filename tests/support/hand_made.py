@@ -170,9 +170,9 @@ def make_stream_bundle(path, *, window=True, wrong=()):
 FORMULA_OUTPUTS = ("mpcwp_mmhg", "p_gt_15", "p_gt_18")
 
 
-def formula(ecg_mv):
-    """mpcwp_mmhg = 300 * mean |ecg|; p_gt_18 = min(1, mpcwp / 40); p_gt_15 = min(1, mpcwp / 30)."""
-    mpcwp = 300.0 * np.abs(ecg_mv).mean(axis=(1, 2))
+def formula(ecg_mv, *, factor=300.0):
+    """mpcwp_mmhg = factor * mean |ecg|; p_gt_18 = min(1, mpcwp / 40); p_gt_15 = min(1, mpcwp / 30)."""
+    mpcwp = factor * np.abs(ecg_mv).mean(axis=(1, 2))
     return {
         "mpcwp_mmhg": mpcwp.astype(np.float32),
         "p_gt_15": np.minimum(1.0, mpcwp / 30.0).astype(np.float32),
@@ -180,7 +180,7 @@ def formula(ecg_mv):
     }
 
 
-def formula_model(n_leads):
+def formula_model(n_leads, *, factor=300.0):
     """Return `formula` of windows of 2500 samples as an ONNX file."""
     nodes = [
         helper.make_node("Abs", ["ecg_mv"], ["size"]),
@@ -191,7 +191,7 @@ def formula_model(n_leads):
         helper.make_node("Div", ["mpcwp_mmhg", "forty"], ["ratio_18"]),
         helper.make_node("Min", ["ratio_18", "one"], ["p_gt_18"]),
     ]
-    numbers = {"factor": 300.0, "thirty": 30.0, "forty": 40.0, "one": 1.0}
+    numbers = {"factor": factor, "thirty": 30.0, "forty": 40.0, "one": 1.0}
     return onnx_file(
         nodes,
         {"ecg_mv": ["batch", n_leads, 1, 2500]},
@@ -201,16 +201,18 @@ def formula_model(n_leads):
     )
 
 
-def make_formula_bundle(path, lead_sets):
-    """Bundle of `formula` for each lead set."""
+def make_formula_bundle(path, lead_sets, *, factor=300.0, claimed_factor=None, **changes):
+    """Bundle of `formula` for each lead set; with `claimed_factor` its self-test expects that one's answers."""
     counts = np.random.default_rng(0).integers(-4000, 4000, (3, 12, 2500)).astype(np.int16)
     variants, expected, models = [], {}, {}
     for leads in lead_sets:
         folder = "12" if len(leads) == 12 else "_".join(leads)
         variant = VariantSpec(leads, "fp32", f"variants/{folder}/fp32/model.onnx", 1, 1, 1e-3, 8.0, 0.9)
         variants.append(variant)
-        expected[variant.name] = formula(to_mv(counts[:, [STANDARD_LEADS.index(lead) for lead in leads]]))
-        models[variant.name] = formula_model(len(leads))
+        expected[variant.name] = formula(
+            to_mv(counts[:, [STANDARD_LEADS.index(lead) for lead in leads]]), factor=claimed_factor or factor
+        )
+        models[variant.name] = formula_model(len(leads), factor=factor)
     manifest = make_manifest(
         "formula",
         variants,
@@ -219,5 +221,6 @@ def make_formula_bundle(path, lead_sets):
         alarm_policy=AlarmPolicy(persistence_s=60.0, recovery_window_s=60.0),
         envelope=Envelope(STANDARD_LEADS, (0.01,) * 12, (2.0,) * 12),
         provenance=Provenance("a formula", simulated=False, recipe_toml="", dataset_sha256="", versions={}),
+        **changes,
     )
     return put_bundle(path, manifest, models, counts, expected)

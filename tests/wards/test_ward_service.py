@@ -1,0 +1,717 @@
+"""The ward's service in one loop: feeds that come, go and lie; files that break; bundles that are exchanged."""
+
+import asyncio
+import json
+import math
+import time
+
+import hand_made
+import numpy as np
+import pytest
+
+from ecgedge.bundle import load_bundle
+from ecgedge.ecg import Recording
+from ecgedge.errors import FeedError, RecordError
+from ecgedge.events import event_to_dict
+from ecgedge.feeds import Chunk
+from ecgedge.journal import Journal, read_journal, verify_journal
+from ecgedge.leads import STANDARD_LEADS, parse_lead_set
+from ecgedge.records import write_npz
+from ecgedge.sim import Simulator
+from ecgedge.stream import Bed, Variants
+from ecgedge.wards import place as place_module
+from ecgedge.wards.config import BedConfig, WardSettings
+from ecgedge.wards.control import WardControl
+from ecgedge.wards.serve import WardService
+
+RATE_HZ = 250.0
+BEGIN = {"bed": "a", "type": "feed", "t_s": 0.0, "state": "connected", "lead": None, "age_s": None}
+
+
+@pytest.fixture(scope="module")
+def ecg():
+    """100 s of a patient whose V3 falls off."""
+    return Simulator("lead-off", seed=3, rate_hz=RATE_HZ).read(round(100 * RATE_HZ))
+
+
+@pytest.fixture
+def ward(formula_bundle, new_variants, new_lines):
+    """Run a test's coroutine beside a ward; return all lines, after the end, and what was said."""
+
+    def run(test, *, speed=math.inf, **chosen):
+        said, lines = [], new_lines()
+
+        async def main():
+            settings = WardSettings(
+                **{
+                    key: str(value) if key in ("state", "journals") else value
+                    for key, value in chosen.items()
+                }
+            )
+            service = WardService(
+                formula_bundle, new_variants(), settings, outlet=lines, speed=speed, say=said.append
+            )
+            serving = asyncio.create_task(service.run())
+            try:
+                await asyncio.wait_for(test(service, lines.lines), 15.0)
+            finally:
+                service.stop()
+                await serving
+
+        asyncio.run(main())
+        return lines.lines, said
+
+    return run
+
+
+@pytest.fixture
+def alone(formula_bundle, new_variants):
+    """What a bed alone says, told by a function; as the ward's lines, without latencies."""
+
+    def run(tell, *, name="a", leads=STANDARD_LEADS, rate_hz=RATE_HZ, mode="demo", **options):
+        with new_variants() as variants:
+            bed = Bed(formula_bundle, leads=leads, rate_hz=rate_hz, variants=variants, mode=mode, **options)
+            events = tell(bed)
+            events.append(bed.summary(latency_ms={}, journal=None))
+        return timeless([json.loads(json.dumps({"bed": name, **event_to_dict(event)})) for event in events])
+
+    return run
+
+
+def chunks(samples_mv, *, t0_s=0.0, chunk_s=1.0):
+    n = round(chunk_s * RATE_HZ)
+    starts = range(0, samples_mv.shape[1], n)
+    return [Chunk(t0_s + k / RATE_HZ, samples_mv[:, k : k + n], i) for i, k in enumerate(starts)]
+
+
+def timeless(lines):
+    """Without wall time and the journal's name."""
+    return [{k: v for k, v in line.items() if k not in ("latency_ms", "journal")} for line in lines]
+
+
+def of(lines, name, *types):
+    return [x for x in timeless(lines) if x["bed"] == name and (not types or x["type"] in types)]
+
+
+async def until(is_so):
+    while not is_so():
+        await asyncio.sleep(0.005)
+
+
+def has(lines, name="a", **facts):
+    return any(x["bed"] == name and facts.items() <= x.items() for x in lines)
+
+
+def ended(lines, *names):
+    return all(has(lines, name, type="summary") for name in names)
+
+
+# --- each bed ---
+
+
+def test_each_bed_says_what_it_says_alone(ward, alone):
+    uris = {
+        "a": "sim:lead-off?seed=3&rate_hz=250&duration_s=80",
+        "b": "sim:noisy?seed=4&rate_hz=500&duration_s=41&chunk_ms=10000&leads=I,II",
+        "c": "sim:stable?seed=5&rate_hz=360&duration_s=37.3&chunk_ms=7&leads=II",
+        "d": "sim:stable?seed=5&rate_hz=250&duration_s=30&chunk_ms=3000&leads=I,II,V3",
+    }
+
+    async def test(service, lines):
+        for name, uri in uris.items():
+            service.add(BedConfig(name, uri))
+        await until(lambda: ended(lines, *uris))
+
+    lines, said = ward(test)
+    assert said == []
+    for name, uri in uris.items():
+        scenario, _, query = uri.removeprefix("sim:").partition("?")
+        asked = dict(pair.split("=") for pair in query.split("&"))
+        rate_hz, leads = float(asked["rate_hz"]), parse_lead_set(asked.get("leads", "12"))
+        samples_mv = Simulator(scenario, seed=int(asked["seed"]), rate_hz=rate_hz).read(
+            round(float(asked["duration_s"]) * rate_hz)
+        )[[STANDARD_LEADS.index(lead) for lead in leads]]
+        expected = alone(lambda bed: bed.push(samples_mv, t_s=0.0), name=name, leads=leads, rate_hz=rate_hz)  # noqa: B023
+        assert of(lines, name) == expected
+
+
+def test_a_recordings_end_gives_the_summary_and_the_journal_stays(ward, alone, ecg, tmp_path):
+    path = tmp_path / "r.npz"
+    write_npz(Recording(ecg[:, :7500], RATE_HZ, STANDARD_LEADS, mode="test"), path)
+
+    async def test(service, lines):
+        service.add(BedConfig("a", f"file:{path}?chunk_ms=10000"))
+        await until(lambda: ended(lines, "a"))
+        assert service.status()["beds"]["a"] == {
+            "feed": f"file:{path}?chunk_ms=10000",
+            "connected": False,
+            "ended": True,
+        }
+
+    lines, _ = ward(test, journals=tmp_path)
+    assert of(lines, "a") == alone(lambda bed: bed.push(ecg[:, :7500], t_s=0.0), mode="test")
+    assert lines[-1]["journal"] == str(tmp_path / "a.jsonl")
+    assert all(x["latency_ms"] >= 0.0 for x in lines if x["type"] == "estimate")
+    kept = [entry.event for entry in read_journal(tmp_path / "a.jsonl")]
+    assert timeless([{"bed": "a", **e} for e in kept if e["type"] not in ("journal", "input")]) == of(
+        lines, "a"
+    )
+
+
+def test_beds_come_and_go_and_the_others_do_not_notice(ward, alone, memory, ecg, tmp_path):
+    async def test(service, lines):
+        go_on = asyncio.Event()
+        service.add(
+            BedConfig(
+                "a",
+                memory.add(
+                    "a", [*chunks(ecg[:, :5000]), go_on, *chunks(ecg[:, 5000:], t0_s=20.0)], live=False
+                ),
+            )
+        )
+        await until(lambda: has(lines, type="estimate", t_s=20.0))
+        service.add(BedConfig("b", memory.add("b", [*chunks(ecg[:, :2500]), 3600.0])))
+        await until(lambda: has(lines, "b", type="estimate"))
+        await until(lambda: (tmp_path / "a.bed").exists() and (tmp_path / "b.bed").exists())
+        await service.remove("b")
+        assert ended(lines, "b")
+        assert not (tmp_path / "b.bed").exists()
+        go_on.set()
+        await until(lambda: ended(lines, "a"))
+
+    lines, said = ward(test, state=tmp_path, state_s=0.001)
+    assert said == []
+    assert of(lines, "a") == alone(lambda bed: bed.push(ecg, t_s=0.0))
+    assert [feed.closed for feed in memory.feeds] == [1, 1]
+
+
+# --- feeds that are lost ---
+
+
+@pytest.mark.parametrize("end", [[FeedError("the cable was pulled")], []])
+def test_a_feed_that_is_lost_or_hangs_up_is_opened_again(ward, alone, memory, ecg, end):
+    async def test(service, lines):
+        first, again = [*chunks(ecg[:, :2500]), *end], [*chunks(ecg[:, 2500:4500], t0_s=10.0), 3600.0]
+        service.add(BedConfig("a", memory.add("a", first, OSError("no route"), again)))
+        await until(lambda: has(lines, type="estimate", t_s=15.0))
+        assert "trouble" not in service.status()["beds"]["a"]
+
+    lines, said = ward(test)
+
+    def tell(bed):
+        return [
+            *bed.push(ecg[:, :2500], t_s=0.0),
+            *bed.feed_lost(),
+            *bed.push(ecg[:, 2500:4500], t_s=10.0),
+        ]
+
+    assert of(lines, "a") == alone(tell)
+    assert has(lines, condition="FEED_LOST", presence="on")
+    assert has(lines, condition="FEED_LOST", presence="off")
+    why = "the cable was pulled" if end else "memory:a: the device has closed the connection"
+    assert said == [f"bed a: {why}; trying again", "bed a: OSError: no route; trying again"]
+
+
+def test_a_feed_that_cannot_be_opened_at_first_is_tried_until_it_can(ward, alone, memory, ecg):
+    async def test(service, lines):
+        refusals = [FeedError("nobody there")] * 3 + [
+            ValueError("a fault of ours"),
+            FeedError("nobody there"),
+        ]
+        service.add(BedConfig("a", memory.add("a", *refusals, [*chunks(ecg[:, :2500]), 3600.0])))
+        await until(lambda: has(lines, type="estimate", t_s=10.0))
+
+    lines, said = ward(test)
+    assert of(lines, "a") == alone(lambda bed: bed.push(ecg[:, :2500], t_s=0.0))
+    assert said == [
+        "bed a: nobody there; trying again",
+        "bed a: ValueError: a fault of ours; trying again",
+    ]
+
+
+def test_it_is_tried_less_and_less_often(ward, memory, monkeypatch):
+    monkeypatch.setattr(place_module, "AGAIN_S", (0.02, 0.1))
+    opened_s = []
+
+    async def refuse(uri, *, speed):
+        opened_s.append(time.monotonic())
+        raise FeedError("nobody there")
+
+    monkeypatch.setattr(place_module, "open_feed", refuse)
+
+    async def test(service, lines):
+        service.add(BedConfig("a", "memory:a"))
+        await until(lambda: len(opened_s) == 6)
+
+    ward(test)
+    waits_s = np.diff(opened_s)
+    assert waits_s[1] >= 0.04
+    assert (waits_s[3:] >= 0.1).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"leads": ("I", "II")}, "has leads I,II at 250 Hz in mode demo now, and had leads I,II,III"),
+        ({"rate_hz": 500.0}, "at 500 Hz in mode demo now"),
+        ({"mode": "real"}, "in mode real now"),
+    ],
+)
+def test_a_feed_that_comes_back_as_another_is_refused_and_said(ward, alone, memory, ecg, changes, words):
+    async def test(service, lines):
+        uri = memory.add("a", [*chunks(ecg[:, :2500]), FeedError("cut")])
+        memory.add("a", *[[*chunks(ecg[:2, :2000], t0_s=10.0), 3600.0]] * 2, **changes)
+        memory.add("a", [*chunks(ecg[:, 2500:4500], t0_s=10.0), 3600.0])
+        service.add(BedConfig("a", uri))
+        await until(lambda: has(lines, type="estimate", t_s=15.0))
+
+    lines, said = ward(test)
+    assert len(said) == 2
+    assert words in said[1]
+    assert "remove the bed and add it again" in said[1]
+    assert of(lines, "a") == alone(
+        lambda bed: [
+            *bed.push(ecg[:, :2500], t_s=0.0),
+            *bed.feed_lost(),
+            *bed.push(ecg[:, 2500:4500], t_s=10.0),
+        ]
+    )
+    assert [feed.closed for feed in memory.feeds] == [1] * 4
+
+
+def test_silence_is_told_by_the_wall_clock(ward, memory, ecg):
+    async def test(service, lines):
+        service.add(BedConfig("a", memory.add("a", [*chunks(ecg[:, :500]), 3600.0])))
+        began_s = time.monotonic()
+        await until(lambda: has(lines, condition="FEED_LOST"))
+        assert 1.9 < time.monotonic() - began_s < 10.0
+        await until(lambda: has(lines, type="self_check", t_s=5.0))
+
+    lines, _ = ward(test)
+    (lost,) = of(lines, "a", "alarm")
+    assert (lost["condition"], lost["t_s"], lost["presence"]) == ("FEED_LOST", 4.0, "on")
+
+
+def test_a_feed_whose_clock_was_just_set_back_cannot_hide_its_silence(ward, memory, ecg):
+    async def test(service, lines):
+        old, new = chunks(ecg[:, :2000], t0_s=86_400.0), chunks(ecg[:, :125], t0_s=0.0, chunk_s=0.25)
+        service.add(BedConfig("a", memory.add("a", [*old, *new, 3600.0])))
+        await until(lambda: has(lines, condition="FEED_LOST"))
+
+    lines, _ = ward(test)
+    (lost,) = of(lines, "a", "alarm")
+    assert lost["t_s"] == 86_410.0
+
+
+# --- what feeds may say ---
+
+
+def test_a_storm_of_samples_is_a_gap_and_only_for_its_own_bed(ward, alone, memory, ecg):
+    """Ten times more at once than an inbox holds."""
+
+    async def test(service, lines):
+        calm = memory.add("b", [*chunks(ecg), 3600.0], live=False)
+        service.add(
+            BedConfig(
+                "a", memory.add("a", [*chunks(ecg[:, :2500]), 0.5, *chunks(ecg[:, 2500:], t0_s=10.0), 0.3])
+            )
+        )
+        service.add(BedConfig("b", calm))
+        await until(lambda: has(lines, type="estimate", t_s=100.0))
+        await until(lambda: has(lines, "b", type="estimate", t_s=100.0))
+
+    lines, _ = ward(test)
+    (gap,) = [x for x in of(lines, "a", "feed") if x["state"] == "gap"]
+    assert 75.0 <= gap["age_s"] <= 90.0
+    (summary,) = of(lines, "a", "summary")
+    assert summary["dropped_samples"] == round(gap["age_s"] * RATE_HZ)
+    (estimate,) = [x for x in of(lines, "a", "estimate") if x["t_s"] == 100.0]
+    assert estimate["validity"] != "valid"
+    assert of(lines, "b") == alone(lambda bed: bed.push(ecg, t_s=0.0), name="b")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e6, 3.4e38])
+def test_samples_that_no_heart_made_are_told_and_end_nothing(ward, alone, memory, ecg, value):
+    odd = ecg.copy()
+    odd[1, 2500:5000] = value
+
+    async def test(service, lines):
+        service.add(BedConfig("a", memory.add("a", [*chunks(odd), 3600.0], live=False)))
+        await until(lambda: has(lines, type="estimate", t_s=100.0))
+
+    lines, _ = ward(test)
+    assert of(lines, "a") == alone(lambda bed: bed.push(odd, t_s=0.0))
+    text = json.dumps(of(lines, "a"))
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    (during,) = [x for x in of(lines, "a", "estimate") if x["t_s"] == 20.0]
+    assert "II" not in during["leads"] or during["validity"] != "valid"
+    (after,) = [x for x in of(lines, "a", "estimate") if x["t_s"] == 40.0]
+    assert after["validity"] == "valid"
+
+
+@pytest.mark.parametrize("jump_s", [-86_400.0, 86_400.0])
+def test_a_clock_that_is_set_a_day_back_or_forward_is_told(ward, alone, memory, ecg, jump_s):
+    early, late = ecg[:, :5000], ecg[:, 5000:]
+
+    async def test(service, lines):
+        feed = [*chunks(early, t0_s=1e5), *chunks(late, t0_s=1e5 + 20.0 + jump_s)]
+        service.add(BedConfig("a", memory.add("a", feed, live=False)))
+        await until(lambda: ended(lines, "a"))
+
+    lines, _ = ward(test)
+    assert of(lines, "a") == alone(
+        lambda bed: [*bed.push(early, t_s=1e5), *bed.push(late, t_s=1e5 + 20.0 + jump_s)]
+    )
+    state, age_s = ("clock_jump", 86_400.0) if jump_s < 0.0 else ("gap", 86_400.0)
+    (told,) = [x for x in of(lines, "a", "feed") if x["state"] == state and x["age_s"] > 2.0]
+    assert told["age_s"] == pytest.approx(age_s, abs=1.5)
+    assert of(lines, "a", "estimate")[-1]["validity"] == "valid"
+
+
+# --- disks ---
+
+
+def test_a_journal_that_cannot_be_opened_stops_its_own_bed_only(ward, alone, memory, ecg, tmp_path):
+    (tmp_path / "a.jsonl").write_text("a letter\n")
+
+    async def test(service, lines):
+        for name in "ab":
+            service.add(BedConfig(name, memory.add(name, *[chunks(ecg[:, :3000])] * 3, live=False)))
+        await until(lambda: ended(lines, "b"))
+        await until(lambda: "trouble" in service.status()["beds"]["a"])
+        assert "a.jsonl" in service.status()["beds"]["a"]["trouble"]
+
+    lines, said = ward(test, journals=tmp_path)
+    assert of(lines, "a") == []
+    assert of(lines, "b") == alone(lambda bed: bed.push(ecg[:, :3000], t_s=0.0), name="b")
+    assert f"the journal {tmp_path / 'a.jsonl'}" in said[0]
+    assert (tmp_path / "a.jsonl").read_text() == "a letter\n"
+    assert verify_journal(tmp_path / "b.jsonl").ok
+
+
+def test_a_journal_that_cannot_be_written_is_an_alarm_of_its_own_bed(
+    ward, memory, ecg, tmp_path, monkeypatch
+):
+    full = {"a.jsonl"}
+
+    class OnFullDisk(Journal):
+        def append(self, event, **options):
+            if self.path.name in full:
+                raise RecordError(f"the journal {self.path} cannot be written: No space left on device")
+            return super().append(event, **options)
+
+    monkeypatch.setattr(place_module, "Journal", OnFullDisk)
+
+    async def test(service, lines):
+        go_on = asyncio.Event()
+        for name in "ab":
+            steps = [*chunks(ecg[:, :3000]), go_on, *chunks(ecg[:, 3000:5000], t0_s=12.0), 3600.0]
+            service.add(BedConfig(name, memory.add(name, steps, live=False)))
+        await until(lambda: has(lines, "a", condition="JOURNAL_FAILED", presence="on"))
+        await until(lambda: has(lines, "b", type="estimate", t_s=10.0))
+        go_on.set()
+        await until(lambda: all(has(lines, name, type="estimate", t_s=20.0) for name in "ab"))
+
+    lines, said = ward(test, journals=tmp_path)
+    assert not has(lines, "b", condition="JOURNAL_FAILED")
+    assert of(lines, "a", "estimate") == [{**x, "bed": "a"} for x in of(lines, "b", "estimate")]
+    (text,) = said
+    assert text.startswith("bed a: the journal")
+    assert "it lacks the last" in text
+    assert [e.event["type"] for e in read_journal(tmp_path / "a.jsonl")] == ["journal"]
+    assert verify_journal(tmp_path / "b.jsonl").ok
+
+
+def test_a_state_that_cannot_be_written_is_said_once_and_ends_nothing(ward, memory, ecg, tmp_path):
+    (tmp_path / "a.bed.new").mkdir()
+
+    async def test(service, lines):
+        for name in "ab":
+            service.add(BedConfig(name, memory.add(name, [*chunks(ecg[:, :3000]), 3600.0], live=False)))
+        await until(lambda: all(has(lines, name, type="estimate", t_s=10.0) for name in "ab"))
+        await until(lambda: (tmp_path / "b.bed").exists())
+        assert "state_trouble" not in service.status()["beds"]["b"]
+        assert "a.bed" in service.status()["beds"]["a"]["state_trouble"]
+        (tmp_path / "a.bed.new").rmdir()
+        await until(lambda: (tmp_path / "a.bed").exists())
+
+    _, said = ward(test, state=tmp_path, state_s=0.01)
+    path = tmp_path / "a.bed"
+    assert said == [
+        f"bed a: cannot write the state {path}: Is a directory; a restart would begin with an older state",
+        f"bed a: the state {path} is written again",
+    ]
+
+
+# --- restarts ---
+
+
+LEAD_I_OFF = np.zeros((12, 2500), np.float32)
+LEAD_I_OFF[0] = np.nan
+
+
+def restart(ward, memory, tmp_path, *openings, is_so, first=None, **options):
+    """Serve a bed whose lead I is off (or `first`), stop, and serve it again from the second feed."""
+    (first_lines, _) = ward(
+        lambda s, lines: _serve(s, lines, memory, [first or [*chunks(LEAD_I_OFF), 3600.0]]), state=tmp_path
+    )
+    return first_lines, *ward(
+        lambda s, lines: _serve(s, lines, memory, openings, is_so=is_so, **options), state=tmp_path
+    )
+
+
+async def _serve(service, lines, memory, openings, *, is_so=None, **options):
+    memory.openings.clear()
+    service.add(BedConfig("a", memory.add("a", *openings, **options)))
+    await until(is_so(lines) if is_so else lambda: has(lines, condition="LEAD_OFF", signal="on"))
+
+
+def test_after_a_restart_what_is_on_is_told_anew_and_the_stream_goes_on(ward, memory, tmp_path):
+    def is_so(lines):
+        return lambda: has(lines, type="estimate", t_s=20.0)
+
+    before, after, said = restart(
+        ward, memory, tmp_path, [*chunks(LEAD_I_OFF, t0_s=10.0), 3600.0], is_so=is_so
+    )
+    assert said == []
+    (alarm,) = of(before, "a", "alarm")
+    assert of(after, "a")[0] == alarm
+    assert of(after, "a", "alarm") == [alarm]
+    assert [x["t_s"] for x in of(after, "a", "estimate")] == [15.0, 20.0]
+    assert of(after, "a", "summary")[0]["windows"] == 3
+
+
+def test_after_a_restart_without_its_feed_what_is_on_is_told_anew(ward, memory, tmp_path):
+    def is_so(lines):
+        return lambda: has(lines, condition="FEED_LOST")
+
+    before, after, said = restart(ward, memory, tmp_path, is_so=is_so)
+    assert said == ["bed a: memory:a does not answer; trying again"]
+    assert of(after, "a", "alarm")[0] == of(before, "a", "alarm")[0]
+    assert of(after, "a", "alarm")[1]["t_s"] == 10.0
+
+
+def test_after_a_restart_a_feed_that_opens_and_is_silent_is_lost(ward, memory, tmp_path):
+    def is_so(lines):
+        return lambda: has(lines, condition="FEED_LOST")
+
+    _, after, said = restart(ward, memory, tmp_path, [3600.0], is_so=is_so)
+    assert said == []
+    assert of(after, "a", "alarm")[1]["t_s"] == 12.0
+
+
+def test_after_a_restart_what_ended_untold_is_told_as_off(ward, memory, tmp_path):
+    first = [*chunks(LEAD_I_OFF[:, :2250]), *chunks(np.zeros((12, 250), np.float32), t0_s=9.0), 3600.0]
+
+    def is_so(lines):
+        return lambda: has(lines, type="estimate")
+
+    _, after, _ = restart(
+        ward,
+        memory,
+        tmp_path,
+        [*chunks(np.zeros((12, 2500), np.float32), t0_s=10.0), 3600.0],
+        is_so=is_so,
+        first=first,
+    )
+    told = of(after, "a")[0]
+    assert (told["condition"], told["presence"], told["signal"]) == ("LEAD_OFF", "off", "off")
+
+
+def test_the_journal_goes_on_and_its_alarm_is_told_as_off(ward, memory, tmp_path):
+    def served(openings, is_so=None):
+        return ward(
+            lambda s, lines: _serve(s, lines, memory, openings, is_so=is_so),
+            state=tmp_path,
+            journals=tmp_path,
+        )
+
+    served([[*chunks(LEAD_I_OFF), 3600.0]])
+    lines, _ = served(
+        [[3600.0]], lambda lines: lambda: has(lines, condition="JOURNAL_FAILED", presence="off")
+    )
+    kept = [e.event for e in read_journal(tmp_path / "a.jsonl")]
+    (reopened,) = [e for e in kept if e["type"] == "reopened"]
+    assert reopened["facts"]["restored"] is True
+    own = kept[kept.index(reopened) + 1 :]
+    assert timeless([{"bed": "a", **e} for e in own if e["type"] != "input"]) == of(lines, "a")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"leads": ("I", "II")}, "the feed has leads I,II at 250 Hz"),
+        ({"mode": "test"}, "the feed has leads"),
+    ],
+)
+def test_the_state_of_another_feed_is_set_aside_and_said(ward, alone, memory, ecg, tmp_path, changes, words):
+    leads = changes.get("leads", STANDARD_LEADS)
+    samples_mv = ecg[: len(leads), :2500]
+
+    def is_so(lines):
+        return lambda: has(lines, type="estimate")
+
+    _, after, said = restart(ward, memory, tmp_path, [*chunks(samples_mv), 3600.0], is_so=is_so, **changes)
+    (text,) = said
+    for word in ("begins anew", words, "must be looked at by hand", f"{tmp_path / 'a.bed'}.unfit"):
+        assert word in text
+    assert (tmp_path / "a.bed.unfit").exists()
+    assert of(after, "a") == alone(lambda bed: bed.push(samples_mv, t_s=0.0), **{"leads": leads, **changes})
+
+
+def test_a_damaged_state_is_set_aside_and_said(ward, alone, memory, ecg, tmp_path):
+    (tmp_path / "a.bed").write_bytes(b"torn")
+
+    async def test(service, lines):
+        service.add(BedConfig("a", memory.add("a", [*chunks(ecg[:, :2500]), 3600.0])))
+        await until(lambda: has(lines, type="estimate"))
+
+    lines, said = ward(test, state=tmp_path)
+    assert of(lines, "a") == alone(lambda bed: bed.push(ecg[:, :2500], t_s=0.0))
+    assert "or damaged" in said[0]
+    assert (tmp_path / "a.bed.unfit").read_bytes() == b"torn"
+
+
+def test_before_an_alarm_is_told_it_is_in_the_state(ward, memory, tmp_path, monkeypatch, new_lines):
+    kept, real = [], new_lines.put
+
+    def put(self, line, *, kind, urgent):
+        if urgent:
+            kept.append((tmp_path / "a.bed").read_bytes())
+        real(self, line, kind=kind, urgent=urgent)
+
+    monkeypatch.setattr(new_lines, "put", put)
+
+    async def test(service, lines):
+        service.add(BedConfig("a", memory.add("a", [*chunks(LEAD_I_OFF), 3600.0])))
+        await until(lambda: has(lines, condition="LEAD_OFF"))
+
+    ward(test, state=tmp_path, state_s=3000.0)
+    assert len(kept) == 1
+    assert b'"LEAD_OFF":1' in kept[0]
+
+
+# --- bundles that are exchanged ---
+
+
+@pytest.fixture(scope="module")
+def other_bundles(tmp_path_factory):
+    """One that answers twice as much, one that fails its self-test, one with another hop."""
+    folder, sets = tmp_path_factory.mktemp("bundles"), (STANDARD_LEADS, ("I", "II"), ("II",))
+    hand_made.make_formula_bundle(folder / "twice.ecgb", sets, factor=600.0)
+    hand_made.make_formula_bundle(folder / "wrong.ecgb", sets, factor=600.0, claimed_factor=300.0)
+    hand_made.make_formula_bundle(folder / "hop.ecgb", sets, hop_s=2.5)
+    return folder
+
+
+async def open_bundle(path):
+    bundle = load_bundle(path)
+    return bundle, Variants(bundle)
+
+
+def swapping(ward, memory, samples_mv, asked, **options):
+    """Serve 20 s, ask for a swap, serve the rest; return lines, the answer, and the status after it."""
+    answers = []
+
+    async def test(service, lines):
+        control = WardControl(service, open_bundle=open_bundle)
+        go_on = asyncio.Event()
+        steps = [*chunks(samples_mv[:, :5000]), go_on, *chunks(samples_mv[:, 5000:], t0_s=20.0)]
+        service.add(BedConfig("a", memory.add("a", steps, live=False)))
+        service.add(BedConfig("waits", "memory:none"))
+        await until(lambda: has(lines, type="estimate", t_s=20.0))
+        answers.append(await control.answer(json.dumps({"do": "swap", "bundle": str(asked)}).encode()))
+        answers.append(service.status())
+        go_on.set()
+        await until(lambda: ended(lines, "a"))
+
+    lines, _ = ward(test, **options)
+    return lines, *answers
+
+
+def test_another_bundle_answers_from_the_next_window_on(
+    ward, alone, memory, ecg, other_bundles, formula_bundle, tmp_path
+):
+    twice = load_bundle(other_bundles / "twice.ecgb")
+    lines, answer, status = swapping(ward, memory, ecg, other_bundles / "twice.ecgb", journals=tmp_path)
+
+    def tell(bed):
+        events = bed.push(ecg[:, :5000], t_s=0.0)
+        with Variants(twice) as variants:
+            bed.serve(twice, variants)
+            events += bed.push(ecg[:, 5000:], t_s=20.0)
+        return events
+
+    assert of(lines, "a") == alone(tell)
+    assert answer == {"ok": True, "bundle": twice.id, "not_serving": []}
+    assert status["bundle"] == twice.id
+    plain = alone(lambda bed: bed.push(ecg, t_s=0.0))
+    old, new = (
+        [x["mpcwp_mmhg"] for x in rows if x["type"] == "estimate"] for rows in (plain, of(lines, "a"))
+    )
+    assert new[:3] == old[:3]
+    assert [x for x in new[3:] if x is not None] == pytest.approx([2.0 * x for x in old[3:] if x is not None])
+    (noted,) = [e.event for e in read_journal(tmp_path / "a.jsonl") if e.event["type"] == "bundle"]
+    assert (noted["from"], noted["to"]) == (formula_bundle.id, twice.id)
+    assert 20.0 <= noted["t_s"] <= 25.0
+
+
+def test_an_alarm_that_is_on_outlives_the_exchange(ward, memory, ecg, other_bundles):
+    samples_mv = ecg.copy()
+    samples_mv[0] = np.nan
+    lines, answer, status = swapping(ward, memory, samples_mv, other_bundles / "twice.ecgb")
+    assert answer["ok"] is True
+    assert status["beds"]["a"]["alarms"] == ["LEAD_OFF"]
+    told = [x for x in of(lines, "a", "alarm") if x["condition"] == "LEAD_OFF"]
+    assert [x["presence"] for x in told] == ["on"] * len(told)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("wrong.ecgb", "self-test"),
+        ("hop.ecgb", "has another front end, window or hop"),
+        ("none.ecgb", "no bundle (nothing there)"),
+    ],
+)
+def test_a_bundle_that_cannot_serve_is_refused_and_the_old_one_goes_on(
+    ward, alone, memory, ecg, other_bundles, formula_bundle, name, words
+):
+    lines, answer, status = swapping(ward, memory, ecg, other_bundles / name)
+    assert answer["ok"] is False
+    assert words in answer["error"]
+    assert status["bundle"] == formula_bundle.id
+    assert of(lines, "a") == alone(lambda bed: bed.push(ecg, t_s=0.0))
+
+
+def test_variants_that_do_not_serve_any_more_are_closed(ward, memory, ecg, other_bundles, monkeypatch):
+    closed, close = [], Variants.close
+
+    def note(self):
+        closed.append(self)
+        close(self)
+
+    monkeypatch.setattr(Variants, "close", note)
+    swapping(ward, memory, ecg[:, :6000], other_bundles / "hop.ecgb")
+    assert len(set(map(id, closed))) == 2  # those refused, and at the end those that served
+    closed.clear()
+    swapping(ward, memory, ecg[:, :6000], other_bundles / "twice.ecgb")
+    assert len(set(map(id, closed))) == 2
+
+
+# --- the service manager ---
+
+
+def test_the_manager_hears_that_the_ward_is_ready_alive_and_stopping(ward, monkeypatch):
+    heard = []
+    monkeypatch.setattr("ecgedge.wards.serve.notify", heard.append)
+    monkeypatch.setenv("WATCHDOG_USEC", "60000")
+
+    async def test(service, lines):
+        await until(lambda: heard.count("WATCHDOG=1") >= 5)
+
+    ward(test)
+    assert heard[0] == "READY=1"
+    assert heard[-1] == "STOPPING=1"
+    assert set(heard[1:-1]) == {"WATCHDOG=1"}
