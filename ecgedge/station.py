@@ -43,7 +43,7 @@ class Station:
         before_alarm: Callable[[], None] | None = None,
         late_ms: float = math.inf,
     ) -> None:
-        self._late_ms, self._late = late_ms, False
+        self.late_ms, self._late = late_ms, False
         self._before_alarm = before_alarm
         self._bed = bed
         self._sinks = sinks
@@ -103,7 +103,7 @@ class Station:
 
     async def _tell_of_age(self, latency_ms: float) -> None:
         """Tell where estimates begin to come late, or cease to."""
-        late = latency_ms > self._late_ms
+        late = latency_ms > self.late_ms
         if late != self._late:
             self._late = late
             why = f"estimates come {latency_ms / 1e3:.1f} s after their windows" if late else None

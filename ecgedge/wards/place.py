@@ -250,6 +250,8 @@ class Place:
                 f"{info.uri} has {found} now, and had {self._signal}; remove the bed and add it again"
             )
         self._speed = 1.0 if info.live else self._shared.speed
+        if self._station is not None and self.bed is not None:
+            self._station.late_ms = self.bed.hop_s * 1e3 / self._speed if self._speed < math.inf else math.inf
 
     async def _do_without(self) -> None:
         """Go on without the feed: nobody else would tell what is on."""
@@ -282,7 +284,6 @@ class Place:
             sinks,
             self._journal,
             before_alarm=self._save_now,
-            late_ms=bed.hop_s * 1e3 / (1.0 if info.live else shared.speed),
         )
         self._heard_s = time.monotonic()
         self._signal = signal
@@ -297,6 +298,7 @@ class Place:
         await self._station.emit([*on, *ended_alarms(snapshot, on)])
         if self._journal is not None:  # it has just been written
             await self._station.call("journal", t_s=snapshot.facts.last_s)
+        await self._station.call("model_late", t_s=snapshot.facts.last_s)  # that was the earlier process
 
     def _open_journal(self, bed: Bed, *, restored: bool) -> Journal | None:
         settings, variants = self._shared.settings, self._shared.variants

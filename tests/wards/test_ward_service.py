@@ -23,6 +23,7 @@ from ecgedge.wards import place as place_module
 from ecgedge.wards.config import BedConfig, WardSettings
 from ecgedge.wards.control import WardControl
 from ecgedge.wards.serve import WardService
+from ecgedge.wards.state import write_state
 
 RATE_HZ = 250.0
 BEGIN = {"bed": "a", "type": "feed", "t_s": 0.0, "state": "connected", "lead": None, "age_s": None}
@@ -519,7 +520,7 @@ def test_after_a_restart_what_ended_untold_is_told_as_off(ward, memory, tmp_path
     assert (told["condition"], told["presence"], told["signal"]) == ("LEAD_OFF", "off", "off")
 
 
-def test_the_journal_goes_on_and_its_alarm_is_told_as_off(ward, memory, tmp_path):
+def test_the_journal_goes_on_after_a_restart(ward, memory, tmp_path):
     def served(openings, is_so=None):
         return ward(
             lambda s, lines: _serve(s, lines, memory, openings, is_so=is_so),
@@ -528,14 +529,35 @@ def test_the_journal_goes_on_and_its_alarm_is_told_as_off(ward, memory, tmp_path
         )
 
     served([[*chunks(LEAD_I_OFF), 3600.0]])
-    lines, _ = served(
-        [[3600.0]], lambda lines: lambda: has(lines, condition="JOURNAL_FAILED", presence="off")
-    )
+    lines, _ = served([[3600.0]], lambda lines: lambda: has(lines, condition="LEAD_OFF"))
     kept = [e.event for e in read_journal(tmp_path / "a.jsonl")]
     (reopened,) = [e for e in kept if e["type"] == "reopened"]
     assert reopened["facts"]["restored"] is True
     own = kept[kept.index(reopened) + 1 :]
     assert timeless([{"bed": "a", **e} for e in own if e["type"] != "input"]) == of(lines, "a")
+
+
+def test_what_ailed_an_earlier_process_is_told_as_off(ward, memory, bundle, variants, ecg, tmp_path):
+    bed = Bed(bundle, leads=STANDARD_LEADS, rate_hz=250.0, variants=variants, mode="demo")
+    bed.push(ecg[:, :2500], t_s=0.0)
+    assert bed.journal(10.0, why="no space left")
+    assert bed.model_late(10.0, why="estimates come late") == []
+    bed.advance(21.0)
+    ailing = {"JOURNAL_FAILED", "MODEL_LATE"}
+    assert ailing <= {alarm.condition for alarm in bed.alarms()}
+    write_state(tmp_path / "a.bed", bed.snapshot())
+    lines, _ = ward(
+        lambda s, lines: _serve(
+            s,
+            lines,
+            memory,
+            [[3600.0]],
+            is_so=lambda lines: lambda: all(has(lines, condition=c, presence="off") for c in ailing),
+        ),
+        state=tmp_path,
+        journals=tmp_path,
+    )
+    assert {e["condition"] for e in of(lines, "a") if e.get("presence") == "off"} >= ailing
 
 
 @pytest.mark.parametrize(
