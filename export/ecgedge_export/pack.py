@@ -131,7 +131,7 @@ def export_run(
     calibration_samples, gate_samples
         How many windows at most.
     gates
-        What every variant must reach; the target's own by default.
+        What every variant must reach; the target's own by default. The tune split gets TUNE_SHARE of `max_abs`.
     failing
         Whether a variant that does not refuses the export, or is left out and named on the card.
     int8_options
