@@ -4,7 +4,7 @@ Forms differ in two things, and are tried the faster first:
 
 1. What stays in float at the input's end: nothing; the first layer; the layers up to the first residual sum; up to the
    second one. The first tensors are what 8 bits cost most: a QRS of 1 mV, its ST segment of 0.05 mV and an artefact
-   of 5 mV have to share 256 steps, and what is lost there is lost for all layers behind.
+   of 5 mV have to share 256 steps, and what is lost there is lost for all layers behind. Not for the flavour "mcu".
 2. The ranges: those of the training split's windows, then those of the same windows 1.5 times as large
    (`calibration.headroom_ranges`). A record beyond the range saturates in layer after layer; a wider range costs all
    other records resolution, which the later layers have to spare.
@@ -137,10 +137,9 @@ def _float_layers(
     exact: onnx.ModelProto, leads: Sequence[str], flavour: Flavour, options: Int8Options
 ) -> list[tuple[str, ...]]:
     """Return what stays in float, the fastest form first."""
-    stages: list[tuple[str, ...]] = [
-        (),
-        *leading_layers(exact, flavour=flavour)[: options.max_float_stages],
-    ]
+    stages: list[tuple[str, ...]] = [()]
+    if flavour != "mcu":  # integer C has no float layers, unless the caller names them
+        stages += leading_layers(exact, flavour=flavour)[: options.max_float_stages]
     if flavour == "cpu" and len(leads) <= _FEW_LEADS and len(stages) > 1:
         stages = stages[1:]
     named = options.float_layers

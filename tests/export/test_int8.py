@@ -158,9 +158,9 @@ def test_nothing_is_trained_where_another_form_passes(held, forms):
         taken(held, [forms[0], last], replace(ANY, max_abs=0.0))
 
 
-@pytest.mark.parametrize(("flavour", "stages"), [("cpu", [1, 2]), ("rtx", [0, 1, 2]), ("mcu", [0, 1, 2, 3])])
+@pytest.mark.parametrize(("flavour", "stages"), [("cpu", [1, 2]), ("rtx", [0, 1, 2]), ("mcu", [0])])
 def test_the_order_of_the_forms(exact, windows, flavour, stages):
-    """Fewer layers in float first; two leads in ONNX Runtime are never rounded at the input."""
+    """Fewer in float first. Two leads in ONNX Runtime are not rounded at the input; integer C is all integers."""
     options = Int8Options(fine_tuning=FineTune(steps=2, batch=4))
     *forms, last = int8_candidates(
         exact, windows[:48], leads=LEADS, flavour=flavour, clip_mv=CLIP_MV, options=options
