@@ -7,6 +7,11 @@ the information.
 - "entropy": the range whose 128 levels keep the histogram best, after TensorRT. ONNX Runtime's own default is as many
   bins as levels, which searches nothing and gives minmax; a search needs many bins, and many bins are what cuts the
   QRS. So entropy always searches here, over `bins` bins, and is there to compare with, not to ship.
+
+These two keep all values of a window set in memory, and look at MAX_HISTOGRAM_WINDOWS of the windows.
+
+What moves a single record's answer is a value beyond the range, of an artefact most of all: it saturates in layer after
+layer. So ranges want many windows, and `headroom_ranges` adds what the same windows give when they are larger.
 """
 
 from __future__ import annotations
@@ -32,6 +37,9 @@ from ecgedge.runtime.ort import open_session
 from ecgedge_export.onnx_file import INPUT_NAME
 
 MIN_CALIBRATION_WINDOWS = 16
+MAX_HISTOGRAM_WINDOWS = 256
+HEADROOM = 1.5
+"""How much larger. Twice costs the ordinary record more resolution than it saves the odd one."""
 _STREAM_BATCH = 16
 ENTROPY_LEVELS = 128
 _HELP = "minmax, percentile:99.99 or entropy (entropy:2048 names the bins)"
@@ -134,13 +142,42 @@ def tensor_ranges(
         calibrator = create_calibrator(
             source, augmented_model_path=str(Path(folder) / "augmented.onnx"), **_options(chosen)
         )
-        ecg_mv = calibration_mv[:, rows]
+        few = 1 if chosen.method == "minmax" else -(-len(calibration_mv) // MAX_HISTOGRAM_WINDOWS)
+        ecg_mv = calibration_mv[::few, rows]
         feeds = _windows(ecg_mv) if stream is None else _streams(model, ecg_mv, stream)
         calibrator.collect_data(_Feeds(feeds))
         found = calibrator.compute_data()
     return {
         name: (min(0.0, _number(data.lowest)), max(0.0, _number(data.highest)))
         for name, data in found.items()
+    }
+
+
+def headroom_ranges(
+    model: onnx.ModelProto,
+    calibration_mv: NDArray[np.float32],
+    *,
+    leads: Sequence[str],
+    clip_mv: float,
+    calibration: Calibration | None = None,
+    stream: StreamSpec | None = None,
+) -> Ranges:
+    """Return ranges that hold the windows, and the windows HEADROOM times as large, clipped where the front end clips.
+
+    Parameters
+    ----------
+    clip_mv
+        No sample that the device sees is larger.
+    model, calibration_mv, leads, calibration, stream
+        As for `tensor_ranges`.
+    """
+    larger_mv = np.clip(np.float32(HEADROOM) * calibration_mv, -clip_mv, clip_mv).astype(np.float32)
+    seen, larger = (
+        tensor_ranges(model, ecg_mv, leads=leads, calibration=calibration, stream=stream)
+        for ecg_mv in (calibration_mv, larger_mv)
+    )
+    return {
+        name: (min(low, larger[name][0]), max(high, larger[name][1])) for name, (low, high) in seen.items()
     }
 
 
@@ -206,7 +243,7 @@ def check_windows(ecg_mv: NDArray[np.float32]) -> None:
     if len(ecg_mv) < MIN_CALIBRATION_WINDOWS:
         raise EngineError(
             f"{len(ecg_mv)} calibration windows are too few for the range of an ECG; give at least "
-            f"{MIN_CALIBRATION_WINDOWS}, better 256"
+            f"{MIN_CALIBRATION_WINDOWS}, better 1,000"
         )
     if not np.isfinite(ecg_mv).all():
         raise EngineError("a calibration window holds NaN or infinity; take windows without gaps")

@@ -1,5 +1,8 @@
 """How far two versions of one network are apart, and the gates that a variant must pass before it ships.
 
+A file of lower precision is held to the same limits twice: on the tune split, where another one is tried if it misses
+them, and on the test split, where it is refused (`evidence.py`).
+
 Cosines are centred (each side minus its mean embedding over the windows): embeddings share a large common
 part, and the plain cosine of two unrelated ECGs is already near 1, so it would hide any damage.
 
@@ -25,7 +28,8 @@ from ecgedge.errors import EngineError
 
 FP32_GATE = 1e-5
 """Largest difference between ONNX Runtime and torch, relative to max(1, largest reference value)."""
-INT8_MIN_COSINE, INT8_MIN_MEDIAN_COSINE = 0.9, 0.995
+INT8_MIN_COSINE, INT8_MIN_MEDIAN_COSINE, INT8_MAX_ABS = 0.9, 0.995, 0.1
+INT8_WANTED_COSINE = 0.995
 FP16_MIN_COSINE = 0.9995
 NEAR_MEAN = 0.25
 """Centred embeddings shorter than this share of the root mean square length have no direction to speak of."""
@@ -33,7 +37,7 @@ EMBEDDING = "embedding"
 
 
 class QuantizationError(EngineError):
-    """A file of lower precision whose embedding has turned away from the float one."""
+    """A file of lower precision whose answers are too far from the float one's."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,17 @@ class Int8Gate:
     """What INT8 must reach, and what happens to a lead set whose INT8 does not.
 
     "refuse" fails the export; "leave_out" ships that lead set without INT8. `min_cosine` is of the worst record (see
-    the head of this file), `min_median_cosine` of the median one.
+    the head of this file), `min_median_cosine` of the median one. `max_abs` is the largest difference of any output but
+    the embedding, relative to max(1, the network's largest value): of a probability, the difference itself.
+
+    `wanted_cosine` of the worst record is no limit: among the files that pass, one that reaches it is preferred to a
+    faster one that does not.
     """
 
     min_cosine: float = INT8_MIN_COSINE
     min_median_cosine: float = INT8_MIN_MEDIAN_COSINE
+    max_abs: float = INT8_MAX_ABS
+    wanted_cosine: float = INT8_WANTED_COSINE
     otherwise: Literal["refuse", "leave_out"] = "refuse"
 
 
@@ -82,6 +92,11 @@ class Comparison:
     def max_abs(self) -> float:
         """Largest absolute difference over all outputs."""
         return max(difference.max_abs for difference in self.outputs.values())
+
+    @property
+    def decisions(self) -> dict[str, OutputDifference]:
+        """Differences of all outputs but the embedding."""
+        return {name: difference for name, difference in self.outputs.items() if name != EMBEDDING}
 
     def __str__(self) -> str:
         """Return the numbers on one line."""
@@ -161,23 +176,35 @@ def require_exact(comparison: Comparison, *, variant: str, gate: float = FP32_GA
             )
 
 
+def missed_limits(comparison: Comparison, gate: Int8Gate) -> list[str]:
+    """Return the limits that a file of lower precision misses, in words; empty if it keeps them all."""
+    # Written so that a number that is none fails as well.
+    missed = [
+        f"{name} differs by {difference.relative:.3g}, allowed is {gate.max_abs:g}"
+        for name, difference in comparison.decisions.items()
+        if not difference.relative <= gate.max_abs
+    ]
+    for which, value, least in (
+        ("median", comparison.median_cosine, gate.min_median_cosine),
+        ("smallest", comparison.gated_cosine, gate.min_cosine),
+    ):
+        if value is not None and not value >= least:
+            missed.append(f"the {which} centred cosine is {value:.4f}, the least is {least:g}")
+    return missed
+
+
 def require_close(comparison: Comparison, *, variant: str, gate: Int8Gate | None = None) -> None:
-    """Refuse a file of lower precision whose embedding has turned away from the float one.
+    """Refuse a file of lower precision that has turned the embedding, or moved another output too far.
 
     Raises
     ------
     QuantizationError
         With the numbers and what to do.
     """
-    wanted = gate or Int8Gate()
-    least, median = comparison.gated_cosine, comparison.median_cosine
-    if least is None or median is None:
-        return
-    if not (least >= wanted.min_cosine and median >= wanted.min_median_cosine):
+    if missed := missed_limits(comparison, gate or Int8Gate()):
         precision = variant.rpartition("/")[2]
         raise QuantizationError(
-            f"{variant}: quantization turned the embedding: {comparison}; the gate is {wanted.min_cosine:g} for "
-            f"every record and {wanted.min_median_cosine:g} in the median. Train longer "
+            f"{variant}: quantization changed the answers: {'; '.join(missed)} ({comparison}). Train longer "
             "(a lead set that the network has not learnt quantizes badly), give more "
             f"calibration windows, or leave {precision} out for this lead set"
         )

@@ -35,7 +35,7 @@ from ecgedge_export.agreement import (
     has_alarms,
     replay,
 )
-from ecgedge_export.compare import EMBEDDING, Comparison, Outputs, compare
+from ecgedge_export.compare import Comparison, Int8Gate, Outputs, compare, missed_limits
 from ecgedge_export.fold import masked_outputs
 from ecgedge_export.streams import full_window_outputs, of_first_bed
 from ecgedge_export.variants import Source
@@ -397,53 +397,29 @@ def _judge(
     alarms: AlarmAgreement | None,
     gates: Gates,
 ) -> VariantEvidence:
-    decisions = {name: d for name, d in comparison.outputs.items() if name != EMBEDDING}
+    gate = Int8Gate(gates.min_cosine, gates.min_median_cosine, gates.max_abs)
+    failed = missed_limits(comparison, gate)
     # Written so that a number that is none fails as well.
-    limits = [
-        *(
-            (
-                difference.relative <= gates.max_abs,
-                f"{name} differs by {difference.relative:.3g}, allowed is {gates.max_abs:g}",
-            )
-            for name, difference in decisions.items()
-        ),
-        *_cosine_limits(comparison, gates),
-        *(
-            (
-                -task.difference <= gates.max_auroc_loss,
-                f"{task.metric} falls by {-task.difference:.4f}, allowed is {gates.max_auroc_loss:g}",
-            )
-            for task in tasks
-            if "auroc" in task.metric
-        ),
+    failed += [
+        f"{task.metric} falls by {-task.difference:.4f}, allowed is {gates.max_auroc_loss:g}"
+        for task in tasks
+        if "auroc" in task.metric and not -task.difference <= gates.max_auroc_loss
     ]
-    if alarms is not None:
-        least = gates.min_alarm_agreement
-        limits.append(
-            (alarms.agreement >= least, f"alarms agree to {alarms.agreement:.0%}, the least is {least:.0%}")
-        )
+    least = gates.min_alarm_agreement
+    if alarms is not None and not alarms.agreement >= least:
+        failed.append(f"alarms agree to {alarms.agreement:.0%}, the least is {least:.0%}")
     return VariantEvidence(
         variant=variant,
         runner=engine,
         windows=comparison.windows,
         max_abs={name: difference.max_abs for name, difference in comparison.outputs.items()},
-        max_relative=max((d.relative for d in decisions.values()), default=0.0),
+        max_relative=max((d.relative for d in comparison.decisions.values()), default=0.0),
         min_cosine=comparison.min_cosine,
         median_cosine=comparison.median_cosine,
         tasks=tasks,
         alarms=alarms,
-        failed=tuple(reason for good, reason in limits if not good),
+        failed=tuple(failed),
     )
-
-
-def _cosine_limits(comparison: Comparison, gates: Gates) -> Iterator[tuple[bool, str]]:
-    if comparison.median_cosine is None or comparison.gated_cosine is None:
-        return
-    for name, value, least in (
-        ("median", comparison.median_cosine, gates.min_median_cosine),
-        ("smallest", comparison.gated_cosine, gates.min_cosine),
-    ):
-        yield value >= least, f"the {name} centred cosine is {value:.4f}, the least is {least:g}"
 
 
 def refused_variants(evidence: Evidence) -> dict[str, str]:

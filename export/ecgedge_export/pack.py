@@ -63,6 +63,11 @@ from ecgedge_train.run import ENVIRONMENT_FILE, DataInfo, Run, load_run
 DEFAULT_LEAD_SETS = ("12", "I,II,V1", "I,II", "I", "II")
 DEFAULT_HOP_S = 5.0
 SELF_TEST_WINDOWS = 4
+DEFAULT_CALIBRATION_RECORDS = 2048
+"""One artefact in a thousand records decides a range."""
+TUNE_SHARE = 0.8
+"""Of the largest difference that the target allows: that of the tune split must be so much smaller, since the test
+split has other records, and whatever is chosen by a few records looks a little too good on them."""
 INTENDED_USE = (
     "Research on ECG-derived estimates in simulated and recorded data. Not for diagnosis, monitoring or treatment. "
     + RESEARCH_USE_ONLY
@@ -91,8 +96,8 @@ def export_run(
     intended_use: str = INTENDED_USE,
     alarm_policy: AlarmPolicy | None = None,
     hop_s: float = DEFAULT_HOP_S,
-    calibration_samples: int = 256,
-    gate_samples: int = 128,
+    calibration_samples: int = DEFAULT_CALIBRATION_RECORDS,
+    gate_samples: int = 256,
     gates: Gates | None = None,
     failing: Literal["refuse", "leave_out"] = "refuse",
     int8_options: Int8Options | None = None,
@@ -126,7 +131,7 @@ def export_run(
     calibration_samples, gate_samples
         How many windows at most.
     gates
-        What every variant must reach; the target's own by default.
+        What every variant must reach; the target's own by default. The tune split gets TUNE_SHARE of `max_abs`.
     failing
         Whether a variant that does not refuses the export, or is left out and named on the card.
     int8_options
@@ -156,7 +161,9 @@ def export_run(
         _require_streamable(profile, int8_options or Int8Options())
     fitted_on = _fitted_on(run, dataset, report)
     limits = gates or profile.gates
-    gate = Int8Gate(limits.min_cosine, limits.min_median_cosine, otherwise=failing)
+    gate = Int8Gate(
+        limits.min_cosine, limits.min_median_cosine, TUNE_SHARE * limits.max_abs, otherwise=failing
+    )
     windows = _windows(dataset, calibration_samples=calibration_samples, gate_samples=gate_samples)
     probes = _probes(report)
     chosen = _chosen(lead_sets, report, probes)
@@ -268,7 +275,7 @@ def run_sensitivity(
     flavour: Flavour,
     lead_sets: Sequence[tuple[str, ...]],
     calibration: Calibration | None = None,
-    calibration_samples: int = 256,
+    calibration_samples: int = DEFAULT_CALIBRATION_RECORDS,
     samples: int = 64,
 ) -> tuple[Sensitivity, ...]:
     """Return what 8 bits do to each layer of a finished run, one report a lead set; see `sensitivity.py`.
@@ -368,6 +375,7 @@ def _windows(dataset: EcgDataset, *, calibration_samples: int, gate_samples: int
         gate=gate,
         self_test=gate[chosen],
         lsb_mv=dataset.info.front_end.lsb_mv,
+        clip_mv=dataset.info.front_end.clip_mv,
     )
 
 

@@ -1,8 +1,9 @@
 """Fine-tuning of an INT8 network (QAT) where quantization after training misses the gate.
 
 The float network is the teacher: on the training split's windows the rounding network learns to give the same
-embedding and the same outputs. No labels are needed, so any input serves, and every other window is made larger:
-what turns an embedding most is a record that leaves the calibrated range, and the scales learn to reach it.
+embedding and the same outputs. No labels are needed, so any input serves, and every other window is made larger, as
+far as the front end lets it through: what turns an embedding most is a record that leaves the calibrated range, and the
+scales learn to reach it.
 
 The embedding's error counts in units of its own distance from the mean embedding, which is what the gate's cosine
 sees: without that, the larger windows' large embeddings would buy reach with everyone's resolution.
@@ -28,6 +29,8 @@ from ecgedge_export.torch_graph import FakeQuantNetwork
 _GAIN_LOG2 = 1.25
 """Gains go from 1 to 2^1.25 (2.4)."""
 _LEAST_SPREAD = 1e-3
+_SPREAD_WINDOWS = 256
+"""So many at most give the outputs' spread."""
 _TINY = 1e-12
 
 
@@ -56,6 +59,7 @@ def fine_tune(
     ecg_mv: NDArray[np.float32],
     *,
     leads: Sequence[str],
+    clip_mv: float,
     how: FineTune | None = None,
 ) -> tuple[onnx.ModelProto, QuantPlan]:
     """Return the float graph with fine-tuned weights, and the plan with fine-tuned scales: `write_qdq` takes both.
@@ -70,6 +74,8 @@ def fine_tune(
         (N, 12, T) float32 millivolts of the training split.
     leads
         The variant's measured leads.
+    clip_mv
+        Where the front end clips.
 
     Raises
     ------
@@ -89,9 +95,10 @@ def fine_tune(
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.steps)
     with OrtRunner(model.SerializeToString(), leads=tuple(leads), precision="fp32") as teacher:
-        loss_of = _Loss.of(teacher.run(windows))
+        some = windows[:: -(-len(windows) // _SPREAD_WINDOWS)]
+        loss_of = _Loss.of(teacher.run(some))
         for _ in range(recipe.steps):
-            batch = _batch(windows, recipe.batch, rng)
+            batch = _batch(windows, recipe.batch, clip_mv, rng)
             loss = loss_of(student(torch.from_numpy(batch[:, :, None])), teacher.run(batch))
             optimizer.zero_grad()
             torch.autograd.backward(loss)
@@ -100,12 +107,14 @@ def fine_tune(
     return student.trained()
 
 
-def _batch(windows: NDArray[np.float32], size: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def _batch(
+    windows: NDArray[np.float32], size: int, clip_mv: float, rng: np.random.Generator
+) -> NDArray[np.float32]:
     """Return windows (size, K, T), every other one larger than it is."""
     chosen = windows[rng.integers(0, len(windows), size)]
     gain = np.exp2(rng.uniform(0.0, _GAIN_LOG2, (size, 1, 1))).astype(np.float32)
     gain[::2] = 1.0
-    return chosen * gain
+    return np.asarray(np.clip(chosen * gain, -clip_mv, clip_mv), np.float32)
 
 
 @dataclass(frozen=True)

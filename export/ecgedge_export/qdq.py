@@ -4,8 +4,9 @@ One plan serves the writer here and the fine-tuning network in `qat.py`, so that
 
 Placement, the same in all flavours: a pair of QuantizeLinear and DequantizeLinear stands on the input of every
 quantized layer, on what comes out of it (behind its ReLU, never between the two) and on both arms and the result of
-every residual sum; a max-pool hands its input's scale on. Weights are s8, symmetric, per output channel. Outputs of
-the graph are never quantized. A layer that stays in float computes in float between its neighbours' tensors.
+every residual sum, unless both arms come from layers in float; a max-pool hands its input's scale on. Weights are s8,
+symmetric, per output channel. Outputs of the graph are never quantized. A layer that stays in float computes in float
+between its neighbours' tensors.
 
 Flavours, since no one file suits every engine:
 
@@ -130,6 +131,20 @@ def quantizable_layers(model: onnx.ModelProto, *, flavour: Flavour) -> tuple[str
     )
 
 
+def leading_layers(model: onnx.ModelProto, *, flavour: Flavour) -> tuple[tuple[str, ...], ...]:
+    """Return what can stay in float at the input's end: the first layer, the layers up to the first sum, the next, ...
+
+    Each holds the one before it; none holds all layers.
+    """
+    layers, graph = quantizable_layers(model, flavour=flavour), _Graph.of(model)
+    ends, seen = [1], 0
+    for node in model.graph.node:
+        seen += node.op_type in WEIGHTED_OPS and layer_name(node) in layers
+        if graph.is_sum(node):
+            ends.append(seen)
+    return tuple(layers[:end] for end in dict.fromkeys(ends) if 0 < end < len(layers))
+
+
 def _behind_outputs(model: onnx.ModelProto) -> set[str]:
     """Return the tensors that are computed out of an output of the graph: the heads behind the embedding."""
     behind = {value.name for value in model.graph.output}
@@ -219,7 +234,7 @@ def _mark(
             *past, chunk = _joined(node)
             marked[chunk] = None
             same_as.update(dict.fromkeys([*past, out], same_as.get(chunk, chunk)))
-        elif graph.is_sum(node):
+        elif graph.is_sum(node) and (same_as | marked).keys() & set(node.input):
             marked.update(dict.fromkeys([*node.input, graph.behind_relu(out)]))
         elif flavour == "mcu" and node.op_type in ("GlobalAveragePool", "Concat"):
             marked[out] = None

@@ -7,8 +7,9 @@ samples before each window; how far the plain window form is from it, which sees
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx
@@ -20,7 +21,7 @@ from ecgedge.bundle import Precision, StreamSpec, VariantSpec
 from ecgedge.leads import format_lead_set, standard_rows
 from ecgedge.runtime.selftest import joined_stream, stream_outputs
 from ecgedge.runtime.step import StepRunner
-from ecgedge_export.calibration import Calibration, tensor_ranges
+from ecgedge_export.calibration import HEADROOM, Calibration, Ranges, headroom_ranges, tensor_ranges
 from ecgedge_export.compare import Int8Gate, Outputs, centred_cosine, compare
 from ecgedge_export.fold import masked_outputs, named_outputs
 from ecgedge_export.int8 import FALLBACK, Candidate, Int8Options, calibration_notes
@@ -72,6 +73,7 @@ def build_stream_variants(
         leads=leads,
         spec=network.spec,
         flavour=flavour,
+        clip_mv=windows.clip_mv,
         first=(int8_options or Int8Options()).calibration,
     )
     held = _HeldStream.of(source, leads, network.spec, windows)
@@ -85,13 +87,20 @@ def _candidates(
     leads: Sequence[str],
     spec: StreamSpec,
     flavour: Flavour,
+    clip_mv: float,
     first: Calibration,
 ) -> Iterator[Candidate]:
-    """Yield the INT8 form, and one whose ranges leave out the largest 0.001 % of the values."""
-    for calibration in dict.fromkeys((first, FALLBACK)):
-        ranges = tensor_ranges(exact, calibration_mv, leads=leads, calibration=calibration, stream=spec)
-        model = quantized_file(exact, make_plan(exact, ranges, flavour=flavour))
-        yield Candidate(model, calibration_notes(calibration))
+    """Yield the INT8 form; one with headroom; one whose ranges leave out the largest 0.001 % of the values."""
+
+    def form(ranges: Callable[..., Ranges], calibration: Calibration) -> onnx.ModelProto:
+        found = ranges(exact, calibration_mv, leads=leads, calibration=calibration, stream=spec)
+        return quantized_file(exact, make_plan(exact, found, flavour=flavour))
+
+    larger = partial(headroom_ranges, clip_mv=clip_mv)
+    yield Candidate(partial(form, tensor_ranges, first), calibration_notes(first))
+    yield Candidate(partial(form, larger, first), calibration_notes(first, headroom=HEADROOM))
+    if first != FALLBACK:
+        yield Candidate(partial(form, tensor_ranges, FALLBACK), calibration_notes(FALLBACK))
 
 
 @torch.inference_mode()

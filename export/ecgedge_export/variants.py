@@ -52,6 +52,7 @@ class Windows:
     gate: NDArray[np.int16]
     self_test: NDArray[np.int16]
     lsb_mv: float
+    clip_mv: float
 
     def to_mv(self, counts: NDArray[np.int16]) -> NDArray[np.float32]:
         """Return counts as float32 millivolts, exactly."""
@@ -120,7 +121,12 @@ def build_variants(
     exact = export_exact(source, leads, window_samples=windows.gate.shape[2])
     held = _HeldWindows(source, leads, _Reference.of(source, leads, windows))
     candidates = int8_candidates(
-        exact, windows.to_mv(windows.calibration), leads=leads, flavour=flavour, options=int8_options
+        exact,
+        windows.to_mv(windows.calibration),
+        leads=leads,
+        flavour=flavour,
+        clip_mv=windows.clip_mv,
+        options=int8_options,
     )
     return against_network(held, exact, candidates, precisions=precisions, gate=int8_gate)
 
@@ -172,7 +178,8 @@ def against_network(
 ) -> list[BuiltVariant]:
     """Return the variants of a float file, and of the files of lower precision made of it, that pass their gates.
 
-    `candidates` are INT8 files, each made when it is asked for; the first that passes is taken.
+    `candidates` are INT8 files, the fastest first, each made when it is asked for. The first that also reaches the
+    cosine that the gate wants is taken; where none does, the first that passes.
 
     Raises
     ------
@@ -181,26 +188,38 @@ def against_network(
     """
     built = [_vetted(held, exact, "fp32")]
     if "fp16" in precisions:
-        of_fp16 = Int8Gate(FP16_MIN_COSINE, FP16_MIN_COSINE, otherwise=gate.otherwise)
-        built += _first_that_passes([Candidate(to_fp16(exact), {})], held, "fp16", of_fp16)
+        of_fp16 = replace(gate, min_cosine=FP16_MIN_COSINE, min_median_cosine=FP16_MIN_COSINE)
+        built += _fastest_that_passes([Candidate(lambda: to_fp16(exact), {})], held, "fp16", of_fp16)
     if "int8" in precisions:
-        built += _first_that_passes(candidates, held, "int8", gate)
+        built += _fastest_that_passes(candidates, held, "int8", gate)
     return [variant for variant in built if variant.spec.precision in precisions]
 
 
-def _first_that_passes(
+def _fastest_that_passes(
     candidates: Iterable[Candidate], held: Held, precision: Precision, gate: Int8Gate
 ) -> list[BuiltVariant]:
-    """Return the first file that passes the gate; none where the gate says to leave it out."""
+    """Return the first file that passes the gate and reaches the wanted cosine, else the first that passes.
+
+    None where no file passes and the gate says to leave it out.
+    """
     refused: QuantizationError | None = None
+    passed: BuiltVariant | None = None
+    n_refused = 0
     for candidate in candidates:
+        if candidate.last_resort and passed is not None:
+            break
         try:
-            built = _vetted(held, candidate.model, precision, gate=gate)
+            built = _vetted(held, candidate.make(), precision, gate=gate)
         except QuantizationError as error:
-            refused = error
+            refused, n_refused = error, n_refused + 1
             continue
-        results = {**built.spec.results, **candidate.notes}
-        return [replace(built, spec=replace(built.spec, results=results))]
+        results = {**built.spec.results, **candidate.notes, "forms_refused_before": float(n_refused)}
+        built = replace(built, spec=replace(built.spec, results=results))
+        if built.spec.results.get("centred_cosine_gated", 1.0) >= gate.wanted_cosine:
+            return [built]
+        passed = passed or built
+    if passed is not None:
+        return [passed]
     if refused is not None and gate.otherwise == "refuse":
         raise refused
     return []

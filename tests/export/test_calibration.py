@@ -5,7 +5,13 @@ import pytest
 from torch import nn
 
 from ecgedge.errors import EngineError, UsageError
-from ecgedge_export.calibration import Calibration, tensor_ranges
+from ecgedge_export.calibration import (
+    HEADROOM,
+    MAX_HISTOGRAM_WINDOWS,
+    Calibration,
+    headroom_ranges,
+    tensor_ranges,
+)
 from ecgedge_export.onnx_file import export_onnx
 
 
@@ -44,6 +50,28 @@ def test_the_whole_range(doubled, windows):
     low, high = reach(doubled, windows, None)
     assert (low, high) == (pytest.approx(2 * windows[:, 0].min()), pytest.approx(8.0))
     assert tensor_ranges(doubled, windows, leads=("I",))["ecg_mv"][1] == pytest.approx(4.0)
+
+
+def test_headroom_ends_where_the_front_end_clips(doubled, windows):
+    ranges = headroom_ranges(doubled, windows, leads=("I",), clip_mv=5.0)
+    low, high = ranges["ecg_mv"]
+    assert (low, high) == (pytest.approx(HEADROOM * windows[:, 0].min()), 5.0)
+    [convolution] = [node for node in doubled.graph.node if node.op_type == "Conv"]
+    assert ranges[convolution.output[0]] == (pytest.approx(2 * low), 10.0)
+
+
+def test_headroom_never_narrows(doubled, windows):
+    """Windows that were clipped elsewhere, at 4 mV, keep their own range."""
+    assert headroom_ranges(doubled, windows, leads=("I",), clip_mv=1.0)["ecg_mv"][1] == pytest.approx(4.0)
+
+
+def test_histograms_look_at_some_of_the_windows(doubled, windows):
+    """Every third of 600 here: the spike of the window between them is not seen."""
+    many = np.concatenate([windows[:1]] * 600)
+    many[1, 0, 100] = 4.0
+    assert len(many) > 2 * MAX_HISTOGRAM_WINDOWS
+    assert reach(doubled, many, Calibration("percentile", percentile=100.0))[1] < 1.2
+    assert reach(doubled, many, None)[1] == pytest.approx(8.0)
 
 
 def test_a_percentile_cuts_the_spike(doubled, windows):

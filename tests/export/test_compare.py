@@ -54,7 +54,9 @@ def test_compare():
 def test_no_embedding_no_cosine():
     comparison = compare({"y": np.zeros(3, np.float32)}, {"y": np.ones(3, np.float32)})
     assert comparison.median_cosine is None
-    require_close(comparison, variant="v")
+    require_close(comparison, variant="v", gate=Int8Gate(max_abs=1.0))
+    with pytest.raises(QuantizationError, match=r"v: .* y differs by 1, allowed is 0\.1"):
+        require_close(comparison, variant="v")
 
 
 def test_exact_gate():
@@ -82,6 +84,27 @@ def test_close_gate():
     with pytest.raises(QuantizationError, match="leave fp16 out"):
         require_close(comparison, variant="I/fp16")
     require_close(comparison, variant="I/int8", gate=Int8Gate(0.98, 0.98))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "passes"),
+    [
+        ([0.2, 0.5, 0.7, 0.9], [0.2, 0.59, 0.7, 0.9], True),
+        ([0.2, 0.5, 0.7, 0.9], [0.2, 0.61, 0.7, 0.9], False),
+        # A pressure of 30 mmHg may move by 3: the difference is relative to the largest value.
+        ([8, 12, 16, 30], [8, 12, 18.9, 30], True),
+        ([8, 12, 16, 30], [8, 12, 19.1, 30], False),
+        ([0.2, 0.5, 0.7, 0.9], [0.2, 0.5, 0.7, np.nan], False),
+    ],
+)
+def test_one_answer_that_moves_too_far(before, after, passes):
+    """The embedding is untouched: only the answer decides."""
+    comparison = compare(outputs(EMBEDDING, before), outputs(EMBEDDING, after))
+    if passes:
+        require_close(comparison, variant="I/int8")
+    else:
+        with pytest.raises(QuantizationError, match=r"I/int8: .*p_gt_18 differs by .*leave int8 out"):
+            require_close(comparison, variant="I/int8")
 
 
 def test_one_record_is_enough_to_fail():

@@ -19,7 +19,7 @@ from ecgedge.bundle import ResultRow, load_bundle
 from ecgedge.errors import BundleError, EngineError, UsageError
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.runtime import open_runner
-from ecgedge_export.calibration import Calibration
+from ecgedge_export.calibration import HEADROOM, Calibration
 from ecgedge_export.fold import masked_outputs
 from ecgedge_export.int8 import Int8Options
 from ecgedge_export.pack import export_run
@@ -132,7 +132,8 @@ def test_cost_and_results(made):
         <= results["centred_cosine_gated"]
         <= results["centred_cosine_median"]
     )
-    assert results["calibration_percentile"] in (100.0, 99.999)
+    assert results["calibration_percentile"] == 100.0
+    assert results["calibration_headroom"] in (1.0, HEADROOM)
 
 
 def test_card(made):
@@ -268,7 +269,7 @@ def test_a_report_without_a_probe_for_a_lead_set(hemodynamic_run, ptbxl, tmp_pat
 def test_poor_int8(run_dir, ptbxl, tmp_path):
     options = {"data": ptbxl, "target": "cpu", "lead_sets": ("II",), "calibration_samples": 16}
     impossible = replace(LENIENT, min_cosine=1.1)
-    options["int8_options"] = Int8Options(max_float_layers=1, fine_tuning=FineTune(steps=1, batch=2))
+    options["int8_options"] = Int8Options(max_float_stages=1, fine_tuning=FineTune(steps=1, batch=2))
     with pytest.raises(EngineError, match="leave int8 out for this lead set"):
         export_run(run_dir, out=tmp_path / "a", gates=impossible, **options)
     assert not (tmp_path / "a").exists()
@@ -281,7 +282,7 @@ def test_what_was_left_out_is_told_and_a_bundle_of_nothing_refused(run_dir, ptbx
     options = {
         "data": ptbxl, "target": "cpu", "lead_sets": ("II",), "calibration_samples": 16, "gate_samples": 8,
         "gates": replace(LENIENT, min_cosine=1.1), "failing": "leave_out", "evidence_records": 0,
-        "int8_options": Int8Options(max_float_layers=0, fine_tuning=None),
+        "int8_options": Int8Options(max_float_stages=0, fine_tuning=None),
     }  # fmt: skip
     with pytest.raises(
         EngineError, match=r"nothing to pack: II/int8 did not pass its gate .*--precision fp32"
@@ -319,7 +320,12 @@ def test_what_was_done_for_int8_stands_on_the_card(run_dir, ptbxl, tmp_path):
     assert (half.name, int8.name) == ("II/fp16", "II/int8")
     assert int8.results["float_layer stem"] == 1.0
     assert int8.results["calibration_percentile"] == 99.9
-    assert "; float_layer stem 1 |" in bundle.read_bytes("card.md").decode()
+    assert {int8.results["calibration_headroom"], int8.results["forms_refused_before"]} <= {
+        0.0,
+        1.0,
+        HEADROOM,
+    }
+    assert "; float_layer stem 1; " in bundle.read_bytes("card.md").decode()
     assert half.results["centred_cosine_min"] > 0.999
     for variant in (half, int8):
         with open_runner(bundle, variant) as runner:

@@ -13,6 +13,7 @@ from ecgedge_export.qdq import (
     INTEGER_TYPES,
     Affine,
     affine_of,
+    leading_layers,
     parse_flavour,
     quantizable_layers,
     weight_scale,
@@ -114,6 +115,28 @@ def test_a_layer_left_in_float(exact, ecg_mv):
         EngineError, match=r"no layer blocks\.9 to leave in float; the cpu flavour quantizes: stem"
     ):
         quantize(exact, ecg_mv[:16], leads=LEADS, flavour="cpu", float_layers=("blocks.9",))
+
+
+def test_a_sum_of_two_float_arms_stays_in_float(exact, ecg_mv):
+    """Its result is rounded once, as the input of the next block."""
+    _, block, *_ = leading_layers(exact, flavour="cpu")
+    model = quantize(exact, ecg_mv[:16], leads=LEADS, flavour="cpu", float_layers=block)
+    produced = {name: node.op_type for node in model.graph.node for name in node.output}
+    first, *others = [node for node in model.graph.node if node.op_type == "Add"]
+    assert {produced[name] for name in first.input} == {"Conv"}
+    assert {produced[name] for node in others for name in node.input} == {"DequantizeLinear"}
+    assert len(fed_by_integers(model, "Conv")) == 13 - 4
+
+
+@pytest.mark.parametrize("flavour", ["cpu", "rtx", "mcu"])
+def test_layers_from_the_input_on(exact, flavour):
+    block = "{0}.conv1", "{0}.conv2", "{0}.shortcut.0"
+    blocks = [tuple(name.format(f"blocks.{k}") for name in block) for k in range(4)]
+    found = leading_layers(exact, flavour=flavour)
+    expected = [("stem",), *(("stem", *sum(blocks[:k], ())) for k in (1, 2, 3))]
+    if flavour == "mcu":  # the embedding's layer is quantized too, so that four blocks are not all
+        expected.append(("stem", *sum(blocks, ())))
+    assert [sorted(stage) for stage in found] == [sorted(stage) for stage in expected]
 
 
 def test_cost_and_metadata(flavoured, exact):

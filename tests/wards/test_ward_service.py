@@ -537,8 +537,10 @@ def test_the_journal_goes_on_after_a_restart(ward, memory, tmp_path):
     assert timeless([{"bed": "a", **e} for e in own if e["type"] != "input"]) == of(lines, "a")
 
 
-def test_what_ailed_an_earlier_process_is_told_as_off(ward, memory, bundle, variants, ecg, tmp_path):
-    bed = Bed(bundle, leads=STANDARD_LEADS, rate_hz=250.0, variants=variants, mode="demo")
+def test_what_ailed_an_earlier_process_is_told_as_off(
+    ward, memory, formula_bundle, new_variants, ecg, tmp_path
+):
+    bed = Bed(formula_bundle, leads=STANDARD_LEADS, rate_hz=250.0, variants=new_variants(), mode="demo")
     bed.push(ecg[:, :2500], t_s=0.0)
     assert bed.journal(10.0, why="no space left")
     assert bed.model_late(10.0, why="estimates come late") == []
