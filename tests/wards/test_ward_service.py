@@ -11,7 +11,7 @@ import pytest
 
 from ecgedge.bundle import load_bundle
 from ecgedge.ecg import Recording
-from ecgedge.errors import FeedError, RecordError
+from ecgedge.errors import FeedError, RecordError, UsageError
 from ecgedge.events import event_to_dict
 from ecgedge.feeds import Chunk
 from ecgedge.journal import Journal, read_journal, verify_journal
@@ -433,6 +433,7 @@ def test_a_state_that_cannot_be_written_is_said_once_and_ends_nothing(ward, memo
         await until(lambda: (tmp_path / "b.bed").exists())
         assert "state_trouble" not in service.status()["beds"]["b"]
         assert "a.bed" in service.status()["beds"]["a"]["state_trouble"]
+        await asyncio.sleep(0.6)  # twice more
         (tmp_path / "a.bed.new").rmdir()
         await until(lambda: (tmp_path / "a.bed").exists())
 
@@ -610,7 +611,7 @@ async def open_bundle(path):
     return bundle, Variants(bundle)
 
 
-def swapping(ward, memory, samples_mv, asked, **options):
+def swapping(ward, memory, samples_mv, asked, *, beside=BedConfig("waits", "memory:none"), **options):
     """Serve 20 s, ask for a swap, serve the rest; return lines, the answer, and the status after it."""
     answers = []
 
@@ -619,8 +620,9 @@ def swapping(ward, memory, samples_mv, asked, **options):
         go_on = asyncio.Event()
         steps = [*chunks(samples_mv[:, :5000]), go_on, *chunks(samples_mv[:, 5000:], t0_s=20.0)]
         service.add(BedConfig("a", memory.add("a", steps, live=False)))
-        service.add(BedConfig("waits", "memory:none"))
+        service.add(beside)
         await until(lambda: has(lines, type="estimate", t_s=20.0))
+        await until(lambda: beside.feed == "memory:none" or has(lines, beside.name, type="estimate"))
         answers.append(await control.answer(json.dumps({"do": "swap", "bundle": str(asked)}).encode()))
         answers.append(service.status())
         go_on.set()
@@ -682,6 +684,23 @@ def test_a_bundle_that_cannot_serve_is_refused_and_the_old_one_goes_on(
     assert answer["ok"] is False
     assert words in answer["error"]
     assert status["bundle"] == formula_bundle.id
+    assert of(lines, "a") == alone(lambda bed: bed.push(ecg, t_s=0.0))
+
+
+def test_where_one_bed_cannot_be_served_none_is_exchanged(
+    ward, alone, memory, ecg, other_bundles, monkeypatch
+):
+    check = Bed.check_serves
+
+    def refuse_two_leads(self, bundle, variants):
+        check(self, bundle, variants)
+        if self.leads == ("I", "II"):
+            raise UsageError("not for two leads")
+
+    monkeypatch.setattr(Bed, "check_serves", refuse_two_leads)
+    uri = memory.add("b", [*chunks(ecg[:2, :2500]), 3600.0], leads=("I", "II"))
+    lines, answer, _ = swapping(ward, memory, ecg, other_bundles / "twice.ecgb", beside=BedConfig("b", uri))
+    assert answer == {"ok": False, "error": "not for two leads"}
     assert of(lines, "a") == alone(lambda bed: bed.push(ecg, t_s=0.0))
 
 
