@@ -611,7 +611,7 @@ async def open_bundle(path):
     return bundle, Variants(bundle)
 
 
-def swapping(ward, memory, samples_mv, asked, *, beside=BedConfig("waits", "memory:none"), **options):
+def swapping(ward, memory, samples_mv, asked, *, beside=None, **options):
     """Serve 20 s, ask for a swap, serve the rest; return lines, the answer, and the status after it."""
     answers = []
 
@@ -620,9 +620,9 @@ def swapping(ward, memory, samples_mv, asked, *, beside=BedConfig("waits", "memo
         go_on = asyncio.Event()
         steps = [*chunks(samples_mv[:, :5000]), go_on, *chunks(samples_mv[:, 5000:], t0_s=20.0)]
         service.add(BedConfig("a", memory.add("a", steps, live=False)))
-        service.add(beside)
+        service.add(beside or BedConfig("waits", "memory:none"))
         await until(lambda: has(lines, type="estimate", t_s=20.0))
-        await until(lambda: beside.feed == "memory:none" or has(lines, beside.name, type="estimate"))
+        await until(lambda: beside is None or has(lines, beside.name, type="estimate"))
         answers.append(await control.answer(json.dumps({"do": "swap", "bundle": str(asked)}).encode()))
         answers.append(service.status())
         go_on.set()
