@@ -502,6 +502,9 @@ class Bed:
             return samples_mv[:, late:]
         # What it took to be sure was dropped so far; from here on it is a gap, and counted as one.
         self._dropped -= round(SURE_S * self.rate_hz) - spent
+        waited_s = self._checks.state.heard_s - due_s
+        if waited_s > SURE_S:  # time has passed since without samples, and it does not run backwards either
+            self._clock.put_on(waited_s)
         jump_s = self._clock.state.ahead_s - ahead_s
         events.append(FeedEvent(t_s=due_s, state="clock_jump", age_s=jump_s))
         rest = samples_mv[:, spent:]

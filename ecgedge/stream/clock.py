@@ -59,3 +59,7 @@ class FeedClock:
             return None
         self.state = ClockState(due_s - state.run_begin_s)
         return needed
+
+    def put_on(self, passed_s: float) -> None:
+        """Take that so much time passed without samples before the clock was set back."""
+        self.state = ClockState(self.state.ahead_s + passed_s)

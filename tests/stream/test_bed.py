@@ -446,6 +446,28 @@ def test_a_clock_that_is_set_back_a_day_costs_a_second(new_bed):
     assert _of(bed.advance(62.5), FeedEvent) == [FeedEvent(t_s=86_462.0, state="lost", age_s=2.0)]
 
 
+@pytest.mark.parametrize("chunk", [50, 250, 6000])
+def test_a_clock_that_begins_anew_after_an_outage_sets_nothing_else_back(new_bed, chunk):
+    """A device was off for ten minutes: neither the self-checks nor the alarms wait another ten."""
+    samples_mv = _ecg(54.0)
+    bed = new_bed()
+    events = bed.push(samples_mv[:, : 30 * 250], t_s=0.0) + bed.feed_lost()
+    for t_s in range(31, 631):
+        events += bed.advance(float(t_s))
+    for start in range(0, 24 * 250, chunk):
+        events += bed.push(samples_mv[:, 7500 + start : 7500 + start + chunk], t_s=start / 250.0)
+    assert _of(events, FeedEvent)[-2:] == [
+        FeedEvent(t_s=631.0, state="gap", age_s=601.0),
+        FeedEvent(t_s=631.0, state="connected"),
+    ]
+    assert _of(events, FeedEvent, state="clock_jump")[0].age_s == 630.0
+    assert [check.t_s for check in _of(events, SelfCheck)] == [5.0 * k for k in range(1, 131)]
+    (on, off) = _of(events, Alarm)
+    assert (on.t_s, off.t_s, off.presence) == (30.0, 631.0, "off")
+    assert [e.t_s for e in _estimates(events)][-2:] == [646.0, 651.0]
+    assert bed.summary(latency_ms={}, journal=None).dropped_samples == 601 * 250
+
+
 @pytest.mark.parametrize("chunk", [7, 250, 1000])
 def test_however_a_stream_is_cut_its_clock_jumps_at_the_same_sample(new_bed, chunk):
     samples_mv = _ecg(45.0)

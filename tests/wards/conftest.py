@@ -90,7 +90,10 @@ class Memory:
 
 @pytest.fixture
 def memory(monkeypatch):
-    """Feeds from memory, beside those that there are; a lost one is opened again at once."""
+    """Feeds from memory, beside those that there are; a lost one is opened again at once.
+
+    Silence is not noticed: a machine that is busy for seconds would be taken for it. See `silence`.
+    """
     memory = Memory()
 
     async def open_either(uri, *, speed):
@@ -98,4 +101,11 @@ def memory(monkeypatch):
 
     monkeypatch.setattr("ecgedge.wards.place.open_feed", open_either)
     monkeypatch.setattr("ecgedge.wards.place.AGAIN_S", (0.01, 0.05))
+    monkeypatch.setattr("ecgedge.wards.place.SILENT_S", 1000.0)
     return memory
+
+
+@pytest.fixture
+def silence(memory, monkeypatch):
+    """Silence is noticed."""
+    monkeypatch.setattr("ecgedge.wards.place.SILENT_S", 0.5)
