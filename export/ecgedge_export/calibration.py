@@ -219,7 +219,8 @@ def _streams(
     session = open_session(model.SerializeToString(), threads=1, name="calibration")
     chunk = spec.chunk_samples
     for start in range(0, len(ecg_mv), _STREAM_BATCH):
-        windows = ecg_mv[start : start + _STREAM_BATCH]
+        # The last batch reaches back to be as large as the others: histograms want all of one size.
+        windows = ecg_mv[max(0, min(start, len(ecg_mv) - _STREAM_BATCH)) : start + _STREAM_BATCH]
         states = [np.zeros((1, c, len(windows), n), np.float32) for c, n in spec.state_shapes]
         for end in range(chunk, windows.shape[2] + 1, chunk):
             samples = np.ascontiguousarray(windows[:, :, None, end - chunk : end])

@@ -18,7 +18,7 @@ from ecgedge.runtime.selftest import stream_outputs
 from ecgedge.signal import counts_to_mv
 from ecgedge.sim import Simulator
 from ecgedge.stream import Bed, Variants
-from ecgedge_export.calibration import tensor_ranges
+from ecgedge_export.calibration import Calibration, tensor_ranges
 from ecgedge_export.int8 import Int8Options
 from ecgedge_export.onnx_file import export_step_onnx
 from ecgedge_export.pack import export_run
@@ -137,6 +137,16 @@ def integer_form(network, flavour, windows):
     ranges = tensor_ranges(exact, windows, leads=LEADS, stream=network.spec)
     plan = make_plan(exact, ranges, flavour=flavour)
     return plan, quantized_file(exact, plan)
+
+
+def test_any_number_of_windows_calibrates_a_stream_by_any_method(causal_model, ecg_mv):
+    network = step_network(causal_model, LEADS, None, window_samples=2500)
+    exact = export_step_onnx(network, metadata={})
+    extremes = tensor_ranges(exact, ecg_mv[:37], leads=LEADS, stream=network.spec)
+    percentile = Calibration("percentile", percentile=99.9)
+    most = tensor_ranges(exact, ecg_mv[:37], leads=LEADS, stream=network.spec, calibration=percentile)
+    assert most.keys() == extremes.keys()
+    assert all(extremes[name][1] >= high - 1e-6 for name, (_, high) in most.items())
 
 
 @pytest.mark.parametrize("flavour", ["cpu", "rtx"])
