@@ -5,7 +5,7 @@ DEMO_VENV ?= .venvs/demo
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow check lint types contracts packaging aarch64-check dev system-deps system-deps-slow embedded-bundle \
+.PHONY: demo test test-slow test-soak check lint types contracts packaging aarch64-check dev system-deps system-deps-slow embedded-bundle \
 	bench gpu-check clean
 
 # --- for users ---------------------------------------------------------------------------------------------
@@ -19,10 +19,13 @@ $(DEMO_VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 test: dev system-deps  ## the whole suite, as CI runs it
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not soak"
 
 test-slow: dev system-deps system-deps-slow  ## what takes minutes
 	$(BIN)/python -m pytest -m slow
+
+test-soak: dev  ## what takes longer than CI may: hundreds of kills
+	$(BIN)/python -m pytest -m soak
 
 # --- for developers ----------------------------------------------------------------------------------------
 

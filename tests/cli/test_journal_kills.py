@@ -21,7 +21,7 @@ COMMANDS = "pause 30 Nurse Seven\nack LEAD_OFF Nurse Seven\nresume Nurse Seven\n
 """Most of them are followed by an event that is on the disk before anyone hears of it."""
 
 
-@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.soak)])
 def test_a_stream_killed_at_any_time_goes_on_in_a_good_journal(
     cli, tmp_path, bundle, variants, kills
 ) -> None:

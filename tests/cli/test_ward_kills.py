@@ -30,7 +30,7 @@ OPENINGS = ("journal", "reopened", "recovered")
 OF_THE_JOURNAL = (*OPENINGS, "continued", "input", "bundle")
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.soak)])
 def test_no_alarm_is_lost_however_often_the_ward_is_killed(cli, tmp_path, kills):
     _write_files(tmp_path)
     chance, told, told_anew = np.random.default_rng(kills), {name: {} for name in BEDS}, 0
