@@ -75,7 +75,7 @@ async def run_stream(
     lost: FeedError | None = None
     try:
         clock = StreamClock(1.0 if feed.info.live else speed)
-        await _pump(station, feed, control, clock, duration_s=duration_s, stop=stop or asyncio.Event())
+        await _pump(bed, station, feed, control, clock, duration_s=duration_s, stop=stop or asyncio.Event())
         if bed.seen_samples == 0:
             lost = FeedError(f"{feed.info.uri}: the feed ended without a single sample")
     except FeedError as error:
@@ -95,6 +95,7 @@ async def run_stream(
 
 
 async def _pump(
+    bed: Bed,
     station: Station,
     feed: Feed,
     control: Control | None,
@@ -116,7 +117,8 @@ async def _pump(
         if kept.samples_mv.shape[1]:
             heard_s = kept.t_s + kept.samples_mv.shape[1] / feed.info.rate_hz
             await station.push(kept, end_s=heard_s)
-            clock.heard(heard_s)
+            # What the bed has taken, not what the feed says: a clock that was just set back may not hide its silence.
+            clock.heard(bed.due_s)
         if is_last:
             return
 

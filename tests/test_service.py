@@ -181,6 +181,13 @@ def test_silence_counts_in_stream_time(bed, sink):
     assert [a.condition for a in sink.of(Alarm)] == ["FEED_LOST"]
 
 
+def test_a_feed_whose_clock_was_just_set_back_cannot_hide_its_silence(bed, sink):
+    old, new = _chunks(12.0, chunk_s=12.0, t0_s=86_400.0), _chunks(0.5, chunk_s=0.25)
+    _run(bed, Feed(*old, *new, 0.7), sink, speed=10.0)
+    (lost,) = sink.of(Alarm)
+    assert (lost.condition, lost.t_s) == ("FEED_LOST", 86_414.0)
+
+
 @pytest.mark.parametrize("speed", [1.0, math.inf])
 def test_a_short_silence_and_one_at_full_speed_are_no_alarm(bed, sink, speed):
     _run(bed, Feed(*_chunks(1.0, chunk_s=1.0), 0.7), sink, speed=speed)
