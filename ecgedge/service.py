@@ -77,7 +77,7 @@ async def run_stream(
     lost: FeedError | None = None
     try:
         clock = StreamClock(pace)
-        await _pump(station, feed, control, clock, duration_s=duration_s, stop=stop or asyncio.Event())
+        await _pump(bed, station, feed, control, clock, duration_s=duration_s, stop=stop or asyncio.Event())
         if bed.seen_samples == 0:
             lost = FeedError(f"{feed.info.uri}: the feed ended without a single sample")
     except FeedError as error:
@@ -97,6 +97,7 @@ async def run_stream(
 
 
 async def _pump(
+    bed: Bed,
     station: Station,
     feed: Feed,
     control: Control | None,
@@ -115,12 +116,21 @@ async def _pump(
             continue
         end_s = item.t_s + duration_s if math.isinf(end_s) else end_s
         kept, is_last = _cut(item, end_s, feed.info.rate_hz)
-        if kept.samples_mv.shape[1]:
-            heard_s = kept.t_s + kept.samples_mv.shape[1] / feed.info.rate_hz
-            await station.push(kept, end_s=heard_s)
-            clock.heard(heard_s)
-        if is_last:
+        over = await _take(bed, station, kept, clock, end_s=end_s) if kept.samples_mv.shape[1] else False
+        if is_last or over:
             return
+
+
+async def _take(bed: Bed, station: Station, chunk: Chunk, clock: StreamClock, *, end_s: float) -> bool:
+    """Take a chunk, and return whether the end is reached."""
+    due_s = bed.due_s if bed.started else -math.inf
+    await station.push(chunk, end_s=chunk.t_s + chunk.samples_mv.shape[1] / bed.rate_hz)
+    if bed.due_s > due_s:
+        # What the bed has taken, not what the feed says: a clock that was just set back may not hide its silence.
+        clock.heard(bed.due_s)
+        return False
+    # Nothing but samples from the past: time passes as though nothing came.
+    return await _tick(station, None, clock, end_s=end_s)
 
 
 async def _tick(station: Station, command: Command | None, clock: StreamClock, *, end_s: float) -> bool:

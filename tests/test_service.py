@@ -181,6 +181,13 @@ def test_silence_counts_in_stream_time(bed, sink):
     assert [a.condition for a in sink.of(Alarm)] == ["FEED_LOST"]
 
 
+def test_a_feed_whose_clock_was_just_set_back_cannot_hide_its_silence(bed, sink):
+    old, new = _chunks(12.0, chunk_s=12.0, t0_s=86_400.0), _chunks(0.5, chunk_s=0.25)
+    _run(bed, Feed(*old, *new, 0.7), sink, speed=10.0)
+    told = [(alarm.condition, alarm.t_s) for alarm in sink.of(Alarm)]
+    assert told == [("FEED_LOST", 86_414.0), ("FEED_STALE", 86_417.0)]
+
+
 @pytest.mark.parametrize("speed", [1.0, math.inf])
 def test_a_short_silence_and_one_at_full_speed_are_no_alarm(bed, sink, speed):
     _run(bed, Feed(*_chunks(1.0, chunk_s=1.0), 0.7), sink, speed=speed)
@@ -489,3 +496,13 @@ def test_what_waits_has_a_bound_and_what_was_given_up_is_counted(tmp_path):
         {"type": "dropped", "events": 5},
         *({"type": "note", "i": i} for i in (5, 6, 7, 8)),
     ]
+
+
+def test_a_feed_of_nothing_but_old_samples_is_stale_and_lost(bed, sink):
+    """They come all the time, so nothing is silent; but no sample is of now."""
+    samples_mv = Simulator("stable", seed=1, rate_hz=RATE_HZ).read(750)
+    old = Chunk(1.0, samples_mv[:, :50], 0)
+    steps = [Chunk(0.0, samples_mv, 0), *[step for _ in range(16) for step in (0.05, old)]]
+    _run(bed, Feed(*steps), sink, speed=20.0)
+    on = {alarm.condition: alarm.t_s for alarm in sink.of(Alarm) if alarm.presence == "on"}
+    assert (on["FEED_LOST"], on["FEED_STALE"]) == (5.0, 8.0)

@@ -20,7 +20,7 @@ from ecgedge.control import Command
 from ecgedge.ecg import Mode
 from ecgedge.errors import EcgedgeError, FeedError, RecordError, UsageError
 from ecgedge.events import Alarm, Event, event_to_json
-from ecgedge.feeds import Feed, FeedInfo, open_feed
+from ecgedge.feeds import Chunk, Feed, FeedInfo, open_feed
 from ecgedge.journal import Journal
 from ecgedge.rerun import facts_of_bed
 from ecgedge.station import Station
@@ -227,10 +227,17 @@ class Place:
         async for chunk in feed:
             if not feed.info.live:
                 await self._make_room(chunk.samples_mv.shape[1])
+            is_late = self._is_late(chunk)
             await self._station.push(chunk, end_s=chunk.t_s + chunk.samples_mv.shape[1] / rate_hz)
-            self._heard_s = time.monotonic()
+            if not is_late:
+                self._heard_s = time.monotonic()
             self._is_told_lost, self._wait_s = False, AGAIN_S[0]
             self._said.clear()
+
+    def _is_late(self, chunk: Chunk) -> bool:
+        """Tell whether a chunk is all from the past: then time passes as though nothing came."""
+        bed, waiting = self._shared.ward[self.name], self._shared.ward.waiting(self.name)
+        return bed.started and bed.missing(chunk.t_s, waiting=waiting) + chunk.samples_mv.shape[1] <= 0
 
     async def _make_room(self, n: int) -> None:
         """Wait until another n samples fit: a feed that is not live can wait, and loses nothing to a full inbox."""
