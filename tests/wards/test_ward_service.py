@@ -327,6 +327,18 @@ def test_silence_is_told_by_the_wall_clock(ward, silence, memory, ecg):
     assert (lost["condition"], lost["t_s"], lost["presence"]) == ("FEED_LOST", 4.0, "on")
 
 
+def test_a_feed_of_nothing_but_old_samples_is_lost_and_stale(ward, silence, memory, ecg):
+    async def test(service, lines):
+        (old,) = chunks(ecg[:, :50], t0_s=1.0)
+        steps = [*chunks(ecg[:, :750]), *[step for _ in range(400) for step in (0.03, old)]]
+        service.add(BedConfig("a", memory.add("a", steps)))
+        await until(lambda: has(lines, condition="FEED_STALE"))
+
+    lines, _ = ward(test, speed=4.0)
+    told = [(e["condition"], e["t_s"]) for e in of(lines, "a", "alarm") if e["presence"] == "on"]
+    assert told[:2] == [("FEED_LOST", 5.0), ("FEED_STALE", 8.0)]
+
+
 def test_a_feed_whose_clock_was_just_set_back_cannot_hide_its_silence(ward, silence, memory, ecg):
     async def test(service, lines):
         old, new = chunks(ecg[:, :2000], t0_s=86_400.0), chunks(ecg[:, :125], t0_s=0.0, chunk_s=0.25)
