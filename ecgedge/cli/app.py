@@ -115,17 +115,21 @@ def open_bundle(source: str, *, signed_by: Path | None) -> Bundle:
     return loaded
 
 
-def open_variants(bundle: Bundle, *, runtime: str, form: str) -> Variants:
-    """Open a bundle's variants in one form; UsageError on an unknown form or runtime."""
+def check_serving(*, runtime: str, form: str) -> None:
+    """Refuse an unknown runtime or form before anything is opened; UsageError."""
     from ecgedge.runtime import check_runtime
-    from ecgedge.stream import Variants
 
     check_runtime(runtime)
-    if form == "window":
-        return Variants(bundle, runtime=runtime)
-    if form == "stream":
-        return Variants(bundle, runtime=runtime, form="stream")
-    raise UsageError(f"--form is {form!r}; expected window or stream")
+    if form not in ("window", "stream"):
+        raise UsageError(f"--form is {form!r}; expected window or stream")
+
+
+def open_variants(bundle: Bundle, *, runtime: str, form: str) -> Variants:
+    """Open a bundle's variants in one form; UsageError on an unknown form or runtime."""
+    from ecgedge.stream import Variants
+
+    check_serving(runtime=runtime, form=form)
+    return Variants(bundle, runtime=runtime, form="stream" if form == "stream" else "window")
 
 
 def announce(bundle: Bundle, mode: str) -> None:

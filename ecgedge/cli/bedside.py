@@ -24,6 +24,7 @@ from ecgedge.cli.app import (
     SignatureOption,
     announce,
     app,
+    check_serving,
     open_bundle,
     open_variants,
 )
@@ -84,6 +85,7 @@ def stream(
 
     Example: `ecgedge stream --bundle embedded --feed sim:decompensating --speed max --duration 9000`
     """
+    check_serving(runtime=runtime, form=form)
     asyncio.run(
         _stream(
             loaded=open_bundle(bundle, signed_by=require_signature),

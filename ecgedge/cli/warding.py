@@ -21,6 +21,7 @@ from ecgedge.cli.app import (
     SignatureOption,
     announce,
     app,
+    check_serving,
     open_bundle,
     open_variants,
 )
@@ -55,6 +56,7 @@ def ward(
     from ecgedge.runtime.memory import keep_freed_memory
     from ecgedge.wards.config import load_ward
 
+    check_serving(runtime=runtime, form=form)
     keep_freed_memory()
     config = load_ward(beds)
     loaded = open_bundle(bundle, signed_by=require_signature)

@@ -154,6 +154,26 @@ def _speed():
             f"{found['bed_times_real_time']:,} x real time",
             f"{found['bed_against_straightforward']:g} x",
         )
+    ward = of("ward")
+    largest = ward["ward"]
+    yield (
+        "ward, 12 leads at 500 Hz, streaming EdgeNet S, a decision a bed each 1.024 s",
+        f"{ward['beds a core'][largest]:,} beds a core",
+        f"{ward['straightforward student over ward']:.1f} x",
+        f"{ward['straightforward teacher over ward']:.0f} x",
+    )
+    slopes = ward["slope"]
+    yield (
+        "the same: all but inference / growth from 1,000 to 8,000 beds / memory a bed",
+        f"{ward['all but inference, over bare inference']:.1f} x the inference in batches of 16",
+        f"exponents {slopes['1000 to 4000']:.2f} and {slopes['4000 to 8000']:.2f}",
+        f"{ward['kB a bed, ten minutes old']} kB",
+    )
+    yield (
+        "the same against the wall clock, beds at phases of their own",
+        f"{ward['live']['beds']:,} beds",
+        f"{ward['live']['age in hops, p99']:.2f} hops",
+    )
     front = {
         r["chunk_s"]: r["per_window_over_streaming"] for r in of("front_end")["rows"] if r["rate_hz"] == 500
     }
