@@ -9,6 +9,7 @@ shows nowhere. No clock and no I/O.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ class Ward:
     def __init__(self, *, most_beds: int | None = None) -> None:
         self._most_beds = most_beds
         self._inboxes: dict[str, Inbox] = {}
+        self._ready: dict[str, None] = {}  # a set that keeps its order: who waits longest goes first
 
     def __len__(self) -> int:
         return len(self._inboxes)
@@ -90,19 +92,26 @@ class Ward:
         lost = inbox.push(samples_mv, t_s=t_s)
         if lost:
             inbox.bed.lost_samples(lost)
+        if inbox.ready:
+            self._ready.setdefault(name)
 
     def step(self) -> dict[str, list[Event]]:
         """Take what is whole of up to `AT_ONCE` beds; return what each of them says, in order.
 
         Call it until it returns nothing.
         """
-        ready: list[str] = []
-        for name, inbox in self._inboxes.items():
-            if inbox.ready:
-                ready.append(name)
-                if len(ready) == AT_ONCE:
-                    break
-        return run_together({name: self._inboxes[name].take_hop() for name in ready})
+        names = list(islice(self._ready, AT_ONCE))
+        said = run_together({name: self._inboxes[name].take_hop() for name in names})
+        for name in names:
+            del self._ready[name]
+            if self._inboxes[name].ready:
+                self._ready[name] = None
+        return said
+
+    @property
+    def ready(self) -> int:
+        """How many beds have something for `step` to take."""
+        return len(self._ready)
 
     def waiting(self, name: str) -> int:
         """Return how many samples per lead of a bed wait."""
@@ -110,6 +119,7 @@ class Ward:
 
     def settle(self, name: str) -> list[Event]:
         """Take all that waits of one bed, so that it may be told something else."""
+        self._ready.pop(name, None)
         return work_alone(self._inbox(name).take_all())
 
     def advance(self, name: str, t_s: float) -> list[Event]:

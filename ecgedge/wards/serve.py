@@ -16,13 +16,14 @@ from typing import Any
 from ecgedge.bundle import Bundle
 from ecgedge.errors import UsageError
 from ecgedge.stream import Variants, Ward
+from ecgedge.stream.ward import AT_ONCE
 from ecgedge.wards.config import BedConfig, WardSettings
 from ecgedge.wards.notify import notify, watchdog_s
 from ecgedge.wards.outlet import Outlet
 from ecgedge.wards.place import Place, Shared
 
 LOOP_S = 0.02
-"""How long the loop rests where nothing is ready."""
+"""How long the loop rests where less than a batch is ready: so beds of all phases meet in batches."""
 
 TICK_S = 0.25
 """How often beds are looked after: silence, snapshots."""
@@ -168,7 +169,13 @@ class WardService:
                 next_word_s = began_s + watchdog / 3.0
                 notify("WATCHDOG=1")
             self._busy_s += time.monotonic() - began_s
-            await asyncio.sleep(0.0 if said else LOOP_S)
+            await asyncio.sleep(self._rest_s())
+
+    def _rest_s(self) -> float:
+        ready = self._shared.ward.ready
+        # Feeds that play faster than time would wait for each rest.
+        hurried = self._shared.speed > 1.0 and ready > 0
+        return 0.0 if hurried or ready >= AT_ONCE else LOOP_S
 
     async def _look_after(self, now_s: float) -> None:
         for place in list(self._places.values()):
