@@ -305,7 +305,9 @@ class Place:
         await self._station.emit([*on, *ended_alarms(snapshot, on)])
         if self._journal is not None:  # it has just been written
             await self._station.call("journal", t_s=snapshot.facts.last_s)
-        await self._station.call("model_late", t_s=snapshot.facts.last_s)  # that was the earlier process
+        await self._station.call(
+            "model_late", t_s=self._shared.ward[self.name].due_s
+        )  # that was the earlier process
 
     def _open_journal(self, bed: Bed, *, restored: bool) -> Journal | None:
         settings, variants = self._shared.settings, self._shared.variants
