@@ -540,6 +540,7 @@ def test_restart_upon_restart_time_goes_on_and_does_not_leap(ward, memory, tmp_p
                 is_so=lambda lines: lambda: has(lines, type="estimate"),
             ),
             state=tmp_path,
+            journals=tmp_path,
         )
         times_s = [x["t_s"] for x in of(lines, "a", "self_check", "estimate", "feed")]
         assert times_s == sorted(times_s)
