@@ -303,9 +303,11 @@ class Place:
         if self._station is None:
             return
         await self._station.emit([*on, *ended_alarms(snapshot, on)])
-        if self._journal is not None:  # it has just been written
-            await self._station.call("journal", t_s=snapshot.facts.last_s)
-        await self._station.call("model_late", t_s=snapshot.facts.last_s)  # that was the earlier process
+        # What ailed the earlier process does not ail this one; told in the feed's time, which may be behind the stream's.
+        due_s = self._shared.ward[self.name].due_s
+        if self._journal is not None:
+            await self._station.call("journal", t_s=due_s)
+        await self._station.call("model_late", t_s=due_s)
 
     def _open_journal(self, bed: Bed, *, restored: bool) -> Journal | None:
         settings, variants = self._shared.settings, self._shared.variants

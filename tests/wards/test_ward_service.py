@@ -530,6 +530,25 @@ def test_after_a_restart_what_is_on_is_told_anew_and_the_stream_goes_on(ward, me
     assert of(after, "a", "summary")[0]["windows"] == 3
 
 
+def test_restart_upon_restart_time_goes_on_and_does_not_leap(ward, memory, tmp_path):
+    """The feed's time begins anew each time, so stream time is ahead of it."""
+    last_s = 0.0
+    for _ in range(4):
+        lines, _ = ward(
+            lambda s, lines: _serve(
+                *(s, lines, memory, [[*chunks(LEAD_I_OFF), 3600.0]]),
+                is_so=lambda lines: lambda: has(lines, type="estimate"),
+            ),
+            state=tmp_path,
+            journals=tmp_path,
+        )
+        times_s = [x["t_s"] for x in of(lines, "a", "self_check", "estimate", "feed")]
+        assert times_s == sorted(times_s)
+        assert last_s <= times_s[0]
+        assert times_s[-1] <= last_s + 11.0
+        last_s = times_s[-1]
+
+
 def test_after_a_restart_without_its_feed_what_is_on_is_told_anew(ward, memory, tmp_path):
     def is_so(lines):
         return lambda: has(lines, condition="FEED_LOST")
