@@ -303,7 +303,7 @@ class Place:
         if self._station is None:
             return
         await self._station.emit([*on, *ended_alarms(snapshot, on)])
-        # What ailed the earlier process does not ail this one; told in the feed's time, which may be behind the stream's.
+        # What ailed the earlier process does not ail this one. The feed's time may be behind the stream's.
         due_s = self._shared.ward[self.name].due_s
         if self._journal is not None:
             await self._station.call("journal", t_s=due_s)
