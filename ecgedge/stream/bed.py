@@ -21,13 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgedge.alarms import AlarmEngine, Fact, SelfChecks, check_acknowledge, check_pause, check_resume
-from ecgedge.bundle import Bundle, VariantSpec
+from ecgedge.bundle import Bundle
 from ecgedge.ecg import Mode, check_rate
-from ecgedge.errors import EngineError, UsageError
-from ecgedge.events import Alarm, AlarmEvent, Estimate, Event, FeedEvent, SelfCheck, Summary, Validity
+from ecgedge.errors import UsageError
+from ecgedge.events import Alarm, AlarmEvent, Event, FeedEvent, SelfCheck, Summary
 from ecgedge.leads import order_leads
 from ecgedge.policy import AlarmPolicy
-from ecgedge.runtime import Outputs
 from ecgedge.signal import (
     MISSING,
     Conditioned,
@@ -36,23 +35,19 @@ from ecgedge.signal import (
     Meter,
     Quality,
     Reason,
-    Window,
     Windower,
     WindowerState,
     assess,
     block_length,
 )
+from ecgedge.stream.answers import Answer, Answers, Placed
 from ecgedge.stream.clock import SURE_S, FeedClock
 from ecgedge.stream.snapshot import BED_FORMAT, BedFacts, BedSnapshot, Stretch
 from ecgedge.stream.variants import VariantChoice, Variants, window_lengths
-from ecgedge.stream.work import Condition, Infer, Seat, Server, Steps, take_seat, work_alone
+from ecgedge.stream.work import Condition, Steps, work_alone
 
 RESTART_AFTER_S = 60.0
 """A longer hole in time starts the front end afresh instead of being filled with missing samples."""
-
-ENVELOPE_MARGIN = 1.5
-"""A window's SD may leave the training range by this factor before the estimate is called questionable."""
-
 
 _SIGNAL_FAULTS: Final[tuple[tuple[Fact, Reason], ...]] = (("SATURATED", "clipped"), ("FLAT", "flat"))
 _GONE: Final[dict[Fact, str]] = {
@@ -74,20 +69,6 @@ class _LeadChange:
     index: int
     lead: str
     on: bool
-
-
-@dataclass(frozen=True)
-class _Server:
-    """Who answers for some of the bed's leads.
-
-    `rows` are those of the samples that it wants, None for all; `ranges` say, of each lead and its row, which standard
-    deviations are not questionable.
-    """
-
-    spec: VariantSpec
-    runner: Server
-    rows: list[int] | None
-    ranges: list[tuple[str, int, tuple[float, float]]]
 
 
 class Bed:
@@ -141,10 +122,7 @@ class Bed:
         self._alarms = AlarmEngine(self.policy, hop_s=self.hop_s)
         self._checks = SelfChecks(self.policy)
         self._clock = FeedClock(rate_hz)
-        self._envelope = _envelope_by_lead(bundle)
-        self._servers: dict[tuple[bool, ...], _Server | None] = {}
-        self._seat: Seat | None = None
-        self._due_facts: list[tuple[Fact, str | None]] = []
+        self._answers = Answers(self.leads, bundle, self._variants)
         self._off: set[str] = set()
         self._started = False
         self._t_last_s = self._waited_s = 0.0
@@ -297,15 +275,14 @@ class Bed:
             If its front end, windows or outputs do not fit.
         """
         self.check_serves(bundle, variants)
-        self._leave_seat()
+        self._answers.leave()
         self.bundle, self._variants = bundle, variants
-        self._servers = {}
-        self._envelope = _envelope_by_lead(bundle)
+        self._answers = Answers(self.leads, bundle, variants)
         self.mode = "demo" if bundle.simulated else self._feed_mode
 
     def leave(self) -> None:
         """Give up what is shared with other beds; call it last."""
-        self._leave_seat()
+        self._answers.leave()
 
     def snapshot(self) -> BedSnapshot:
         """Return all that the bed knows, between two chunks; the arrays are views, so turn it into bytes at once."""
@@ -431,7 +408,7 @@ class Bed:
             self._meter = Meter(n_leads=n_leads, window_samples=window, block_samples=block, spec=self._spec)
         meter = None if block is None or self._meter is None else (block, self._meter.push)
         self._windower = Windower(n_leads=n_leads, **self._lengths, state=windows, meter=meter)
-        self._leave_seat()
+        self._answers.leave()
 
     def _hear(self, t_s: float, events: list[Event]) -> None:
         """Let time pass that no sample tells of, so that it may leap."""
@@ -558,11 +535,14 @@ class Bed:
             t_s = self._t0_s + window.end_index / self._spec.rate_hz
             self._pass_time(t_s, events)
             quality = assess(window, self._spec) if self._meter is None else self._meter.assess(window)
-            estimate = yield from self._answer(window, quality, t_s)
+            place = Placed(self._windower, window.end_index, t_s, frozenset(self._off), self.mode)
+            answer: Answer = yield from self._answers.ask(place, quality)
             self._windows += 1
-            self._valid += estimate.validity == "valid"
-            events.append(estimate)
-            self._extend(events, self._alarms.on_estimate(estimate))
+            self._valid += answer.estimate.validity == "valid"
+            events.append(answer.estimate)
+            self._extend(events, self._alarms.on_estimate(answer.estimate))
+            for fact, text in answer.facts:
+                self._fact(fact, t_s, events, text)
             self._tell_faults(quality, t_s, events)
         for change in changes:
             self._lead(change, events)
@@ -580,10 +560,7 @@ class Bed:
         self._extend(events, self._alarms.on_lead(t_s, lead, on=on))
 
     def _tell_faults(self, quality: Quality, t_s: float, events: list[Event]) -> None:
-        """Tell what is wrong with model and signal; leads that are off, and noise, are told otherwise."""
-        for fact, text in self._due_facts:
-            self._fact(fact, t_s, events, text)
-        self._due_facts.clear()
+        """Tell what is wrong with the signal; leads that are off, and noise, are told otherwise."""
         lost = f"{100.0 * quality.lost:.1f} % of a window's samples lost"
         self._fact("GAP", t_s, events, lost if quality.lost > self.policy.gap_fraction else None)
         for fact, reason in _SIGNAL_FAULTS:
@@ -596,111 +573,6 @@ class Bed:
             self._extend(events, self._alarms.on_fact(t_s, fact, on=True, text=text))
         elif self._alarms.holds(fact):
             self._extend(events, self._alarms.on_fact(t_s, fact, on=False, text=_GONE[fact]))
-
-    def _answer(self, window: Window, quality: Quality, t_s: float) -> Steps[Estimate]:
-        server = self._server(quality.usable)
-        if server is None:
-            return self._invalid(t_s, quality)
-        if self._seat is None or self._seat.runner is not server.runner:
-            self._leave_seat()
-            self._seat = take_seat(server.runner)
-        said: Outputs | EngineError = yield Infer(
-            self._seat, self._windower, server.rows, window.end_index, self._spec
-        )
-        if isinstance(said, EngineError):
-            self._due_facts.append(("MODEL_FAILED", f"the model failed: {said}"))
-            return self._invalid(t_s, quality, reason=f"model failed: {said}")
-        self._due_facts.append(("MODEL_FAILED", None))
-        reason: str | None = "signal settling"
-        if not quality.settling:
-            reason = self._outside(quality, server)
-            self._due_facts.append(("OUT_OF_ENVELOPE", reason))
-        return self._valid_estimate(t_s, server.spec, said, quality.sqi, reason)
-
-    def _server(self, usable: tuple[bool, ...]) -> _Server | None:
-        """Return who answers when these leads can be used; looked up once."""
-        if usable not in self._servers:
-            choice = self._variants.choose([x for x, ok in zip(self.leads, usable, strict=True) if ok])
-            self._servers[usable] = None if choice is None else self._serving(*choice)
-        return self._servers[usable]
-
-    def _serving(self, spec: VariantSpec, runner: Server) -> _Server:
-        rows = [self.leads.index(lead) for lead in spec.leads]
-        trained = [self._envelope.get(lead, (0.0, math.inf)) for lead in spec.leads]
-        ranges = [
-            (lead, row, (low_mv / ENVELOPE_MARGIN, high_mv * ENVELOPE_MARGIN))
-            for lead, row, (low_mv, high_mv) in zip(spec.leads, rows, trained, strict=True)
-        ]
-        return _Server(spec, runner, None if rows == list(range(len(self.leads))) else rows, ranges)
-
-    def _leave_seat(self) -> None:
-        if self._seat is not None:
-            self._seat.leave()
-        self._seat = None
-
-    def _outside(self, quality: Quality, server: _Server) -> str | None:
-        """Name a lead that moves more or less than those of the training data did."""
-        for lead, row, (low_mv, high_mv) in server.ranges:
-            if not low_mv <= quality.sd_mv[row] <= high_mv:
-                return f"lead {lead} outside the training envelope"
-        return None
-
-    def _valid_estimate(
-        self,
-        t_s: float,
-        spec: VariantSpec,
-        outputs: Outputs,
-        sqi: float,
-        reason: str | None,
-    ) -> Estimate:
-        named = dict(outputs)
-        mpcwp = named.pop("mpcwp_mmhg", None)
-        half = spec.interval_halfwidth_mmhg
-        interval = None if mpcwp is None or half is None else (max(0.0, mpcwp - half), mpcwp + half)
-        validity: Validity = "valid" if reason is None else "questionable"
-        return Estimate(
-            t_s=t_s,
-            mpcwp_mmhg=mpcwp,
-            interval_mmhg=interval,
-            p_gt_15=named.pop("p_gt_15", None),
-            p_gt_18=named.pop("p_gt_18", None),
-            validity=validity,
-            reason=reason,
-            sqi=sqi,
-            leads=spec.leads,
-            variant=spec.name,
-            mode=self.mode,
-            outputs=named,
-        )
-
-    def _invalid(self, t_s: float, quality: Quality, *, reason: str | None = None) -> Estimate:
-        """Answer nothing. `variant` names what would have served, had all leads that are on been clean."""
-        on = [lead for lead in self.leads if lead not in self._off]
-        would_serve = self._variants.choose(on)
-        return Estimate(
-            t_s=t_s,
-            mpcwp_mmhg=None,
-            interval_mmhg=None,
-            p_gt_15=None,
-            p_gt_18=None,
-            validity="invalid",
-            reason=reason or self._why_unusable(quality) or f"no model variant for {','.join(on)}",
-            sqi=quality.sqi,
-            leads=tuple(on),
-            variant=would_serve[0].name if would_serve else None,
-            mode=self.mode,
-        )
-
-    def _why_unusable(self, quality: Quality) -> str | None:
-        """Say "off: V1,V2; flat: I" for the leads that cannot be used."""
-        by_reason: dict[str, list[str]] = {}
-        for lead, why in zip(self.leads, quality.reasons, strict=True):
-            if why:
-                # A window that ends in a hole in time looks like a lead that is off; the lead was not.
-                by_reason.setdefault("gap" if why == "off" and lead not in self._off else why, []).append(
-                    lead
-                )
-        return "; ".join(f"{reason}: {','.join(names)}" for reason, names in by_reason.items()) or None
 
     def _extend(self, events: list[Event], alarms: Sequence[AlarmEvent]) -> None:
         for alarm in alarms:
@@ -734,9 +606,3 @@ def _lead_changes(
         before = np.concatenate([[lead in off], row[:-1]])
         changes += [_LeadChange(first + int(k), lead, on=not row[k]) for k in np.flatnonzero(row != before)]
     return sorted(changes, key=lambda change: change.index)
-
-
-def _envelope_by_lead(bundle: Bundle) -> dict[str, tuple[float, float]]:
-    envelope = bundle.manifest.envelope
-    ranges = zip(envelope.sd_low_mv, envelope.sd_high_mv, strict=True)
-    return dict(zip(envelope.leads, ranges, strict=True))

@@ -1,0 +1,179 @@
+"""What a bed says of a window: who answers for the leads that can be used, and how far the answer can be trusted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ecgedge.alarms import Fact
+from ecgedge.bundle import Bundle, VariantSpec
+from ecgedge.ecg import Mode
+from ecgedge.errors import EngineError
+from ecgedge.events import Estimate, Validity
+from ecgedge.runtime import Outputs
+from ecgedge.signal import Quality, Windower
+from ecgedge.stream.variants import VariantChoice
+from ecgedge.stream.work import Infer, Seat, Server, Steps, take_seat
+
+ENVELOPE_MARGIN = 1.5
+"""A window's SD may leave the training range by this factor before the estimate is called questionable."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A window in its stream: who holds its samples, where and when it ends, which leads are off then, and the mode."""
+
+    windower: Windower
+    end_index: int
+    t_s: float
+    off: frozenset[str]
+    mode: Mode
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An estimate, and the facts that it brings for alarms: what holds with its text, what does not with None."""
+
+    estimate: Estimate
+    facts: tuple[tuple[Fact, str | None], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Server:
+    """Who answers for some of the bed's leads.
+
+    `rows` are those of the samples that it wants, None for all; `ranges` say, of each lead and its row, which standard
+    deviations are not questionable.
+    """
+
+    spec: VariantSpec
+    runner: Server
+    rows: list[int] | None
+    ranges: list[tuple[str, int, tuple[float, float]]]
+
+
+class Answers:
+    """Asks a bundle's variants for one bed; keeps its seat with the one that answered last.
+
+    Parameters
+    ----------
+    leads
+        Of the bed.
+    bundle, variants
+        What serves.
+    """
+
+    def __init__(self, leads: Sequence[str], bundle: Bundle, variants: VariantChoice) -> None:
+        self._leads, self._variants = tuple(leads), variants
+        self._spec = bundle.manifest.front_end
+        self._envelope = _envelope_by_lead(bundle)
+        self._servers: dict[tuple[bool, ...], _Server | None] = {}
+        self._seat: Seat | None = None
+
+    def leave(self) -> None:
+        """Give the seat up: the next window begins anew."""
+        if self._seat is not None:
+            self._seat.leave()
+        self._seat = None
+
+    def ask(self, place: Placed, quality: Quality) -> Steps[Answer]:
+        """Answer for a window of this quality."""
+        server = self._server(quality.usable)
+        if server is None:
+            return Answer(self._invalid(place, quality))
+        if self._seat is None or self._seat.runner is not server.runner:
+            self.leave()
+            self._seat = take_seat(server.runner)
+        said: Outputs | EngineError = yield Infer(
+            self._seat, place.windower, server.rows, place.end_index, self._spec
+        )
+        if isinstance(said, EngineError):
+            failed = self._invalid(place, quality, reason=f"model failed: {said}")
+            return Answer(failed, (("MODEL_FAILED", f"the model failed: {said}"),))
+        if quality.settling:
+            estimate = _estimate(place, server.spec, said, quality.sqi, "signal settling")
+            return Answer(estimate, (("MODEL_FAILED", None),))
+        outside = _outside(quality, server)
+        estimate = _estimate(place, server.spec, said, quality.sqi, outside)
+        return Answer(estimate, (("MODEL_FAILED", None), ("OUT_OF_ENVELOPE", outside)))
+
+    def _server(self, usable: tuple[bool, ...]) -> _Server | None:
+        """Return who answers when these leads can be used; looked up once."""
+        if usable not in self._servers:
+            choice = self._variants.choose([x for x, ok in zip(self._leads, usable, strict=True) if ok])
+            self._servers[usable] = None if choice is None else self._serving(*choice)
+        return self._servers[usable]
+
+    def _serving(self, spec: VariantSpec, runner: Server) -> _Server:
+        rows = [self._leads.index(lead) for lead in spec.leads]
+        trained = [self._envelope.get(lead, (0.0, math.inf)) for lead in spec.leads]
+        ranges = [
+            (lead, row, (low_mv / ENVELOPE_MARGIN, high_mv * ENVELOPE_MARGIN))
+            for lead, row, (low_mv, high_mv) in zip(spec.leads, rows, trained, strict=True)
+        ]
+        return _Server(spec, runner, None if rows == list(range(len(self._leads))) else rows, ranges)
+
+    def _invalid(self, place: Placed, quality: Quality, *, reason: str | None = None) -> Estimate:
+        """Answer nothing. `variant` names what would have served, had all leads that are on been clean."""
+        on = [lead for lead in self._leads if lead not in place.off]
+        would_serve = self._variants.choose(on)
+        return Estimate(
+            t_s=place.t_s,
+            mpcwp_mmhg=None,
+            interval_mmhg=None,
+            p_gt_15=None,
+            p_gt_18=None,
+            validity="invalid",
+            reason=reason or self._why_unusable(quality, place.off) or f"no model variant for {','.join(on)}",
+            sqi=quality.sqi,
+            leads=tuple(on),
+            variant=would_serve[0].name if would_serve else None,
+            mode=place.mode,
+        )
+
+    def _why_unusable(self, quality: Quality, off: frozenset[str]) -> str | None:
+        """Say "off: V1,V2; flat: I" for the leads that cannot be used."""
+        by_reason: dict[str, list[str]] = {}
+        for lead, why in zip(self._leads, quality.reasons, strict=True):
+            if why:
+                # A window that ends in a hole in time looks like a lead that is off; the lead was not.
+                by_reason.setdefault("gap" if why == "off" and lead not in off else why, []).append(lead)
+        return "; ".join(f"{reason}: {','.join(names)}" for reason, names in by_reason.items()) or None
+
+
+def _outside(quality: Quality, server: _Server) -> str | None:
+    """Name a lead that moves more or less than those of the training data did."""
+    for lead, row, (low_mv, high_mv) in server.ranges:
+        if not low_mv <= quality.sd_mv[row] <= high_mv:
+            return f"lead {lead} outside the training envelope"
+    return None
+
+
+def _estimate(place: Placed, spec: VariantSpec, outputs: Outputs, sqi: float, reason: str | None) -> Estimate:
+    """Return the estimate of a model that has answered; `reason` says why it is questionable, if it is."""
+    named = dict(outputs)
+    mpcwp = named.pop("mpcwp_mmhg", None)
+    half = spec.interval_halfwidth_mmhg
+    interval = None if mpcwp is None or half is None else (max(0.0, mpcwp - half), mpcwp + half)
+    validity: Validity = "valid" if reason is None else "questionable"
+    return Estimate(
+        t_s=place.t_s,
+        mpcwp_mmhg=mpcwp,
+        interval_mmhg=interval,
+        p_gt_15=named.pop("p_gt_15", None),
+        p_gt_18=named.pop("p_gt_18", None),
+        validity=validity,
+        reason=reason,
+        sqi=sqi,
+        leads=spec.leads,
+        variant=spec.name,
+        mode=place.mode,
+        outputs=named,
+    )
+
+
+def _envelope_by_lead(bundle: Bundle) -> dict[str, tuple[float, float]]:
+    envelope = bundle.manifest.envelope
+    ranges = zip(envelope.sd_low_mv, envelope.sd_high_mv, strict=True)
+    return dict(zip(envelope.leads, ranges, strict=True))
