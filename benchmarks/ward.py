@@ -176,7 +176,7 @@ class Live:
     def run(self, seconds: float) -> dict[str, float]:
         """Return how old decisions were, in hops after the last sample they are of, and the share of a core."""
         ages: list[float] = []
-        warm_s = WARM_HOPS * HOP_S
+        warm_s = 2 * WARM_HOPS * HOP_S  # all beds begin to be answered at once, which is a wave of its own
         began, cpu = time.perf_counter(), time.process_time()
         while (now := time.perf_counter() - began) < seconds + warm_s:
             self._push(now)

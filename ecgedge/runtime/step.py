@@ -218,6 +218,8 @@ class StepRunner(OfVariant):
 
     def _warm_up(self) -> None:
         """Make and run the batch sizes that this number of beds needs."""
+        if len(self._buckets) == len(BUCKETS):
+            return
         for size in sorted({size for n in range(1, self._n_beds + 1) for size, _ in plan_batches(n)}):
             if size not in self._buckets:
                 bucket = _Bucket(self._session, size, self.spec, n_leads=len(self.leads), name=self.name)

@@ -174,6 +174,12 @@ def _speed():
         f"{ward['live']['beds']:,} beds",
         f"{ward['live']['age in hops, p99']:.2f} hops",
     )
+    soak = of("soak")
+    yield (
+        "500 beds of two leads for 2 hours of stream, leads falling off, beds coming and going",
+        f"+{soak['kB a bed and stream hour']:.0f} kB a bed and hour",
+        f"{soak['cost of the last quarter over the second']:.2f} of what it was",
+    )
     front = {
         r["chunk_s"]: r["per_window_over_streaming"] for r in of("front_end")["rows"] if r["rate_hz"] == 500
     }
