@@ -33,6 +33,9 @@ from ecgedge.wards.state import ended_alarms, read_state, write_state
 SILENT_S = 0.5
 """A feed that has been silent for so long is told that time passes."""
 
+_URGENT = ("alarm", "audio", "expired")
+"""Events that no slow reader may miss: who misses the last shows a number that is too old."""
+
 AGAIN_S = (0.5, 30.0)
 """A lost feed is opened again after the first, then twice as late each time, up to the second."""
 
@@ -454,7 +457,7 @@ class _Lines:
 
     async def send(self, event: Event) -> None:
         line = self._head + event_to_json(event)[1:]
-        self._outlet.put(line.encode(), kind=event.type, urgent=event.type in ("alarm", "audio"))
+        self._outlet.put(line.encode(), kind=event.type, urgent=event.type in _URGENT)
 
     async def close(self) -> None:
         """Leave the outlet open: it is the ward's."""

@@ -13,7 +13,7 @@ from ecgedge.bundle import load_bundle
 from ecgedge.control import Acknowledge, PauseAudio
 from ecgedge.ecg import Recording
 from ecgedge.errors import FeedError, RecordError, UsageError
-from ecgedge.events import event_to_dict
+from ecgedge.events import Alarm, AudioEvent, Expired, FeedEvent, event_to_dict
 from ecgedge.feeds import Chunk
 from ecgedge.journal import Journal, read_journal, verify_journal
 from ecgedge.leads import STANDARD_LEADS, parse_lead_set
@@ -823,3 +823,20 @@ def test_the_manager_hears_that_the_ward_is_ready_alive_and_stopping(ward, monke
     assert heard[0] == "READY=1"
     assert heard[-1] == "STOPPING=1"
     assert set(heard[1:-1]) == {"WATCHDOG=1"}
+
+
+@pytest.mark.parametrize(
+    ("event", "urgent"),
+    [
+        (Expired(610.0, 10.0, "no estimate for 600 s"), True),
+        (AudioEvent(1.0, "on", None, "audio on again"), True),
+        (Alarm(1.0, "FLAT", "technical", "low", "on", "on", "flat: I"), True),
+        (FeedEvent(1.0, "connected"), False),
+    ],
+    ids=lambda value: getattr(value, "type", None),
+)
+def test_what_no_slow_reader_may_miss(new_lines, event, urgent):
+    lines = new_lines()
+    asyncio.run(place_module._Lines("a", lines).send(event))
+    assert lines.urgent == (lines.lines if urgent else [])
+    assert lines.lines[0]["type"] == event.type
