@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import sys
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
+
+from ecgedge.errors import RecipeError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 T = TypeVar("T")
 
@@ -39,6 +48,22 @@ def from_plain(cls: type[T], data: object, *, where: str = "") -> T:
         On an unknown or missing key, or a value of the wrong type.
     """
     return typing.cast("T", _dataclass(cls, data, where))
+
+
+def read_toml(cls: type[T], path: Path, *, what: str) -> T:
+    """Build the frozen dataclass `cls` out of a TOML file; what is not in it keeps its default.
+
+    Raises
+    ------
+    RecipeError
+        If the file cannot be read, is no TOML, or does not fit; the message begins with `what` and the path.
+    """
+    try:
+        return from_plain(cls, tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise RecipeError(f"cannot read the {what} {path}: {error.strerror}") from error
+    except ValueError as error:  # SchemaError, TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        raise RecipeError(f"{what} {path}: {error}") from error
 
 
 def to_plain(value: object) -> Any:

@@ -1,9 +1,8 @@
 """Many beds in one process: their heavy work is done together, and each says what it says alone.
 
 Samples wait in a bed's inbox until a hop of them is there (a second, where hops are longer); `Ward.step` then takes
-those of every bed that has them.
-So front ends and models meet whole batches, and how chunks were cut, or in which order those of several beds came,
-shows nowhere. No clock and no I/O.
+those of every bed that has them. So front ends and models meet whole batches, and how chunks were cut, or in which
+order those of several beds came, shows nowhere. No clock and no I/O.
 """
 
 from __future__ import annotations
@@ -32,15 +31,9 @@ class Ward:
     """Beds by name, which come and go.
 
     Beds that shall be answered together must have been made with the same `Variants`.
-
-    Parameters
-    ----------
-    most_beds
-        Another bed is refused: what the machine can bear is for the user to say (`benchmarks/ward.py` measures it).
     """
 
-    def __init__(self, *, most_beds: int | None = None) -> None:
-        self._most_beds = most_beds
+    def __init__(self) -> None:
         self._inboxes: dict[str, Inbox] = {}
         self._ready: dict[str, None] = {}  # a set that keeps its order: who waits longest goes first
 
@@ -60,15 +53,11 @@ class Ward:
         Raises
         ------
         UsageError
-            If there is one of this name, or the ward is full.
+            If there is one of this name.
         """
         if name in self._inboxes:
             raise UsageError(
                 f"there is a bed {name} already; remove it first, or give the new one another name"
-            )
-        if self._most_beds is not None and len(self) >= self._most_beds:
-            raise UsageError(
-                f"the ward is full: it takes {self._most_beds} beds, and bed {name} would be one more"
             )
         hop_samples = max(1, round(bed.hop_s * bed.rate_hz))
         parts = max(1, round(bed.hop_s / BLOCK_S))

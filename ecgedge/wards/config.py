@@ -21,20 +21,13 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from ecgedge.errors import RecipeError
-from ecgedge.schema import from_plain
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from ecgedge.schema import read_toml
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Names are names of files, too."""
@@ -110,12 +103,7 @@ def load_ward(path: Path) -> WardConfig:
     RecipeError
         If it cannot be read, is no TOML, has an unknown key (the nearest known one is named), or says what cannot be.
     """
-    try:
-        config = from_plain(WardConfig, tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise RecipeError(f"cannot read the ward {path}: {error.strerror}") from error
-    except ValueError as error:  # SchemaError, TOMLDecodeError and UnicodeDecodeError are ValueErrors
-        raise RecipeError(f"ward {path}: {error}") from error
+    config = read_toml(WardConfig, path, what="ward")
     folder = path.resolve().parent
 
     def absolute(name: str | None) -> str | None:

@@ -57,9 +57,7 @@ class WardService:
         say: Callable[[str], None],
     ) -> None:
         self._variants = variants
-        self._shared = Shared(
-            bundle, variants, Ward(most_beds=settings.most_beds), settings, outlet, speed, say
-        )
+        self._shared = Shared(bundle, variants, Ward(), settings, outlet, speed, say)
         self._places: dict[str, Place] = {}
         self._stop = asyncio.Event()
         self._began_s = time.monotonic()

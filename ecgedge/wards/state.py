@@ -9,6 +9,7 @@ from pathlib import Path
 from ecgedge.alarms import CONDITIONS
 from ecgedge.errors import RecordError
 from ecgedge.events import Alarm
+from ecgedge.journal.files import sync_folder
 from ecgedge.stream import BedSnapshot
 
 
@@ -28,11 +29,7 @@ def write_state(path: Path, snapshot: BedSnapshot) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(beside, path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)
     except OSError as error:
         raise RecordError(f"cannot write the state {path}: {error.strerror}") from error
 

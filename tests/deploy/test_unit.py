@@ -2,29 +2,14 @@
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
-
-import pytest
 
 from .images import DEPLOY
 
 UNIT = DEPLOY / "ecgedge@.service"
 EXPOSURE_LIMIT = 2.0
 """Well within what `systemd-analyze security` calls OK."""
-
-
-@pytest.fixture
-def analyze():
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is absent; `make system-deps` installs it on Debian")
-
-    def run(*arguments):
-        command = ["systemd-analyze", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    return run
 
 
 def test_systemd_accepts_it(analyze, tmp_path):

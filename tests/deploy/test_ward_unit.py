@@ -3,13 +3,10 @@
 import os
 import re
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-
-import pytest
 
 from .images import DEPLOY
 
@@ -29,18 +26,6 @@ control = "{state}/ward.sock"
 name = "icu-3"
 feed = "sim:stable?chunk_ms=100"
 """
-
-
-@pytest.fixture
-def analyze():
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is absent; `make system-deps` installs it on Debian")
-
-    def run(*arguments):
-        command = ["systemd-analyze", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    return run
 
 
 def settings_of(path):

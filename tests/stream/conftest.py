@@ -7,6 +7,7 @@ import hand_made
 import pytest
 
 from ecgedge.leads import STANDARD_LEADS
+from ecgedge.stream import Variants
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +20,10 @@ def formula():
 def formula_bundle(tmp_path_factory):
     lead_sets = (STANDARD_LEADS, ("I", "II"), ("II",))
     return hand_made.make_formula_bundle(tmp_path_factory.mktemp("bundle") / "formula.ecgb", lead_sets)
+
+
+@pytest.fixture(scope="module")
+def variants(formula_bundle):
+    """Its variants, opened once for a file; here they take the place of the embedded bundle's."""
+    with Variants(formula_bundle) as loaded:
+        yield loaded

@@ -18,12 +18,6 @@ from ecgedge.stream import Bed, Variants
 RATE_HZ = 250.0
 
 
-@pytest.fixture(scope="module")
-def variants(formula_bundle):
-    with Variants(formula_bundle) as loaded:
-        yield loaded
-
-
 @pytest.fixture
 def new_bed(formula_bundle, variants):
     def make(leads=STANDARD_LEADS, rate_hz=RATE_HZ, **changes):

@@ -11,16 +11,10 @@ from ecgedge.leads import STANDARD_LEADS
 from ecgedge.policy import AlarmPolicy
 from ecgedge.signal import condition, counts_to_mv
 from ecgedge.sim import Simulator
-from ecgedge.stream import Bed, Variants
+from ecgedge.stream import Bed
 
 RATE_HZ, SPEC = 250.0, FrontEndSpec()
 POLICY = AlarmPolicy(envelope_s=20.0, estimate_lifetime_s=40.0)
-
-
-@pytest.fixture(scope="module")
-def variants(formula_bundle):
-    with Variants(formula_bundle) as loaded:
-        yield loaded
 
 
 @pytest.fixture(scope="module")

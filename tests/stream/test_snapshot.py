@@ -12,15 +12,9 @@ from ecgedge.events import Alarm, Estimate
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.policy import AlarmPolicy
 from ecgedge.sim import Simulator
-from ecgedge.stream import Bed, BedSnapshot, Variants
+from ecgedge.stream import Bed, BedSnapshot
 
 QUICK = AlarmPolicy(persistence_s=20.0, recovery_window_s=20.0)
-
-
-@pytest.fixture(scope="module")
-def variants(formula_bundle):
-    with Variants(formula_bundle) as loaded:
-        yield loaded
 
 
 @pytest.fixture(scope="module")

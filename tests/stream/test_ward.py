@@ -11,16 +11,10 @@ from ecgedge.errors import EngineError, UsageError
 from ecgedge.events import Estimate, FeedEvent
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.sim import Simulator
-from ecgedge.stream import Bed, Variants, Ward
+from ecgedge.stream import Bed, Ward
 from ecgedge.stream.inbox import INBOX_S
 
 LEAD_SETS = (STANDARD_LEADS, ("I", "II"), ("II",), ("I", "II", "V3"))
-
-
-@pytest.fixture(scope="module")
-def variants(formula_bundle):
-    with Variants(formula_bundle) as loaded:
-        yield loaded
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +147,7 @@ def test_beds_come_and_go_and_the_others_do_not_notice(formula_bundle, variants,
         return Bed(formula_bundle, leads=STANDARD_LEADS, rate_hz=250.0, variants=variants)
 
     expected = bed().push(samples_mv, t_s=0.0)
-    ward, said = Ward(most_beds=2), []
+    ward, said = Ward(), []
     ward.add("stays", bed())
     for k in range(samples_mv.shape[1] // 1250):
         guest = f"guest {k}"
@@ -167,16 +161,14 @@ def test_beds_come_and_go_and_the_others_do_not_notice(formula_bundle, variants,
     assert said == expected
 
 
-def test_names_that_are_taken_unknown_or_too_many_are_refused(formula_bundle, variants):
+def test_names_that_are_taken_or_unknown_are_refused(formula_bundle, variants):
     def bed():
         return Bed(formula_bundle, leads=("II",), rate_hz=250.0, variants=variants)
 
-    ward = Ward(most_beds=1)
+    ward = Ward()
     ward.add("a", bed())
     with pytest.raises(UsageError, match="there is a bed a already"):
         ward.add("a", bed())
-    with pytest.raises(UsageError, match="full: it takes 1 beds, and bed b"):
-        ward.add("b", bed())
     with pytest.raises(UsageError, match="no bed b; there are a"):
         ward.push("b", np.zeros((1, 5), np.float32), t_s=0.0)
     with pytest.raises(UsageError, match="expected \\(1, n\\)"):

@@ -10,6 +10,7 @@ import pytest
 
 from ecgedge.errors import RecordError
 from ecgedge.events import Alarm
+from ecgedge.journal import files
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.sim import Simulator
 from ecgedge.stream import Bed, Variants
@@ -39,7 +40,9 @@ def test_a_kill_at_any_step_leaves_the_old_one_or_the_new_one(tmp_path, snapshot
     old, new = snapshots
     path = tmp_path / "a.bed"
     write_state(path, old)
-    monkeypatch.setattr(module, "os", _Steps(steps))
+    stepping = _Steps(steps)
+    for of in (module, files):
+        monkeypatch.setattr(of, "os", stepping)
     killed = False
     try:
         write_state(path, new)
