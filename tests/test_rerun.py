@@ -9,10 +9,11 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from memory_feed import MemoryFeed as Feed
 
 from ecgedge.control import Acknowledge, PauseAudio, ResumeAudio
 from ecgedge.errors import BundleError, FeedError, RecordError, UsageError
-from ecgedge.feeds import Chunk, FeedInfo
+from ecgedge.feeds import Chunk
 from ecgedge.inputs import Call
 from ecgedge.journal import Journal, read_journal
 from ecgedge.leads import STANDARD_LEADS
@@ -39,26 +40,6 @@ def new_bed(bundle, variants):
         )
 
     return make
-
-
-class Feed:
-    """Plays steps: a chunk, a pause in seconds, an error."""
-
-    def __init__(self, *steps, rate_hz=RATE_HZ):
-        self.info = FeedInfo("memory:", STANDARD_LEADS, rate_hz, "demo", 1.0)
-        self.steps = steps
-
-    async def __aiter__(self):
-        for step in self.steps:
-            if isinstance(step, Exception):
-                raise step
-            if isinstance(step, Chunk):
-                yield step
-            else:
-                await asyncio.sleep(step)
-
-    async def close(self):
-        pass
 
 
 class Typed:

@@ -8,11 +8,12 @@ import os
 
 import numpy as np
 import pytest
+from memory_feed import MemoryFeed as Feed
 
 from ecgedge.control import Control, PauseAudio
 from ecgedge.errors import FeedError, RecordError
 from ecgedge.events import Alarm, AudioEvent, Estimate, FeedEvent, SelfCheck, Summary, event_to_dict
-from ecgedge.feeds import Chunk, FeedInfo
+from ecgedge.feeds import Chunk
 from ecgedge.journal import Backlog, Journal, read_journal, verify_journal
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.rerun import compare_run, facts_of_bed, find_runs
@@ -26,28 +27,6 @@ RATE_HZ = 250.0
 @pytest.fixture
 def bed(bundle, variants):
     return Bed(bundle, leads=STANDARD_LEADS, rate_hz=RATE_HZ, variants=variants, mode="demo")
-
-
-class Feed:
-    """Plays steps: a Chunk is delivered, a number is a pause in seconds, an exception is raised."""
-
-    info = FeedInfo("memory:", STANDARD_LEADS, RATE_HZ, "demo", 1.0)
-
-    def __init__(self, *steps):
-        self.steps = steps
-        self.closed = 0
-
-    async def __aiter__(self):
-        for step in self.steps:
-            if isinstance(step, Exception):
-                raise step
-            if isinstance(step, Chunk):
-                yield step
-            else:
-                await asyncio.sleep(step)
-
-    async def close(self):
-        self.closed += 1
 
 
 class Kept:

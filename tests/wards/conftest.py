@@ -1,14 +1,13 @@
 """A bundle whose model is a formula, and feeds from memory that a URI names."""
 
-import asyncio
 import json
-from dataclasses import dataclass
 
 import hand_made
 import pytest
+from memory_feed import MemoryFeed
 
 from ecgedge.errors import FeedError
-from ecgedge.feeds import Chunk, FeedInfo, open_feed
+from ecgedge.feeds import FeedInfo, open_feed
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.stream import Variants
 
@@ -23,29 +22,6 @@ def formula_bundle(tmp_path_factory):
 def new_variants(formula_bundle):
     """Variants that the service may close."""
     return lambda: Variants(formula_bundle)
-
-
-@dataclass
-class MemoryFeed:
-    """Plays steps: a Chunk is delivered, a number is a pause in seconds, an Event is awaited, an exception raised."""
-
-    info: FeedInfo
-    steps: list
-    closed: int = 0
-
-    async def __aiter__(self):
-        for step in self.steps:
-            if isinstance(step, BaseException):
-                raise step
-            if isinstance(step, Chunk):
-                yield step
-            elif isinstance(step, asyncio.Event):
-                await step.wait()
-            else:
-                await asyncio.sleep(step)
-
-    async def close(self):
-        self.closed += 1
 
 
 class Lines:
@@ -84,7 +60,7 @@ class Memory:
         info, opening = self.openings[name].pop(0)
         if isinstance(opening, BaseException):
             raise opening
-        self.feeds.append(MemoryFeed(info, list(opening)))
+        self.feeds.append(MemoryFeed(*opening, info=info))
         return self.feeds[-1]
 
 
