@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import time
+from functools import partial
 
 import hand_made
 import numpy as np
@@ -134,7 +135,9 @@ def test_each_bed_says_what_it_says_alone(ward, alone):
         samples_mv = Simulator(scenario, seed=int(asked["seed"]), rate_hz=rate_hz).read(
             round(float(asked["duration_s"]) * rate_hz)
         )[[STANDARD_LEADS.index(lead) for lead in leads]]
-        expected = alone(lambda bed: bed.push(samples_mv, t_s=0.0), name=name, leads=leads, rate_hz=rate_hz)  # noqa: B023
+        expected = alone(
+            partial(Bed.push, samples_mv=samples_mv, t_s=0.0), name=name, leads=leads, rate_hz=rate_hz
+        )
         assert of(lines, name) == expected
 
 
