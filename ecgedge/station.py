@@ -31,7 +31,8 @@ class Station:
     """Carries samples and other inputs to the bed, and what it says to the journal and the sinks.
 
     `before_alarm` is called before an alarm or audio event goes anywhere: so that what is told is kept. Estimates with
-    a latency above `late_ms` are late, and the bed is told when they begin and cease to be.
+    a latency above `late_ms` are late, and the bed is told when they begin and cease to be. Where samples wait before
+    the bed takes them, `age_ms` gives an estimate's latency, and `taken` how many samples the bed has, and until when.
     """
 
     def __init__(
@@ -42,7 +43,10 @@ class Station:
         *,
         before_alarm: Callable[[], None] | None = None,
         late_ms: float = math.inf,
+        age_ms: Callable[[Estimate], float] | None = None,
+        taken: Callable[[], tuple[int, float]] | None = None,
     ) -> None:
+        self._age_ms, self._taken = age_ms, taken
         self.late_ms, self._late = late_ms, False
         self._before_alarm = before_alarm
         self._bed = bed
@@ -86,19 +90,21 @@ class Station:
         await self.emit(events)
         await self._tell_of_journal()
 
-    async def emit(self, events: Sequence[Event], latency_ms: float = 0.0) -> None:
-        """Send events, each to the journal first."""
+    async def emit(self, events: Sequence[Event], latency_ms: float | None = None) -> None:
+        """Send events, each to the journal first; estimates have this latency, where it is known."""
         if self._before_alarm is not None and any(isinstance(event, Alarm | AudioEvent) for event in events):
             self._before_alarm()
         for event in events:
             sent = event
             if isinstance(event, Estimate):
-                sent = replace(event, latency_ms=round(latency_ms, 3))
-                self._latencies_ms.append(latency_ms)
+                latency_ms = latency_ms if self._age_ms is None else self._age_ms(event)
+                if latency_ms is not None:
+                    sent = replace(event, latency_ms=round(latency_ms, 3))
+                    self._latencies_ms.append(latency_ms)
             self._keep(event_to_dict(sent))
             for sink in self._sinks:
                 await sink.send(sent)
-        if any(isinstance(event, Estimate) for event in events):
+        if latency_ms is not None and any(isinstance(event, Estimate) for event in events):
             await self._tell_of_age(latency_ms)
 
     async def _tell_of_age(self, latency_ms: float) -> None:
@@ -107,7 +113,8 @@ class Station:
         if late != self._late:
             self._late = late
             why = f"estimates come {latency_ms / 1e3:.1f} s after their windows" if late else None
-            await self.give(Input("model_late", self._samples, self._t_s, why=why))
+            samples, t_s = (self._samples, self._t_s) if self._taken is None else self._taken()
+            await self.give(Input("model_late", samples, t_s, why=why))
 
     def note(self, entry: Mapping[str, Any]) -> None:
         """Write something into the journal that is no event."""

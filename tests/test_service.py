@@ -19,6 +19,7 @@ from ecgedge.leads import STANDARD_LEADS
 from ecgedge.rerun import compare_run, facts_of_bed, find_runs
 from ecgedge.service import TICK_S, run_stream
 from ecgedge.sim import Simulator
+from ecgedge.station import Station
 from ecgedge.stream import Bed
 
 RATE_HZ = 250.0
@@ -485,3 +486,25 @@ def test_a_feed_of_nothing_but_old_samples_is_stale_and_lost(bed, sink):
     _run(bed, Feed(*steps), sink, speed=20.0)
     on = {alarm.condition: alarm.t_s for alarm in sink.of(Alarm) if alarm.presence == "on"}
     assert (on["FEED_LOST"], on["FEED_STALE"]) == (5.0, 8.0)
+
+
+def test_what_a_call_brings_does_not_say_how_late_estimates_are(bed):
+    """A bed that is told that it is late may answer for samples that waited: their age is not known, nor small."""
+    estimate = bed.push(Simulator("stable", seed=1, rate_hz=RATE_HZ).read(2500), t_s=0.0)[-1]
+    assert isinstance(estimate, Estimate)
+    calls, sink = [], Kept()
+
+    class Waiting:
+        def model_late(self, t_s, *, why):
+            calls.append((t_s, why))
+            return [estimate]
+
+    async def late():
+        station = Station(Waiting(), [sink], None, late_ms=5000.0)
+        await station.emit([estimate], 9000.0)
+        await station.emit([estimate], 8000.0)
+        await station.emit([estimate], 20.0)
+
+    asyncio.run(late())
+    assert calls == [(0.0, "estimates come 9.0 s after their windows"), (0.0, None)]
+    assert [event.latency_ms for event in sink.events] == [9000.0, None, 8000.0, 20.0, None]

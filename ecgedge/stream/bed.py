@@ -174,10 +174,11 @@ class Bed:
     @property
     def due_s(self) -> float:
         """When the next sample is due, in the feed's time; 0 before the first."""
-        return self._next_s - self._clock.state.ahead_s
+        return self.reached_s - self._clock.state.ahead_s
 
     @property
-    def _next_s(self) -> float:
+    def reached_s(self) -> float:
+        """Up to when the stream's samples have been taken, in stream time; 0 before the first."""
         return self._t0_s + self._n_in / self.rate_hz if self._started else 0.0
 
     @property
@@ -454,7 +455,7 @@ class Bed:
             return (yield from self._from_the_past(samples_mv, -missing, t_s, events))
         self._clock.in_time()
         self._late = False
-        self._fact("FEED_STALE", self._next_s, events, None)
+        self._fact("FEED_STALE", self.reached_s, events, None)
         t_s = self._clock.stream_s(t_s)
         if missing > 0:
             self._dropped += missing
@@ -467,7 +468,7 @@ class Bed:
         self, samples_mv: NDArray[np.float32], late: int, t_s: float, events: list[Event]
     ) -> Steps[NDArray[np.float32]]:
         """Drop what was received already, or find that the feed's clock was set back."""
-        n, due_s, ahead_s = samples_mv.shape[1], self._next_s, self._clock.state.ahead_s
+        n, due_s, ahead_s = samples_mv.shape[1], self.reached_s, self._clock.state.ahead_s
         if not self._late:
             self._late = True
             events.append(FeedEvent(t_s=due_s, state="stale", age_s=late / self.rate_hz))

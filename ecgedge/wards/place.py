@@ -19,7 +19,7 @@ from ecgedge.bundle import Bundle
 from ecgedge.control import Command
 from ecgedge.ecg import Mode
 from ecgedge.errors import EcgedgeError, FeedError, RecordError, UsageError
-from ecgedge.events import Alarm, Event, event_to_json
+from ecgedge.events import Alarm, Estimate, Event, event_to_json
 from ecgedge.feeds import Chunk, Feed, FeedInfo, open_feed
 from ecgedge.journal import Journal
 from ecgedge.rerun import facts_of_bed
@@ -94,6 +94,7 @@ class Place:
         self._signal: _Signal | None = None
         self._speed = 1.0
         self._heard_s = time.monotonic()
+        self._n_came = 0
         self._saved_s = 0.0
         self._feed: Feed | None = None
         self._is_told_lost = False
@@ -163,7 +164,7 @@ class Place:
     async def emit(self, events: Sequence[Event]) -> None:
         """Tell what the ward said of this bed."""
         if self._station is not None and events:
-            await self._station.emit(events, (time.monotonic() - self._heard_s) * 1e3)
+            await self._station.emit(events)
 
     async def look_after(self, now_s: float) -> None:
         """Notice silence, and keep the state."""
@@ -232,6 +233,7 @@ class Place:
                 await self._make_room(chunk.samples_mv.shape[1])
             is_late = self._is_late(chunk)
             await self._station.push(chunk, end_s=chunk.t_s + chunk.samples_mv.shape[1] / rate_hz)
+            self._n_came += chunk.samples_mv.shape[1]
             if not is_late:
                 self._heard_s = time.monotonic()
             self._is_told_lost, self._wait_s = False, AGAIN_S[0]
@@ -294,6 +296,8 @@ class Place:
             sinks,
             self._journal,
             before_alarm=self._save_now,
+            age_ms=self._age_ms,
+            taken=self._taken,
         )
         self._heard_s = time.monotonic()
         self._signal = signal
@@ -342,6 +346,16 @@ class Place:
                 self._say(str(error))
 
     # --- time ---
+
+    def _age_ms(self, estimate: Estimate) -> float:
+        """Return how long ago the last sample of an estimate's window came."""
+        bed, waiting = self._shared.ward[self.name], self._shared.ward.waiting(self.name)
+        later_s = bed.reached_s + waiting / bed.rate_hz - estimate.t_s
+        return (time.monotonic() - self._heard_s + later_s / self._speed) * 1e3
+
+    def _taken(self) -> tuple[int, float]:
+        """Return how many samples the bed has taken of those that came, and the feed's time of the next."""
+        return self._n_came - self._shared.ward.waiting(self.name), self._shared.ward[self.name].due_s
 
     async def _settle(self) -> None:
         """Let the bed take all that waits, and tell what it says."""
@@ -433,7 +447,8 @@ class _InWard:
         return self._settled(lambda bed: bed.journal(t_s, why=why))
 
     def model_late(self, t_s: float, *, why: str | None) -> list[Event]:
-        return self._settled(lambda bed: bed.model_late(t_s, why=why))
+        # Before what waits: to take all of it at once would end the lateness of this bed, and cost the others theirs.
+        return self._ward[self._name].model_late(t_s, why=why)
 
     def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[Event]:
         return self._settled(lambda bed: bed.acknowledge(t_s, condition=condition, user=user))

@@ -843,3 +843,17 @@ def test_what_no_slow_reader_may_miss(new_lines, event, urgent):
     asyncio.run(place_module._Lines("a", lines).send(event))
     assert lines.urgent == (lines.lines if urgent else [])
     assert lines.lines[0]["type"] == event.type
+
+
+def test_an_estimate_of_samples_that_waited_says_how_long(ward, memory, ecg):
+    """Nine seconds come at once: when the window of 10 s is answered, 8 s of them wait, then 3."""
+
+    async def test(service, lines):
+        first, burst = chunks(ecg[:, :2250], chunk_s=9.0), chunks(ecg[:, 2250:4500], t0_s=9.0)
+        service.add(BedConfig("a", memory.add("a", [*first, 0.5, *burst, 3600.0])))
+        await until(lambda: has(lines, type="estimate", t_s=15.0))
+
+    lines, _ = ward(test)
+    latencies_s = {e["t_s"]: e["latency_ms"] / 1e3 for e in lines if e["type"] == "estimate"}
+    assert 8.0 <= latencies_s[10.0] < 10.0
+    assert 3.0 <= latencies_s[15.0] < 5.0
