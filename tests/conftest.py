@@ -76,3 +76,14 @@ def variants(bundle):
 
     with Variants(bundle) as loaded:
         yield loaded
+
+
+@pytest.fixture(scope="session")
+def formula_bundle(tmp_path_factory):
+    """A bundle whose model is a formula, so that every number a bed says can be computed by hand."""
+    import hand_made
+
+    from ecgedge.leads import STANDARD_LEADS
+
+    lead_sets = (STANDARD_LEADS, ("I", "II"), ("II",))
+    return hand_made.make_formula_bundle(tmp_path_factory.mktemp("bundle") / "formula.ecgb", lead_sets)

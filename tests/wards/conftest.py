@@ -1,21 +1,21 @@
 """A bundle whose model is a formula, and feeds from memory that a URI names."""
 
+import asyncio
 import json
+import math
 
-import hand_made
 import pytest
 from memory_feed import MemoryFeed
+from ward_lines import RATE_HZ, timeless
 
 from ecgedge.errors import FeedError
+from ecgedge.events import event_to_dict
 from ecgedge.feeds import FeedInfo, open_feed
 from ecgedge.leads import STANDARD_LEADS
-from ecgedge.stream import Variants
-
-
-@pytest.fixture(scope="session")
-def formula_bundle(tmp_path_factory):
-    lead_sets = (STANDARD_LEADS, ("I", "II"), ("II",))
-    return hand_made.make_formula_bundle(tmp_path_factory.mktemp("bundle") / "formula.ecgb", lead_sets)
+from ecgedge.sim import Simulator
+from ecgedge.stream import Bed, Variants
+from ecgedge.wards.config import WardSettings
+from ecgedge.wards.serve import WardService
 
 
 @pytest.fixture
@@ -85,3 +85,53 @@ def memory(monkeypatch):
 def silence(memory, monkeypatch):
     """Silence is noticed."""
     monkeypatch.setattr("ecgedge.wards.place.SILENT_S", 0.5)
+
+
+@pytest.fixture(scope="module")
+def ecg():
+    """100 s of a patient whose V3 falls off."""
+    return Simulator("lead-off", seed=3, rate_hz=RATE_HZ).read(round(100 * RATE_HZ))
+
+
+@pytest.fixture
+def ward(formula_bundle, new_variants, new_lines):
+    """Run a test's coroutine beside a ward; return all lines, after the end, and what was said."""
+
+    def run(test, *, speed=math.inf, **chosen):
+        said, lines = [], new_lines()
+
+        async def main():
+            settings = WardSettings(
+                **{
+                    key: str(value) if key in ("state", "journals") else value
+                    for key, value in chosen.items()
+                }
+            )
+            service = WardService(
+                formula_bundle, new_variants(), settings, outlet=lines, speed=speed, say=said.append
+            )
+            serving = asyncio.create_task(service.run())
+            try:
+                await asyncio.wait_for(test(service, lines.lines), 60.0)
+            finally:
+                service.stop()
+                await serving
+
+        asyncio.run(main())
+        return lines.lines, said
+
+    return run
+
+
+@pytest.fixture
+def alone(formula_bundle, new_variants):
+    """What a bed alone says, told by a function; as the ward's lines, without latencies."""
+
+    def run(tell, *, name="a", leads=STANDARD_LEADS, rate_hz=RATE_HZ, mode="demo", **options):
+        with new_variants() as variants:
+            bed = Bed(formula_bundle, leads=leads, rate_hz=rate_hz, variants=variants, mode=mode, **options)
+            events = tell(bed)
+            events.append(bed.summary(latency_ms={}, journal=None))
+        return timeless([json.loads(json.dumps({"bed": name, **event_to_dict(event)})) for event in events])
+
+    return run
