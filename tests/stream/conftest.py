@@ -1,4 +1,4 @@
-"""A bundle whose model is a formula, so that every number a bed says can be computed by hand.
+"""Beds are served here by the formula's bundle: every number that they say can be computed by hand.
 
 It runs on the real engine: a real ONNX file in ONNX Runtime.
 """
