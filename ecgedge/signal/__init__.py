@@ -9,7 +9,7 @@ from ecgedge.signal.front_end import (
     push_together,
 )
 from ecgedge.signal.gaps import MEASURED, MISSING, SETTLING
-from ecgedge.signal.meter import Meter, block_length
+from ecgedge.signal.meter import Assess, Meter, assess_together
 from ecgedge.signal.quality import Quality, Reason, assess
 from ecgedge.signal.windows import Window, Windower, WindowerState
 
@@ -17,6 +17,7 @@ __all__ = [
     "MEASURED",
     "MISSING",
     "SETTLING",
+    "Assess",
     "Conditioned",
     "FrontEnd",
     "FrontEndState",
@@ -27,7 +28,7 @@ __all__ = [
     "Windower",
     "WindowerState",
     "assess",
-    "block_length",
+    "assess_together",
     "condition",
     "counts_to_mv",
     "push_together",

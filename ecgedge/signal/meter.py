@@ -1,109 +1,111 @@
-"""Quality at a fraction of the work: what is kept of each block of a window gives the verdict of `assess`, to the bit.
-
-Sums of whole numbers add up exactly, and so do extremes. Only the median of the slopes needs all of them; but where
-no block's own median is above `CLEAN_SPREAD` of the window's rms, the window's is not either, and the lead scores 1 as
-it stands. Only the other leads are looked at again. A block is judged when it is complete, while it is in the cache.
-"""
+"""Quality at a fraction of the work: of a stream's windows, each tenth is measured once, many beds in one call."""
 
 from __future__ import annotations
 
-from math import gcd
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecgedge.bundle import FrontEndSpec
-from ecgedge.signal.quality import (
-    CLEAN_SPREAD,
-    Missing,
-    Quality,
-    judge,
-    missing,
-    rail_share,
-    slopes,
-    spread_of,
-)
+from ecgedge.signal.quality import N_NUMBERS, TENTHS, Quality, assess, judge, tenth_numbers
 from ecgedge.signal.windows import Window
 
-_LEAST_BLOCK = 64
-"""Shorter blocks cost more than they save."""
+_MEASURED_ROWS = 96
+"""Leads whose samples are looked at in one go: more would leave the cache (measured, a second at 250 Hz)."""
 
-
-def block_length(*, window_samples: int, hop_samples: int, first_end: int) -> int | None:
-    """Return the samples of a block: windows and their halves begin and end at its multiples. None: there is none."""
-    block = gcd(gcd(window_samples, hop_samples), first_end)
-    n_blocks = window_samples // block
-    # An even block has an odd number of slopes inside; with half of them and more below its median, so has the window.
-    fits = n_blocks % 2 == 0 and block % 2 == 0 and block >= _LEAST_BLOCK
-    return block if fits else None
+_JUDGED_ROWS = 768
+"""Leads judged in one go, of whom few numbers are left."""
 
 
 class Meter:
-    """Judges the windows of a stream, which is given to it block by block.
+    """Remembers the numbers of the tenths of one stream's newest window.
+
+    Where hops are no whole tenths, nothing can be remembered, and each window is measured anew.
 
     Parameters
     ----------
-    n_leads, window_samples, block_samples
-        Two blocks a window at least, see `block_length`.
-    spec
-        The front end that made the counts.
+    n_leads, window_samples, hop_samples
+        Of the windows.
     """
 
-    def __init__(self, *, n_leads: int, window_samples: int, block_samples: int, spec: FrontEndSpec) -> None:
-        n_blocks = window_samples // block_samples
-        self._window, self._block, self._spec = window_samples, block_samples, spec
-        self._ones = np.ones(block_samples)
-        # By block, the oldest first: sums of samples, squares, products of neighbours (with the one before it, too).
-        self._sums = np.zeros((n_blocks, 3, n_leads))
-        self._ends = np.zeros((n_blocks, 2, n_leads))  # first sample, and its product with the one before
-        self._last = np.zeros(n_leads)
-        self._low = np.zeros((n_blocks, n_leads), np.int16)
-        self._high = np.zeros((n_blocks, n_leads), np.int16)
-        self._median = np.zeros((n_blocks, n_leads), np.uint16)
-        self._troubled = [False] * n_blocks
+    def __init__(self, *, n_leads: int, window_samples: int, hop_samples: int) -> None:
+        self.tenth = window_samples // TENTHS
+        whole = window_samples % TENTHS == 0 and self.tenth > 1 and hop_samples % self.tenth == 0
+        self.hop_tenths = min(TENTHS, hop_samples // self.tenth) if whole else 0
+        self.kept = np.zeros((TENTHS, N_NUMBERS, n_leads if whole else 0))
+        self._full = False
 
-    def push(self, counts: NDArray[np.int16], status: NDArray[np.uint8]) -> None:
-        """Take the next block, (n_leads, block_samples) each."""
-        for kept in (self._sums, self._ends, self._low, self._high, self._median):
-            kept[:-1] = kept[1:]
-        exact = counts.astype(np.float64)
-        first = exact[:, 0]
-        across = first * self._last
-        sums, ends = self._sums[-1], self._ends[-1]
-        np.matmul(exact, self._ones, out=sums[0])
-        sums[1] = np.matmul(exact[:, np.newaxis], exact[:, :, np.newaxis])[:, 0, 0]
-        sums[2] = np.matmul(exact[:, np.newaxis, :-1], exact[:, 1:, np.newaxis])[:, 0, 0] + across
-        ends[0], ends[1] = first, across
-        self._last = exact[:, -1].copy()
-        counts.min(axis=1, out=self._low[-1])
-        counts.max(axis=1, out=self._high[-1])
-        slope = slopes(counts)
-        middle = self._block // 2 - 1
-        slope.partition(middle, axis=1)
-        self._median[-1] = slope[:, middle]
-        self._troubled = [*self._troubled[1:], bool(status.any())]
+    @property
+    def lacks(self) -> int:
+        """How many of the next window's tenths, the newest, are not known yet."""
+        return self.hop_tenths if self._full else TENTHS
 
-    def assess(self, window: Window) -> Quality:
-        """Judge the window that ends with the newest block, as `ecgedge.signal.assess` does."""
-        n = self._window
-        total, squares, near = self._sums.sum(axis=0)
-        sd = np.sqrt(np.maximum(squares / n - (total / n) ** 2, 0.0))
-        first, across = self._ends[0]
-        rms = np.sqrt((2.0 * squares - first**2 - self._last**2 - 2.0 * (near - across)) / (n - 1))
-        spread = np.zeros(len(rms))
-        np.divide(self._median.max(axis=0), rms, out=spread, where=rms > 0.0)
-        doubtful = np.flatnonzero(spread > CLEAN_SPREAD)
-        if doubtful.size:
-            spread[doubtful] = spread_of(window.counts[doubtful], rms[doubtful])
-        n_leads = len(rms)
-        low = self._low.reshape(2, -1, n_leads).min(axis=1)
-        high = self._high.reshape(2, -1, n_leads).max(axis=1)
-        whole: Missing = [None] * n_leads, False, 0.0
-        return judge(
-            missing(window.status) if any(self._troubled) else whole,
-            sd=sd,
-            spread=spread,
-            extent=(high.astype(np.float64) - low).min(axis=0),
-            at_rail=rail_share(window.counts, self._spec, low=int(low.min()), high=int(high.max())),
-            spec=self._spec,
-        )
+    def take(self, numbers: Sequence[NDArray[np.float64]]) -> None:
+        """Take the numbers of the tenths that are lacking, (N_NUMBERS, n_leads) each, the oldest first."""
+        n = len(numbers)
+        self.kept[:-n] = self.kept[n:]
+        for place, of_tenth in enumerate(numbers, start=TENTHS - n):
+            self.kept[place] = of_tenth
+        self._full = True
+
+
+@dataclass(frozen=True, eq=False)
+class Assess:
+    """Asks for the quality of a window, which is the next of its meter's stream."""
+
+    meter: Meter
+    window: Window
+    spec: FrontEndSpec
+
+
+def assess_together(asked: Sequence[Assess]) -> list[Quality]:
+    """Judge windows of several streams, each once: `ecgedge.signal.assess` of each, to the bit, in fewer calls.
+
+    All windows must be of one length and one front end.
+    """
+    meters = [a.meter for a in asked]
+    n_leads = [len(a.window.counts) for a in asked]
+    if not meters[0].hop_tenths:
+        return [assess(a.window, a.spec) for a in asked]
+    for some in _groups(n_leads, _MEASURED_ROWS):
+        _measure(asked[some])
+    answers: list[Quality] = []
+    n_samples, spec = asked[0].window.counts.shape[1], asked[0].spec
+    for some in _groups(n_leads, _JUDGED_ROWS):
+        kept = [meter.kept for meter in meters[some]]
+        answers += judge(np.concatenate(kept, axis=2), n_leads[some], n_samples, spec)
+    return answers
+
+
+def _measure(asked: Sequence[Assess]) -> None:
+    """Give each meter what it lacks; they lack the same but for those that begin."""
+    if len({a.meter.lacks for a in asked}) > 1:
+        for one in asked:
+            _measure([one])
+        return
+    lacks, tenth = asked[0].meter.lacks, asked[0].meter.tenth
+    n = asked[0].window.counts.shape[1]
+    measured: list[NDArray[np.float64]] = []
+    for start in range(n - lacks * tenth, n, tenth):
+        own = slice(start, start + tenth)
+        counts = np.concatenate([a.window.counts[:, own] for a in asked])
+        status = np.concatenate([a.window.status[:, own] for a in asked])
+        measured.append(tenth_numbers(counts, status, asked[0].spec))
+    first = 0
+    for one in asked:
+        rows = slice(first, first + len(one.window.counts))
+        one.meter.take([numbers[:, rows] for numbers in measured])
+        first = rows.stop
+
+
+def _groups(n_rows: Sequence[int], most: int) -> Iterator[slice]:
+    """Cut a sequence of things with so many rows into groups of at most `most` rows, or of one."""
+    start = total = 0
+    for k, n in enumerate(n_rows):
+        if total + n > most and k > start:
+            yield slice(start, k)
+            start, total = k, 0
+        total += n
+    yield slice(start, len(n_rows))

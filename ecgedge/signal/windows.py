@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,9 +53,6 @@ class Windower:
         How many of the newest samples `latest` can give; `window_samples` by default, and not less.
     state
         Where to go on; the beginning of a stream by default.
-    meter
-        Is given each block of so many samples, when it is complete and before a window that ends with it is given out;
-        of a stream that goes on, also those that are kept.
 
     Raises
     ------
@@ -73,7 +69,6 @@ class Windower:
         first_end: int | None = None,
         keep_samples: int | None = None,
         state: WindowerState | None = None,
-        meter: tuple[int, Callable[[NDArray[np.int16], NDArray[np.uint8]], None]] | None = None,
     ) -> None:
         for name, value in (
             ("n_leads", n_leads),
@@ -97,12 +92,9 @@ class Windower:
         self._status = np.zeros((n_leads, size), np.uint8)
         self._fill = 0
         self._n_seen = 0
-        # Without a meter, one block that never ends.
-        self._block, self._take_block = meter or (sys.maxsize, _ignore)
         if state is not None:
             self._append(state.counts, state.status)
             self._n_seen, self._next_end = state.n_seen, state.next_end
-            self._give_kept_blocks()
 
     @property
     def state(self) -> WindowerState:
@@ -137,12 +129,9 @@ class Windower:
         taken, n = 0, counts.shape[1]
         while taken < n:
             room = self._counts.shape[1] - self._keep
-            rest = self._block - self._n_seen % self._block
-            step = min(n - taken, room, self._next_end - self._n_seen, rest)
+            step = min(n - taken, room, self._next_end - self._n_seen)
             self._append(counts[:, taken : taken + step], status[:, taken : taken + step])
             taken += step
-            if step == rest:
-                self._give_block(self._fill)
             if self._n_seen == self._next_end:
                 self._next_end += self._hop
                 last = slice(self._fill - self._window, self._fill)
@@ -159,16 +148,3 @@ class Windower:
         self._status[:, self._fill : self._fill + step] = status
         self._fill += step
         self._n_seen += step
-
-    def _give_block(self, end: int) -> None:
-        last = slice(end - self._block, end)
-        self._take_block(self._counts[:, last], self._status[:, last])
-
-    def _give_kept_blocks(self) -> None:
-        end = self._fill - self._n_seen % self._block
-        for back in range(end // self._block if end > 0 else 0, 0, -1):
-            self._give_block(end - (back - 1) * self._block)
-
-
-def _ignore(counts: NDArray[np.int16], status: NDArray[np.uint8]) -> None:
-    """Take a block and do nothing."""

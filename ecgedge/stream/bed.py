@@ -29,6 +29,7 @@ from ecgedge.leads import order_leads
 from ecgedge.policy import AlarmPolicy
 from ecgedge.signal import (
     MISSING,
+    Assess,
     Conditioned,
     FrontEnd,
     FrontEndState,
@@ -37,8 +38,6 @@ from ecgedge.signal import (
     Reason,
     Windower,
     WindowerState,
-    assess,
-    block_length,
 )
 from ecgedge.stream.answers import Answer, Answers, Placed
 from ecgedge.stream.clock import SURE_S, FeedClock
@@ -402,13 +401,9 @@ class Bed:
     ) -> None:
         n_leads = len(self.leads)
         self._front_end = FrontEnd(self._spec, n_leads=n_leads, rate_hz=self.rate_hz, state=front_end)
-        window, hop, first = (self._lengths[k] for k in ("window_samples", "hop_samples", "first_end"))
-        block = block_length(window_samples=window, hop_samples=hop, first_end=first)
-        self._meter = None
-        if block is not None:
-            self._meter = Meter(n_leads=n_leads, window_samples=window, block_samples=block, spec=self._spec)
-        meter = None if block is None or self._meter is None else (block, self._meter.push)
-        self._windower = Windower(n_leads=n_leads, **self._lengths, state=windows, meter=meter)
+        window, hop = self._lengths["window_samples"], self._lengths["hop_samples"]
+        self._windower = Windower(n_leads=n_leads, **self._lengths, state=windows)
+        self._meter = Meter(n_leads=n_leads, window_samples=window, hop_samples=hop)
         self._answers.leave()
 
     def _hear(self, t_s: float, events: list[Event]) -> None:
@@ -535,7 +530,7 @@ class Bed:
                 self._lead(changes.pop(0), events)
             t_s = self._t0_s + window.end_index / self._spec.rate_hz
             self._pass_time(t_s, events)
-            quality = assess(window, self._spec) if self._meter is None else self._meter.assess(window)
+            quality: Quality = yield Assess(self._meter, window, self._spec)
             place = Placed(self._windower, window.end_index, t_s, frozenset(self._off), self.mode)
             answer: Answer = yield from self._answers.ask(place, quality)
             self._windows += 1

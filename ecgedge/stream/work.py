@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 from ecgedge.bundle import FrontEndSpec
 from ecgedge.errors import EngineError
 from ecgedge.runtime import Outputs, Runner, StepAsk, StepPool, StepSeat, single_numbers
-from ecgedge.signal import FrontEnd, Windower, push_together
+from ecgedge.signal import Assess, FrontEnd, Windower, assess_together, push_together
 
 T = TypeVar("T")
+W = TypeVar("W")
+_Groups = defaultdict[Hashable, list[tuple[int, W]]]
+"""Work of one kind, and at which places it was asked for."""
 
 Server = Runner | StepPool
 """What answers for a variant: its window form, which sees each window anew, or its streaming form with a pool of
@@ -85,9 +88,10 @@ class Infer:
     spec: FrontEndSpec
 
 
-Work = Condition | Infer
+Work = Condition | Assess | Infer
 Steps = Generator[Work, Any, T]
-"""Yields Work; is sent a Conditioned for a Condition, Outputs or an EngineError for an Infer; returns T."""
+"""Yields Work; is sent a Conditioned for a Condition, a Quality for an Assess, Outputs or an EngineError for an Infer;
+returns T."""
 
 
 def take_seat(runner: Server) -> Seat:
@@ -108,21 +112,30 @@ def work_alone(steps: Steps[T]) -> T:
 
 def do_work(asked: Sequence[Work]) -> list[Any]:
     """Do all of this work, none of which may depend on another's, and return the answers in order."""
-    answers: dict[int, Any] = {}
-    chunks: defaultdict[Hashable, list[tuple[int, Condition]]] = defaultdict(list)
-    windows: defaultdict[int, list[tuple[int, Infer]]] = defaultdict(list)
+    answers: list[Any] = [None] * len(asked)
+    chunks: _Groups[Condition] = defaultdict(list)
+    windows: _Groups[Assess] = defaultdict(list)
+    asking: _Groups[Infer] = defaultdict(list)
     for place, work in enumerate(asked):
         if isinstance(work, Condition):
             chunks[work.front_end.kind, work.samples_mv.shape[1]].append((place, work))
+        elif isinstance(work, Assess):
+            windows[work.window.counts.shape[1], work.spec].append((place, work))
         else:
-            windows[id(work.seat.runner)].append((place, work))
-    for group in chunks.values():
-        conditioned = push_together([c.front_end for _, c in group], [c.samples_mv for _, c in group])
-        answers |= zip([place for place, _ in group], conditioned, strict=True)
-    for asking in windows.values():
-        said = _infer(asking[0][1].seat.runner, [infer for _, infer in asking])
-        answers |= zip([place for place, _ in asking], said, strict=True)
-    return [answers[place] for place in range(len(asked))]
+            asking[id(work.seat.runner)].append((place, work))
+    for some in chunks.values():
+        conditioned = push_together([c.front_end for _, c in some], [c.samples_mv for _, c in some])
+        _put(answers, some, conditioned)
+    for of_length in windows.values():
+        _put(answers, of_length, assess_together([a for _, a in of_length]))
+    for of_runner in asking.values():
+        _put(answers, of_runner, _infer(of_runner[0][1].seat.runner, [infer for _, infer in of_runner]))
+    return answers
+
+
+def _put(answers: list[Any], asked: Sequence[tuple[int, Work]], said: Sequence[Any]) -> None:
+    for (place, _), answer in zip(asked, said, strict=True):
+        answers[place] = answer
 
 
 def _infer(runner: Server, asked: Sequence[Infer]) -> Sequence[Outputs | EngineError]:

@@ -1,19 +1,14 @@
-"""The meter, block by block, against `assess` over all samples of the window: the same verdict, to the last bit."""
-
-from itertools import pairwise
+"""Windows judged by what is remembered of their tenths, many beds at once, against `assess`: the same to the bit."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecgedge.bundle import FrontEndSpec
-from ecgedge.signal import Conditioned, FrontEnd, Meter, Windower, assess, block_length
-from ecgedge.sim import Simulator
+from ecgedge.signal import Assess, Conditioned, Meter, Windower, assess, assess_together
 
 SPEC = FrontEndSpec()
 RAIL = round(SPEC.clip_mv / SPEC.lsb_mv)
-LENGTHS = {"window_samples": 1280, "hop_samples": 128, "first_end": 1280}
 
 
 def noise(rng, n):
@@ -44,69 +39,68 @@ def still(rng, n):
 SIGNALS = (noise, drift, steps, rails, beats, still)
 
 
-@settings(max_examples=60)
-@given(
-    seed=st.integers(0, 2**32 - 1),
-    cuts=st.lists(st.integers(1, 3999), max_size=12),
-    restored=st.sets(st.integers(0, 12), max_size=3),
-)
-def test_it_judges_as_assess_does(seed, cuts, restored):
-    rng = np.random.default_rng(seed)
-    # Each lead is one kind, then another: what a window has left behind must leave no trace.
-    parts = [[rng.choice(SIGNALS)(rng, 2000) for _ in range(2)] for _ in range(5)]
+def draw(rng, n_leads, n=4000):
+    """Each lead is one kind, then another: what a window has left behind must leave no trace."""
+    parts = [[rng.choice(SIGNALS)(rng, n // 2) for _ in range(2)] for _ in range(n_leads)]
     counts = np.stack([np.concatenate(of_lead) for of_lead in parts])
-    counts = np.clip(np.rint(counts), -RAIL, RAIL).astype(np.int16)
     status = np.zeros(counts.shape, np.uint8)
     for _ in range(rng.integers(4)):
-        lead, start = rng.integers(5), rng.integers(4000)
+        lead, start = rng.integers(n_leads), rng.integers(n)
         status[lead, start : start + rng.integers(1, 900)] = rng.integers(1, 3)
-
-    def meter():
-        return Meter(n_leads=5, window_samples=1280, block_samples=128, spec=SPEC)
-
-    judges = meter()
-    windower = Windower(n_leads=5, **LENGTHS, meter=(128, judges.push))
-    ends = []
-    edges = [0, *sorted(cuts), 4000]
-    for k, (start, stop) in enumerate(pairwise(edges)):
-        for window in windower.push(Conditioned(counts[:, start:stop], status[:, start:stop])):
-            assert vars(judges.assess(window)) == vars(assess(window, SPEC))
-            ends.append(window.end_index)
-        if k in restored:
-            judges, state = meter(), windower.state
-            windower = Windower(n_leads=5, **LENGTHS, state=state, meter=(128, judges.push))
-    assert ends == list(range(1280, 4001, 128))
+    return Conditioned(np.clip(np.rint(counts), -RAIL, RAIL).astype(np.int16), status)
 
 
-def test_on_an_ecg_most_leads_need_no_second_look(monkeypatch):
-    """What makes it cheap, and is no rule: of a clean ECG, the blocks alone say most."""
-    looked_at = []
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_leads=st.lists(st.integers(1, 12), min_size=1, max_size=12),
+    hop=st.sampled_from([64, 128, 200, 256, 640, 1280, 1408]),
+    late=st.sets(st.integers(0, 11), max_size=4),
+    restored=st.sets(st.integers(0, 12), max_size=3),
+)
+def test_beds_together_are_judged_as_each_window_alone(seed, n_leads, hop, late, restored):
+    """Also where a bed begins later than the others, or anew without its meter; 64 and 200 are no whole tenths."""
+    rng = np.random.default_rng(seed)
+    lengths = {"window_samples": 1280, "hop_samples": hop}
+    streams = [draw(rng, n) for n in n_leads]
+    windows = [
+        Windower(n_leads=n, **lengths).push(stream) for n, stream in zip(n_leads, streams, strict=True)
+    ]
+    meters = [Meter(n_leads=n, **lengths) for n in n_leads]
+    for turn in range(1 + (4000 - 1280) // hop):
+        if turn in restored:
+            meters[0] = Meter(n_leads=n_leads[0], **lengths)
+        here = [k for k in range(len(n_leads)) if turn or k not in late]
+        asked = [Assess(meters[k], next(windows[k]), SPEC) for k in here]
+        alone = [vars(assess(a.window, SPEC)) for a in asked]
+        assert [vars(quality) for quality in assess_together(asked)] == alone
+
+
+def test_a_tenth_is_measured_once(monkeypatch):
+    """What makes it cheap: samples are looked at as they come, and never again."""
     import ecgedge.signal.meter as module
 
-    plain = module.spread_of
-    monkeypatch.setattr(module, "spread_of", lambda c, rms: looked_at.append(len(c)) or plain(c, rms))
-    judges = Meter(n_leads=12, window_samples=2560, block_samples=256, spec=SPEC)
-    windower = Windower(
-        n_leads=12, window_samples=2560, hop_samples=256, first_end=2560, meter=(256, judges.push)
+    looked_at = []
+    plain = module.tenth_numbers
+    monkeypatch.setattr(
+        module, "tenth_numbers", lambda *given: looked_at.append(given[0].shape) or plain(*given)
     )
-    ecg_mv = Simulator("stable", seed=1, rate_hz=250.0).read(60 * 250)
-    windows = 0
-    for window in windower.push(FrontEnd(SPEC, n_leads=12, rate_hz=250.0).push(ecg_mv)):
-        assert vars(judges.assess(window)) == vars(assess(window, SPEC))
-        windows += 1
-    assert sum(looked_at) < 0.3 * windows * 12
+    lengths = {"window_samples": 1280, "hop_samples": 128}
+    meter = Meter(n_leads=3, **lengths)
+    for window in Windower(n_leads=3, **lengths).push(draw(np.random.default_rng(0), 3)):
+        assess_together([Assess(meter, window, SPEC)])
+    assert looked_at == [(3, 128)] * (4000 // 128)
 
 
-@pytest.mark.parametrize(
-    ("window", "hop", "first", "block"),
-    [
-        (2500, 1250, 2500, 1250),
-        (2560, 256, 2560, 256),
-        (2500, 250, 2500, 250),
-        (2500, 256, 2560, None),  # too short
-        (2500, 500, 2500, None),  # five blocks have no half
-        (750, 375, 750, None),  # an odd block
-    ],
-)
-def test_the_block_divides_all_or_there_is_none(window, hop, first, block):
-    assert block_length(window_samples=window, hop_samples=hop, first_end=first) == block
+def test_no_call_looks_at_more_rows_than_fit_the_cache(monkeypatch):
+    import ecgedge.signal.meter as module
+
+    rows = []
+    plain = module.tenth_numbers
+    monkeypatch.setattr(module, "tenth_numbers", lambda *given: rows.append(len(given[0])) or plain(*given))
+    lengths = {"window_samples": 1280, "hop_samples": 1280}
+    stream = draw(np.random.default_rng(0), 12, 1280)
+    windows = [next(iter(Windower(n_leads=12, **lengths).push(stream))) for _ in range(20)]
+    assess_together([Assess(Meter(n_leads=12, **lengths), window, SPEC) for window in windows])
+    assert max(rows) == 96
+    assert sum(rows) == 10 * 20 * 12
