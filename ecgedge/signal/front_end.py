@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from ecgedge.bundle import FrontEndSpec
 from ecgedge.ecg import Recording, check_rate
 from ecgedge.errors import RecordError
-from ecgedge.signal.gaps import GapHolder
+from ecgedge.signal.gaps import GapHolder, Held
 from ecgedge.signal.resample import Resampler
 from ecgedge.signal.sections import design, filter_in_place
 
@@ -58,10 +58,13 @@ class Conditioned:
     status
         (n_leads, m) uint8: MEASURED, SETTLING (within `spec.settle_s` after the lead's first sample or its
         return), MISSING (the newest input sample was not measured).
+    whole
+        Says that every status is MEASURED; where it is False, nobody has looked.
     """
 
     counts: NDArray[np.int16]
     status: NDArray[np.uint8]
+    whole: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +138,7 @@ def _join(parts: list[Conditioned]) -> Conditioned:
     return Conditioned(
         np.concatenate([part.counts for part in parts], axis=1),
         np.concatenate([part.status for part in parts], axis=1),
+        all(part.whole for part in parts),
     )
 
 
@@ -174,20 +178,41 @@ def _push_joined(
 ) -> list[Conditioned]:
     if len(front_ends) == 1:
         return [front_ends[0].push(chunks_mv[0])]
-    states = [front_end.state for front_end in front_ends]
-    rows = tuple(np.concatenate(parts) for parts in zip(*(state.rows for state in states), strict=True))
-    joined = front_ends[0].beside(FrontEndState(states[0].phase, rows))
+    joined = _side_by_side(front_ends)
     conditioned = joined.push(np.concatenate(chunks_mv))
     phase, start = joined.state.phase, 0
     answers: list[Conditioned] = []
-    for front_end, state in zip(front_ends, states, strict=True):
+    for front_end in front_ends:
         own = slice(start, start + front_end.n_leads)
-        for mine, moved in zip(state.rows, rows, strict=True):
-            mine[:] = moved[own]
         front_end.skip(phase)
-        answers.append(Conditioned(conditioned.counts[own], conditioned.status[own]))
+        answers.append(Conditioned(conditioned.counts[own], conditioned.status[own], conditioned.whole))
         start = own.stop
     return answers
+
+
+def _side_by_side(front_ends: Sequence[FrontEnd]) -> FrontEnd:
+    """Return the one front end of all their leads; it and they share their states, until they are joined otherwise."""
+    joined = front_ends[0].joined
+    if joined is None or joined.n_leads != sum(f.n_leads for f in front_ends):
+        return _move_together(front_ends)
+    start = 0
+    for front_end in front_ends:
+        if front_end.joined is not joined or front_end.first_row != start:
+            return _move_together(front_ends)
+        start += front_end.n_leads
+    joined.skip(front_ends[0].state.phase)
+    return joined
+
+
+def _move_together(front_ends: Sequence[FrontEnd]) -> FrontEnd:
+    states = [front_end.state for front_end in front_ends]
+    rows = tuple(np.concatenate(parts) for parts in zip(*(state.rows for state in states), strict=True))
+    joined = front_ends[0].beside(FrontEndState(states[0].phase, rows))
+    start = 0
+    for front_end in front_ends:
+        front_end.share(joined, start)
+        start += front_end.n_leads
+    return joined
 
 
 class FrontEnd:
@@ -203,6 +228,11 @@ class FrontEnd:
         Rate of the samples to come.
     state
         Where to go on; its arrays are taken over. The beginning of a stream by default.
+
+    Attributes
+    ----------
+    joined, first_row
+        The front end beside others, and where in it, that shares this one's state; see `push_together`.
 
     Raises
     ------
@@ -227,6 +257,12 @@ class FrontEnd:
         self._spec = spec
         self.n_leads = n_leads
         self._rate_hz = rate_hz
+        self.joined: FrontEnd | None = None
+        self.first_row = 0
+        self._begin(state)
+
+    def _begin(self, state: FrontEndState | None) -> None:
+        n_leads, rate_hz, spec = self.n_leads, self._rate_hz, self._spec
         held: Sequence[NDArray[Any]] = ()
         phase, history, cascade = 0, None, np.zeros((n_leads, len(self._sections), 2))
         if state is not None:
@@ -257,6 +293,12 @@ class FrontEnd:
         """Return a front end of the same kind that goes on from another state."""
         n_leads = len(state.rows[0])
         return FrontEnd(self._spec, n_leads=n_leads, rate_hz=self._rate_hz, state=state)
+
+    def share(self, joined: FrontEnd, first_row: int) -> None:
+        """Let rows of another front end, which hold the same, be the state from now on."""
+        own = slice(first_row, first_row + self.n_leads)
+        self._begin(FrontEndState(self._resampler.phase, tuple(row[own] for row in joined.state.rows)))
+        self.joined, self.first_row = joined, first_row
 
     def skip(self, phase: int) -> None:
         """Take that all rows of the state have been moved on by someone else, to this phase."""
@@ -312,23 +354,23 @@ class FrontEnd:
         parts: list[Conditioned] = []
         start = 0
         for column, leads in held.restarts:
-            parts.append(self._filter(held.samples_mv[:, start:column], held.status[:, start:column]))
-            self._restart(leads, held.samples_mv[leads, column])
+            parts.append(self._filter(held, slice(start, column)))
+            self._restart(leads, held.samples_mv[leads, column].astype(np.float64))
             start = column
-        parts.append(self._filter(held.samples_mv[:, start:], held.status[:, start:]))
+        parts.append(self._filter(held, slice(start, None)))
         return _join(parts)
 
     def _restart(self, leads: NDArray[np.bool_], values_mv: NDArray[np.float64]) -> None:
         self._resampler.restart(leads, values_mv)
         self._cascade[leads] = self._steady * values_mv[:, None, None]
 
-    def _filter(self, samples_mv: NDArray[np.float64], status: NDArray[np.uint8]) -> Conditioned:
-        resampled, newest = self._resampler.push(samples_mv)
-        if newest.size == 0:
-            return Conditioned(np.empty(resampled.shape, np.int16), np.empty(resampled.shape, np.uint8))
-        filtered = np.ascontiguousarray(resampled)
-        filter_in_place(self._sections, filtered, self._cascade)
-        return Conditioned(self._to_counts(filtered), np.take(status, newest, axis=1))
+    def _filter(self, held: Held, piece: slice) -> Conditioned:
+        filtered, newest = self._resampler.push(held.samples_mv[:, piece])
+        if newest.size:
+            filter_in_place(self._sections, filtered, self._cascade)
+        if held.status is None:
+            return Conditioned(self._to_counts(filtered), np.zeros(filtered.shape, np.uint8), whole=True)
+        return Conditioned(self._to_counts(filtered), np.take(held.status[:, piece], newest, axis=1))
 
     def _to_counts(self, filtered_mv: NDArray[np.float64]) -> NDArray[np.int16]:
         np.clip(filtered_mv, -self._spec.clip_mv, self._spec.clip_mv, out=filtered_mv)

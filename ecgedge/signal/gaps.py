@@ -35,15 +35,15 @@ class Held:
     Attributes
     ----------
     samples_mv
-        (n_leads, n) float64, finite.
+        (n_leads, n) float32, finite; the chunk itself where nothing is missing.
     status
-        (n_leads, n) uint8 at the input's rate.
+        (n_leads, n) uint8 at the input's rate; None where all is MEASURED.
     restarts
         (column, leads) for each column at which the filters of some leads start anew; leads is (n_leads,) bool.
     """
 
-    samples_mv: NDArray[np.float64]
-    status: NDArray[np.uint8]
+    samples_mv: NDArray[np.float32]
+    status: NDArray[np.uint8] | None
     restarts: tuple[tuple[int, NDArray[np.bool_]], ...]
 
 
@@ -76,31 +76,36 @@ class GapHolder:
     def push(self, samples_mv: NDArray[np.float32]) -> Held:
         """Fill a chunk (n_leads, n), n at least 1."""
         n = samples_mv.shape[1]
-        measured = np.abs(samples_mv) <= MAX_ABS_MV
-        held_mv = samples_mv.astype(np.float64)
+        held_mv, status = samples_mv, self._settling(n)
         restarts: tuple[tuple[int, NDArray[np.bool_]], ...] = ()
-        if measured.all() and bool((self._measured_at == -1).all()):
-            status = self._settling(n)
-        else:
+        if not (_all_measured(samples_mv) and bool((self._measured_at == -1).all())):
+            measured = np.abs(samples_mv) <= MAX_ABS_MV
+            held_mv = samples_mv.copy()
             broken = ~measured.all(axis=1) | (self._measured_at != -1)
-            status, restarts = self._hold(held_mv, measured, broken)
+            status, restarts = self._hold(held_mv, measured, broken, status)
+            self._measured_at[measured[:, -1]] = n - 1
+        else:
+            self._measured_at[:] = n - 1
         self._measured_at -= n
         self._returned_at -= n
-        self._measured_at[measured[:, -1]] = -1
         self._value_mv[:] = held_mv[:, -1]
         return Held(held_mv, status, restarts)
 
-    def _settling(self, n: int) -> NDArray[np.uint8]:
-        """Return the status of n samples, all measured: MEASURED, or SETTLING if the lead has returned just before."""
+    def _settling(self, n: int) -> NDArray[np.uint8] | None:
+        """Return the status of n samples, all measured: SETTLING where the lead has returned just before."""
         if -int(self._returned_at.max()) >= self._settle:
-            return np.zeros((len(self._returned_at), n), np.uint8)
+            return None
         settling: NDArray[np.uint8] = (np.arange(n) - self._returned_at[:, None] < self._settle).view(
             np.uint8
         )
         return settling
 
     def _hold(
-        self, held_mv: NDArray[np.float64], measured: NDArray[np.bool_], broken: NDArray[np.bool_]
+        self,
+        held_mv: NDArray[np.float32],
+        measured: NDArray[np.bool_],
+        broken: NDArray[np.bool_],
+        settling: NDArray[np.uint8] | None,
     ) -> tuple[NDArray[np.uint8], tuple[tuple[int, NDArray[np.bool_]], ...]]:
         """Fill in the broken rows of `held_mv`; return all status, and where which rows start anew."""
         measured_at, returned_at = self._measured_at[broken], self._returned_at[broken]
@@ -113,7 +118,7 @@ class GapHolder:
         returned = np.maximum.accumulate(np.where(good & (n_missed > 0), index, returned_at[:, None]), axis=1)
         fresh = np.take_along_axis(held_mv[broken], np.maximum(upto, 0), axis=1)
         held_mv[broken] = np.where(upto >= 0, fresh, self._value_mv[broken][:, None])
-        status = self._settling(len(index))
+        status = np.zeros(measured.shape, np.uint8) if settling is None else settling
         status[broken] = (index - returned < self._settle).view(np.uint8)
         status[~measured] = MISSING
         self._measured_at[broken], self._returned_at[broken] = upto[:, -1], returned[:, -1]
@@ -121,3 +126,8 @@ class GapHolder:
         restarts[broken] = good & (n_missed > self._restart_after)
         columns = np.flatnonzero(restarts.any(axis=0)).tolist()
         return status, tuple((column, restarts[:, column]) for column in columns)
+
+
+def _all_measured(samples_mv: NDArray[np.float32]) -> bool:
+    """Tell whether no sample is NaN (which the extremes hand on) or beyond what an electrode gives."""
+    return bool(samples_mv.min() >= -MAX_ABS_MV and samples_mv.max() <= MAX_ABS_MV)

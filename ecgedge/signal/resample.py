@@ -11,7 +11,8 @@ outputs (Crochiere and Rabiner, Multirate Digital Signal Processing, 1983, secti
 
 The sum runs tap by tap in a fixed order, one multiplication and one addition of whole arrays at a time.
 A matrix product would be no faster here, and BLAS picks its order of summation by the array's size:
-the same sample would get other bits in another chunk.
+the same sample would get other bits in another chunk. Where L is 1 the one branch is the whole linear-phase prototype,
+and its equal taps are multiplied once: h[j] (x[..-j] + x[..-(n - 1 - j)]).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,34 +127,42 @@ class Resampler:
         """Take `values` (one per chosen lead) as the whole past of these leads: the steady state."""
         self.history[leads] = values[:, None]
 
-    def push(self, samples: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def push(self, samples: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Resample a chunk.
 
         Parameters
         ----------
         samples
-            (n_leads, n) float64, finite.
+            (n_leads, n) float32 or float64, finite.
 
         Returns
         -------
         outputs
-            (n_leads, m) float64; never the caller's array.
+            (n_leads, m) float64, contiguous; never the caller's array.
         newest
             (m,) int64: for each output, the column of `samples` that it became ready with.
         """
         newest, phase = self._advance(samples.shape[1])
         if self.ratio == 1:
-            return samples.copy(), newest
-        buffer = np.concatenate([self.history, samples], axis=1)
-        n_history = self.history.shape[1]
-        self.history[:] = buffer[:, buffer.shape[1] - n_history :]
+            return samples.astype(np.float64), newest
+        if self.ratio.numerator == 1 and newest.size * self._taps.shape[1] > _FEW:
+            outputs = self._decimate(samples, int(newest[0]), newest.size)
+            self._remember(samples)
+            return outputs, newest
+        buffer = np.concatenate([self.history, samples], axis=1, dtype=np.float64)
+        self._remember(samples)
         if newest.size == 0:
             return np.empty((samples.shape[0], 0)), newest
-        if newest.size * self._taps.shape[1] <= _FEW:
-            return self._few(buffer, newest + n_history, phase), newest
-        if self.ratio.numerator == 1:
-            return self._decimate(buffer, int(newest[0]) + n_history, newest.size), newest
-        return self._interpolate(buffer, newest + n_history, phase), newest
+        columns = newest + self.history.shape[1]
+        if newest.size * self._taps.shape[1] > _FEW:
+            return self._interpolate(buffer, columns, phase), newest
+        return self._few(buffer, columns, phase), newest
+
+    def _remember(self, samples: NDArray[np.floating[Any]]) -> None:
+        n, n_history = samples.shape[1], self.history.shape[1]
+        if n < n_history:
+            self.history[:, : n_history - n] = self.history[:, n:].copy()
+        self.history[:, max(0, n_history - n) :] = samples[:, max(0, n - n_history) :]
 
     def _outputs_until(self, n_inputs: int) -> int:
         return -(-n_inputs * self.ratio.numerator // self.ratio.denominator)
@@ -169,25 +179,44 @@ class Resampler:
     ) -> NDArray[np.float64]:
         """Filter a short chunk in few calls. `accumulate`, unlike `sum`, adds strictly in order: same bits."""
         taps = self._taps.T[:, phase]
-        terms = np.take(buffer, columns - np.arange(len(taps))[:, None], axis=1)
+        n = len(taps)
+        terms = np.take(buffer, columns - np.arange(n)[:, None], axis=1)
+        if self.ratio.numerator == 1:
+            half = n // 2
+            terms[:, :half] += terms[:, : n - half - 1 : -1]
+            terms, taps = terms[:, : n - half], taps[: n - half]
         terms *= taps
         np.add.accumulate(terms, axis=1, out=terms)
-        return terms[:, -1]
+        return np.ascontiguousarray(terms[:, -1])
 
-    def _decimate(self, buffer: NDArray[np.float64], first: int, n: int) -> NDArray[np.float64]:
+    def _decimate(self, samples: NDArray[np.floating[Any]], first: int, n: int) -> NDArray[np.float64]:
         """Filter for L = 1: one branch, outputs M columns apart, so slices of every M-th column do."""
-        step = self.ratio.denominator
-        every = [np.ascontiguousarray(buffer[:, start::step]) for start in range(step)]
+        step, n_history = self.ratio.denominator, self.history.shape[1]
+        every: list[NDArray[np.float64]] = [
+            np.concatenate(
+                [self.history[:, start::step], samples[:, (start - n_history) % step :: step]],
+                axis=1,
+                dtype=np.float64,
+            )
+            for start in range(step)
+        ]
 
         def inputs(tap: int) -> NDArray[np.float64]:
-            column, start = divmod(first - tap, step)
-            return every[start][:, column : column + n]
+            column, start = divmod(first + n_history - tap, step)
+            columns: NDArray[np.float64] = every[start][:, column : column + n]
+            return columns
 
         taps = self._taps[0].tolist()
-        total: NDArray[np.float64] = inputs(0) * taps[0]
+        last, half = len(taps) - 1, len(taps) // 2
+        total: NDArray[np.float64] = np.add(inputs(0), inputs(last))
+        total *= taps[0]
         term = np.empty_like(total)
-        for j in range(1, len(taps)):
-            np.multiply(inputs(j), taps[j], out=term)
+        for j in range(1, half):
+            np.add(inputs(j), inputs(last - j), out=term)
+            np.multiply(term, taps[j], out=term)
+            np.add(total, term, out=total)
+        if len(taps) % 2:
+            np.multiply(inputs(half), taps[half], out=term)
             np.add(total, term, out=total)
         return total
 

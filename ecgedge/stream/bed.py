@@ -594,9 +594,9 @@ def _lead_changes(
     leads: Sequence[str], off: set[str], conditioned: Conditioned, first: int
 ) -> list[_LeadChange]:
     """Return one for every lead that falls off or returns, at the sample where it does, in order."""
-    missing = conditioned.status == MISSING
-    if not off and not missing.any():
+    if not off and conditioned.whole:
         return []
+    missing = conditioned.status == MISSING
     changes: list[_LeadChange] = []
     for lead, row in zip(leads, missing, strict=True):
         before = np.concatenate([[lead in off], row[:-1]])
