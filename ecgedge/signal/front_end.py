@@ -374,5 +374,5 @@ class FrontEnd:
 
     def _to_counts(self, filtered_mv: NDArray[np.float64]) -> NDArray[np.int16]:
         np.clip(filtered_mv, -self._spec.clip_mv, self._spec.clip_mv, out=filtered_mv)
-        filtered_mv /= self._spec.lsb_mv
+        filtered_mv *= 1.0 / self._spec.lsb_mv
         return np.rint(filtered_mv, out=filtered_mv).astype(np.int16)

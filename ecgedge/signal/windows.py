@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgedge.signal.front_end import Conditioned
+from ecgedge.signal.gaps import MEASURED
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,14 +87,16 @@ class Windower:
             )
         self._window = window_samples
         self._hop = hop_samples
-        # A quarter longer than what is kept: so moving it to the front costs four copies of a sample.
-        size = self._keep + self._keep // 4 + 1
+        # Half as long again as what is kept: so moving it to the front costs two copies of a sample.
+        size = self._keep + self._keep // 2 + 1
         self._counts = np.zeros((n_leads, size), np.int16)
-        self._status = np.zeros((n_leads, size), np.uint8)
+        # There is no room for the status until one is to be kept that is not MEASURED.
+        self._status = np.broadcast_to(np.uint8(MEASURED), self._counts.shape)
+        self._whole = True
         self._fill = 0
         self._n_seen = 0
         if state is not None:
-            self._append(state.counts, state.status)
+            self._append(state.counts, state.status, whole=not state.status.any())
             self._n_seen, self._next_end = state.n_seen, state.next_end
 
     @property
@@ -119,32 +122,43 @@ class Windower:
                 f"counts {counts.shape} and status {status.shape} do not fit a windower of "
                 f"{self._counts.shape[0]} leads"
             )
-        return self._push(counts, status)
+        return self._push(conditioned)
 
     def latest(self, n: int) -> NDArray[np.int16]:
         """Return a view of the newest n samples, (n_leads, n), or of as many as there have been."""
         return self._counts[:, max(0, self._fill - n) : self._fill]
 
-    def _push(self, counts: NDArray[np.int16], status: NDArray[np.uint8]) -> Iterator[Window]:
+    def _push(self, conditioned: Conditioned) -> Iterator[Window]:
+        counts, status = conditioned.counts, conditioned.status
         taken, n = 0, counts.shape[1]
+        whole = conditioned.whole or not status.any()
         while taken < n:
             room = self._counts.shape[1] - self._keep
             step = min(n - taken, room, self._next_end - self._n_seen)
-            self._append(counts[:, taken : taken + step], status[:, taken : taken + step])
+            self._append(counts[:, taken : taken + step], status[:, taken : taken + step], whole=whole)
             taken += step
             if self._n_seen == self._next_end:
                 self._next_end += self._hop
                 last = slice(self._fill - self._window, self._fill)
                 yield Window(self._n_seen, self._counts[:, last], self._status[:, last])
 
-    def _append(self, counts: NDArray[np.int16], status: NDArray[np.uint8]) -> None:
+    def _append(self, counts: NDArray[np.int16], status: NDArray[np.uint8], *, whole: bool) -> None:
         step = counts.shape[1]
         if self._fill + step > self._counts.shape[1]:
-            kept = slice(self._fill - self._keep, self._fill)
-            self._counts[:, : self._keep] = self._counts[:, kept]
-            self._status[:, : self._keep] = self._status[:, kept]
-            self._fill = self._keep
+            self._move_to_the_front()
+        if self._whole and not whole:
+            self._whole, self._status = False, self._status.copy()
         self._counts[:, self._fill : self._fill + step] = counts
-        self._status[:, self._fill : self._fill + step] = status
+        if not self._whole:
+            self._status[:, self._fill : self._fill + step] = status
         self._fill += step
         self._n_seen += step
+
+    def _move_to_the_front(self) -> None:
+        kept = slice(self._fill - self._keep, self._fill)
+        self._counts[:, : self._keep] = self._counts[:, kept]
+        if not self._whole:
+            self._status[:, : self._keep] = self._status[:, kept]
+            if not self._status[:, : self._keep].any():
+                self._whole, self._status = True, np.broadcast_to(np.uint8(MEASURED), self._counts.shape)
+        self._fill = self._keep
