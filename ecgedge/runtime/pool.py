@@ -114,6 +114,13 @@ class StepPool(Closing):
 
     def answer(self, asks: Sequence[StepAsk]) -> Sequence[Outputs | EngineError]:
         """Answer several seats, each once; one that cannot be answered begins anew with its next ask."""
+        order = sorted(range(len(asks)), key=lambda k: asks[k].seat.number)  # as the states lie in memory
+        said: list[Outputs | EngineError] = [{}] * len(asks)
+        for k, answer in zip(order, self._answer([asks[k] for k in order]), strict=True):
+            said[k] = answer
+        return said
+
+    def _answer(self, asks: Sequence[StepAsk]) -> Sequence[Outputs | EngineError]:
         steps = [self._steps_due(ask) for ask in asks]
         outputs: Mapping[str, NDArray[np.float32]] = {}
         try:
@@ -124,7 +131,7 @@ class StepPool(Closing):
             for ask in asks:
                 self._fed[ask.seat.number] = 0
             # A batch fails as a whole; each alone, so that one stream's failure is not another's.
-            return [error] if len(asks) == 1 else [said for ask in asks for said in self.answer([ask])]
+            return [error] if len(asks) == 1 else [said for ask in asks for said in self._answer([ask])]
         for ask in asks:
             self._fed[ask.seat.number] = ask.end_index
         return single_numbers(outputs, len(asks))

@@ -137,18 +137,14 @@ class StepRunner(OfVariant):
             raise EngineError(f"{self.name}: the runner is closed; open the variant again")
         index = self._check_beds(beds)
         chunk = self._check_chunk(chunk_mv, len(index))
-        order = np.argsort(index)  # beds whose states lie beside each other are copied at once
-        outputs = {
-            name: np.empty((len(index), *values.shape[1:]), np.float32)
-            for name, values in next(iter(self._buckets.values())).outputs.items()
-        }
+        parts: list[dict[str, F32]] = []
         start = 0
         for size, n in plan_batches(len(index)):
-            some = order[start : start + n]
-            for name, values in self._run(self._buckets[size], index[some], chunk[some]).items():
-                outputs[name][some] = values
+            parts.append(self._run(self._buckets[size], index[start : start + n], chunk[start : start + n]))
             start += n
-        return outputs
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def reset(self, bed: int) -> None:
         """Let a bed begin a new stream: nothing of its past is left."""
@@ -231,15 +227,15 @@ class StepRunner(OfVariant):
                 self._buckets[size] = bucket
 
     def _run(self, bucket: _Bucket, index: NDArray[np.int64], chunk: F32) -> dict[str, F32]:
-        """Step beds in order of their numbers; the outputs hold until the bucket runs again."""
         n, first = len(index), int(index[0])
-        in_a_row = int(index[-1]) - first == n - 1
+        # Beds whose states lie beside each other, as those of a ward do, are copied at once.
+        in_a_row = bool((index == np.arange(first, first + n)).all())
         own = slice(first, first + n) if in_a_row else index
         bucket.chunk[:n, :, 0] = chunk
         for pool, state in zip(self._states, bucket.states, strict=True):
             state[0, :, :n] = pool[:, own] if in_a_row else np.take(pool, index, axis=1)
         bucket.run()
-        outputs = {name: values[:n] for name, values in bucket.outputs.items()}
+        outputs = {name: values[:n].copy() for name, values in bucket.outputs.items()}
         require_finite(outputs, name=self.name)
         for pool, state in zip(self._states, bucket.next_states, strict=True):
             pool[:, own] = state[0, :, :n]

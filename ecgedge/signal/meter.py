@@ -34,8 +34,15 @@ class Meter:
         self.tenth = window_samples // TENTHS
         whole = window_samples % TENTHS == 0 and self.tenth > 1 and hop_samples % self.tenth == 0
         self.hop_tenths = min(TENTHS, hop_samples // self.tenth) if whole else 0
-        self.kept = np.zeros((TENTHS, N_NUMBERS, n_leads if whole else 0))
+        # Each is written twice, so that from any place on the newest ones lie in their order.
+        self._ring = np.zeros((2 * TENTHS, N_NUMBERS, n_leads if whole else 0))
+        self._oldest = 0
         self._full = False
+
+    @property
+    def kept(self) -> NDArray[np.float64]:
+        """Numbers of the newest window's tenths, (TENTHS, N_NUMBERS, n_leads), the oldest first; a view."""
+        return self._ring[self._oldest : self._oldest + TENTHS]
 
     @property
     def lacks(self) -> int:
@@ -44,10 +51,9 @@ class Meter:
 
     def take(self, numbers: Sequence[NDArray[np.float64]]) -> None:
         """Take the numbers of the tenths that are lacking, (N_NUMBERS, n_leads) each, the oldest first."""
-        n = len(numbers)
-        self.kept[:-n] = self.kept[n:]
-        for place, of_tenth in enumerate(numbers, start=TENTHS - n):
-            self.kept[place] = of_tenth
+        for of_tenth in numbers:
+            self._ring[self._oldest] = self._ring[self._oldest + TENTHS] = of_tenth
+            self._oldest = (self._oldest + 1) % TENTHS
         self._full = True
 
 
@@ -86,12 +92,12 @@ def _measure(asked: Sequence[Assess]) -> None:
             _measure([one])
         return
     lacks, tenth = asked[0].meter.lacks, asked[0].meter.tenth
-    n = asked[0].window.counts.shape[1]
+    n, whole = asked[0].window.counts.shape[1], all(a.window.whole for a in asked)
     measured: list[NDArray[np.float64]] = []
     for start in range(n - lacks * tenth, n, tenth):
         own = slice(start, start + tenth)
         counts = np.concatenate([a.window.counts[:, own] for a in asked])
-        status = np.concatenate([a.window.status[:, own] for a in asked])
+        status = None if whole else np.concatenate([a.window.status[:, own] for a in asked])
         measured.append(tenth_numbers(counts, status, asked[0].spec))
     first = 0
     for one in asked:

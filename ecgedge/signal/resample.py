@@ -194,33 +194,39 @@ class Resampler:
         return np.ascontiguousarray(terms[:, -1])
 
     def _decimate(self, samples: NDArray[np.floating[Any]], first: int, n: int) -> NDArray[np.float64]:
-        """Filter for L = 1: one branch, outputs M columns apart, so slices of every M-th column do."""
-        step, n_history = self.ratio.denominator, self.history.shape[1]
-        every: list[NDArray[np.float64]] = [
-            np.concatenate(
-                [self.history[:, start::step], samples[:, (start - n_history) % step :: step]],
-                axis=1,
-                dtype=np.float64,
-            )
-            for start in range(step)
-        ]
+        """Filter for L = 1: one branch, outputs M columns apart, so slices of every M-th column do.
+
+        Calls see the rows as one line, which is three times as fast; what they compute across the end of a row is left.
+        """
+        step, n_rows, n_history = self.ratio.denominator, len(samples), self.history.shape[1]
+        width = -(-(n_history + samples.shape[1]) // step)
+        every = np.zeros((step, n_rows, width))
+        for start, columns in enumerate(every):
+            n_past = -(-(n_history - start) // step)
+            fresh = samples[:, (start - n_history) % step :: step]
+            columns[:, :n_past] = self.history[:, start::step]
+            columns[:, n_past : n_past + fresh.shape[1]] = fresh
+        lines = every.reshape(step, -1)
+        length = (n_rows - 1) * width + n
 
         def inputs(tap: int) -> NDArray[np.float64]:
             column, start = divmod(first + n_history - tap, step)
-            columns: NDArray[np.float64] = every[start][:, column : column + n]
-            return columns
+            line: NDArray[np.float64] = lines[start, column : column + length]
+            return line
 
         taps = self._taps[0].tolist()
         last, half = len(taps) - 1, len(taps) // 2
-        total, term = np.zeros((len(samples), n)), np.empty((len(samples), n))
+        padded = np.empty((n_rows, width))
+        total, term = padded.reshape(-1)[:length], np.empty(length)
+        out = total
         for j in np.flatnonzero(self._taps[0, :half]).tolist():
-            np.add(inputs(j), inputs(last - j), out=term)
-            np.multiply(term, taps[j], out=term)
-            np.add(total, term, out=total)
+            np.multiply(np.add(inputs(j), inputs(last - j), out=out), taps[j], out=out)
+            if out is term:
+                np.add(total, term, out=total)
+            out = term
         if len(taps) % 2:
-            np.multiply(inputs(half), taps[half], out=term)
-            np.add(total, term, out=total)
-        return total
+            np.add(total, np.multiply(inputs(half), taps[half], out=term), out=total)
+        return np.ascontiguousarray(padded[:, :n])
 
     def _interpolate(
         self, buffer: NDArray[np.float64], columns: NDArray[np.int64], phase: NDArray[np.int64]

@@ -24,11 +24,14 @@ class Window:
         (n_leads, window_samples) int16.
     status
         (n_leads, window_samples) uint8.
+    whole
+        Says that every status is MEASURED; where it is False, nobody has looked.
     """
 
     end_index: int
     counts: NDArray[np.int16]
     status: NDArray[np.uint8]
+    whole: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +143,7 @@ class Windower:
             if self._n_seen == self._next_end:
                 self._next_end += self._hop
                 last = slice(self._fill - self._window, self._fill)
-                yield Window(self._n_seen, self._counts[:, last], self._status[:, last])
+                yield Window(self._n_seen, self._counts[:, last], self._status[:, last], self._whole)
 
     def _append(self, counts: NDArray[np.int16], status: NDArray[np.uint8], *, whole: bool) -> None:
         step = counts.shape[1]

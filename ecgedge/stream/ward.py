@@ -7,7 +7,7 @@ order those of several beds came, shows nowhere. No clock and no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -90,12 +90,12 @@ class Ward:
         Call it until it returns nothing.
         """
         names = list(islice(self._ready, AT_ONCE))
-        said = run_together({name: self._inboxes[name].take_hop() for name in names})
+        said = run_together([self._inboxes[name].take_hop() for name in names])
         for name in names:
             del self._ready[name]
             if self._inboxes[name].ready:
                 self._ready[name] = None
-        return said
+        return dict(zip(names, said, strict=True))
 
     @property
     def ready(self) -> int:
@@ -121,16 +121,20 @@ class Ward:
         return self._inboxes[name]
 
 
-def run_together(all_steps: Mapping[str, Steps[list[Event]]]) -> dict[str, list[Event]]:
+def run_together(all_steps: Sequence[Steps[list[Event]]]) -> list[list[Event]]:
     """Run the steps of several beds to their ends, round by round; return what each said, in the order given."""
-    said: dict[str, list[Event]] = {}
-    answers: dict[str, Any] = dict.fromkeys(all_steps)
-    while answers:
-        asked: dict[str, Work] = {}
-        for name, answer in answers.items():
+    said: list[list[Event]] = [[] for _ in all_steps]
+    going = list(enumerate(all_steps))
+    answers: list[Any] = [None] * len(going)
+    while going:
+        asked: list[Work] = []
+        left: list[tuple[int, Steps[list[Event]]]] = []
+        for (place, steps), answer in zip(going, answers, strict=True):
             try:
-                asked[name] = all_steps[name].send(answer)
+                asked.append(steps.send(answer))
             except StopIteration as done:
-                said[name] = done.value
-        answers = dict(zip(asked, do_work(list(asked.values())), strict=True))
-    return {name: said[name] for name in all_steps}
+                said[place] = done.value
+            else:
+                left.append((place, steps))
+        going, answers = left, do_work(asked)
+    return said
