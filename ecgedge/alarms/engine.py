@@ -56,6 +56,7 @@ class AlarmEngine:
         self._trend = Trend(policy, hop_s=hop_s)
         self._state = EngineState()
         self._later_due_s: float | None = None
+        self._quiet: bool | None = None
 
     @classmethod
     def restore(cls, policy: AlarmPolicy, *, hop_s: float, snapshot: Mapping[str, Any]) -> AlarmEngine:
@@ -85,6 +86,14 @@ class AlarmEngine:
         """
         shown = {n: c for n, c in self._state.conditions.items() if c.signal != "off"}
         return [self._alarm(name) for name in CONDITIONS if name in shown]
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no condition is present and no fact of `on_fact` holds."""
+        if self._quiet is None:
+            present = any(c.presence == "on" for c in self._state.conditions.values())
+            self._quiet = not (present or self._state.waiting)
+        return self._quiet
 
     @property
     def pause(self) -> AudioPause | None:
@@ -121,7 +130,8 @@ class AlarmEngine:
         alarms += self._check_variant(estimate)
         if estimate.validity != "invalid":
             self._state.number_s = estimate.t_s
-            alarms += self._set_presence("POOR_SIGNAL", on=False, text="usable signal again")
+            if not self.quiet:
+                alarms += self._set_presence("POOR_SIGNAL", on=False, text="usable signal again")
             self._rearm_poor()
         window = valid_window(estimate)
         if window is not None:
@@ -191,7 +201,7 @@ class AlarmEngine:
 
     def holds(self, condition: Fact) -> bool:
         """Tell whether a fact holds, told already or not."""
-        return condition in self._state.waiting or self._present(condition)
+        return not self.quiet and (condition in self._state.waiting or self._present(condition))
 
     def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[AlarmEvent]:
         """Take that `user` has seen `condition`; where there is nothing (left) to see, nothing happens.
@@ -347,7 +357,7 @@ class AlarmEngine:
 
     def _rearm_poor(self) -> None:
         """Start the wait for a usable window; while feed, leads or model are missing, they are told of instead."""
-        missing = self._present("NO_VARIANT") or self._present("MODEL_FAILED")
+        missing = not self.quiet and (self._present("NO_VARIANT") or self._present("MODEL_FAILED"))
         waits = self._state.connected and not missing
         self._state.poor_due_s = self._now() + self._policy.poor_signal_s if waits else None
 
@@ -520,4 +530,4 @@ class AlarmEngine:
     def _set(self, **changes: Any) -> None:
         for name, value in changes.items():
             setattr(self._state, name, value)
-        self._later_due_s = None
+        self._later_due_s = self._quiet = None

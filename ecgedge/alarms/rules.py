@@ -37,10 +37,13 @@ def valid_window(estimate: Estimate) -> ValidWindow | None:
     if estimate.validity != "valid":
         return None
     lower = estimate.interval_mmhg[0] if estimate.interval_mmhg else None
-    numbers = (estimate.p_gt_18, estimate.mpcwp_mmhg, lower)
-    if numbers[:2] == (None, None) or not all(n is None or math.isfinite(n) for n in numbers):
+    p, pressure = estimate.p_gt_18, estimate.mpcwp_mmhg
+    if p is None and pressure is None:
         return None
-    return ValidWindow(estimate.t_s, *numbers)
+    for number in (p, pressure, lower):
+        if number is not None and not math.isfinite(number):
+            return None
+    return ValidWindow(estimate.t_s, p, pressure, lower)
 
 
 def windows_due(span_s: float, *, hop_s: float) -> int:
@@ -203,10 +206,8 @@ class _Queue:
 
     def append(self, window: ValidWindow) -> None:
         """Take a window; there must be room."""
-        at, numbers = self._at(self._n), self._numbers
-        numbers[at] = window.t_s
-        for column, value in enumerate((window.p, window.mpcwp_mmhg, window.lower_mmhg), start=1):
-            numbers[at + column] = math.nan if value is None else value
+        at, (p, pressure, lower) = self._at(self._n), (window.p, window.mpcwp_mmhg, window.lower_mmhg)
+        self._numbers[at : at + 4] = array("d", (window.t_s, _kept(p), _kept(pressure), _kept(lower)))
         self._n += 1
 
     def popleft(self) -> None:
@@ -216,6 +217,10 @@ class _Queue:
 
     def _at(self, k: int) -> int:
         return (self._first + k) % self._most * 4
+
+
+def _kept(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _known(value: float) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +37,7 @@ class StepSeat:
         self.runner.free(self.number)
 
 
-@dataclass(frozen=True, eq=False)
-class StepAsk:
+class StepAsk(NamedTuple):
     """Asks for the window that ends at `end_index` (a multiple of the chunk) samples of a stream.
 
     `latest(n)` gives the newest n counts of the stream, (n_leads, n), or as many as there are, of which the model

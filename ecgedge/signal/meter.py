@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,8 +57,7 @@ class Meter:
         self._full = True
 
 
-@dataclass(frozen=True, eq=False)
-class Assess:
+class Assess(NamedTuple):
     """Asks for the quality of a window, which is the next of its meter's stream."""
 
     meter: Meter

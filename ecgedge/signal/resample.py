@@ -200,7 +200,8 @@ class Resampler:
         """
         step, n_rows, n_history = self.ratio.denominator, len(samples), self.history.shape[1]
         width = -(-(n_history + samples.shape[1]) // step)
-        every = np.zeros((step, n_rows, width))
+        every = np.empty((step, n_rows, width))
+        every[:, :, -1] = 0.0  # where there are no samples for it
         for start, columns in enumerate(every):
             n_past = -(-(n_history - start) // step)
             fresh = samples[:, (start - n_history) % step :: step]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ecgedge.alarms import Fact
 from ecgedge.bundle import Bundle, VariantSpec
@@ -20,8 +21,7 @@ ENVELOPE_MARGIN = 1.5
 """A window's SD may leave the training range by this factor before the estimate is called questionable."""
 
 
-@dataclass(frozen=True)
-class Placed:
+class Placed(NamedTuple):
     """A window in its stream: who holds its samples, where and when it ends, which leads are off then, and the mode."""
 
     windower: Windower
@@ -31,8 +31,7 @@ class Placed:
     mode: Mode
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """An estimate, and the facts that it brings for alarms: what holds with its text, what does not with None."""
 
     estimate: Estimate

@@ -557,6 +557,8 @@ class Bed:
 
     def _tell_faults(self, quality: Quality, t_s: float, events: list[Event]) -> None:
         """Tell what is wrong with the signal; leads that are off, and noise, are told otherwise."""
+        if self._alarms.quiet and quality.lost == 0.0 and not any(quality.reasons):
+            return
         lost = f"{100.0 * quality.lost:.1f} % of a window's samples lost"
         self._fact("GAP", t_s, events, lost if quality.lost > self.policy.gap_fraction else None)
         for fact, reason in _SIGNAL_FAULTS:

@@ -32,8 +32,8 @@ class Inbox:
     def __init__(self, bed: Bed, *, hop_samples: int) -> None:
         self.bed, self._hop = bed, hop_samples
         self._most = max(2 * hop_samples, round(INBOX_S * bed.rate_hz))
-        self._joined = np.empty((len(bed.leads), hop_samples), np.float32)
-        self._fill = 0
+        self._joined: deque[NDArray[np.float32]] = deque()
+        self._fill = 0  # samples in them
         self._first_s: float | None = None
         self._apart: deque[tuple[float, NDArray[np.float32]]] = deque()
         self._n_apart = 0
@@ -53,7 +53,7 @@ class Inbox:
 
         A bed that has begun finds the others missing.
 
-        A chunk that waits apart is kept as it is: do not write to it afterwards.
+        A chunk is kept as it is: do not write to it afterwards.
 
         Raises
         ------
@@ -69,8 +69,7 @@ class Inbox:
             return lost
         if self._fill == 0:
             self._first_s = t_s
-        self._grow(self._fill + n)
-        self._joined[:, self._fill : self._fill + n] = samples_mv
+        self._joined.append(samples_mv)
         self._fill += n
         return lost
 
@@ -100,18 +99,21 @@ class Inbox:
 
     def _take(self, n: int) -> Steps[list[Event]]:
         t_s = self.bed.due_s if self._first_s is None else self._first_s
-        samples_mv, self._first_s = self._joined[:, :n], None
-        self._fill -= n
-        if self._fill:
-            samples_mv = samples_mv.copy()
-            self._joined[:, : self._fill] = self._joined[:, n : n + self._fill].copy()
-        return (yield from self.bed.steps(samples_mv, t_s=t_s))
+        self._first_s = None
+        return (yield from self.bed.steps(self._cut(n), t_s=t_s))
 
-    def _grow(self, n: int) -> None:
-        if n > self._joined.shape[1]:
-            larger = np.empty((len(self._joined), max(n, 2 * self._joined.shape[1])), np.float32)
-            larger[:, : self._fill] = self._joined[:, : self._fill]
-            self._joined = larger
+    def _cut(self, n: int) -> NDArray[np.float32]:
+        """Take the oldest n samples out of those that follow each other."""
+        parts: list[NDArray[np.float32]] = []
+        self._fill -= n
+        while n:
+            part = self._joined.popleft()
+            if part.shape[1] > n:
+                self._joined.appendleft(part[:, n:])
+                part = part[:, :n]
+            parts.append(part)
+            n -= part.shape[1]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def _make_room(self, n: int) -> int:
         lost = 0
@@ -119,6 +121,7 @@ class Inbox:
             if self._fill:
                 lost += self._fill
                 self._fill, self._first_s = 0, None
+                self._joined.clear()
             else:
                 _, oldest = self._apart.popleft()
                 self._n_apart -= oldest.shape[1]

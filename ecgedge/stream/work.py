@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Generator, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,16 +55,14 @@ class WindowSeat:
         """Do nothing."""
 
 
-@dataclass(frozen=True, eq=False)
-class Condition:
+class Condition(NamedTuple):
     """Asks for `front_end.push(samples_mv)`."""
 
     front_end: FrontEnd
     samples_mv: NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
-class Infer:
+class Infer(NamedTuple):
     """Asks what the model says of the window that ends with the newest sample.
 
     Attributes

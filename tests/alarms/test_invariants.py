@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ecgedge.alarms import CONDITIONS, AlarmEngine
+from ecgedge.alarms.table import DELAYS
 from ecgedge.events import Alarm, AudioEvent
 from ecgedge.policy import AlarmPolicy
 
@@ -240,6 +241,12 @@ class Watched(RuleBasedStateMachine):
         self.take(self.made.on_feed(self.t_s, connected=connected))
         assert (self.presence["FEED_LOST"] == "on") == (not connected)
 
+    @rule(step_s=steps, condition=st.sampled_from(list(DELAYS)), on=st.booleans())
+    def fact(self, step_s: float, condition: str, on: bool) -> None:
+        self.t_s += step_s
+        self.take(self.made.on_fact(self.t_s, condition, on=on, text="seen"))
+        assert self.made.holds(condition) == on
+
     @rule(step_s=steps)
     def wait(self, step_s: float) -> None:
         self.t_s += step_s
@@ -280,6 +287,12 @@ class Watched(RuleBasedStateMachine):
         if hasattr(self, "made"):
             assert self.pause is None or self.t_s < self.pause.ends_s
             assert (self.made.pause is None) == (self.pause is None)
+
+    @invariant()
+    def quiet_is_when_no_condition_is_present_and_no_fact_holds(self) -> None:
+        if hasattr(self, "made"):
+            facts = any(self.made.holds(name) for name in DELAYS)
+            assert self.made.quiet == (not facts and "on" not in self.presence.values())
 
     @invariant()
     def stamps_never_run_backwards(self) -> None:

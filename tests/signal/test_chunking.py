@@ -140,10 +140,12 @@ def test_front_ends_pushed_together_give_the_bits_of_each_alone(stream, data):
     for k, start in enumerate(starts):  # some are older
         together[k].push(beds[k][:, :start])
         alone[k].push(beds[k][:, :start])
-    for length in data.draw(st.lists(st.integers(0, 300), max_size=4)):
+    for length in data.draw(st.lists(st.integers(0, 300), max_size=6)):
+        # Who is pushed, and beside whom, changes from time to time: states move with it.
+        pushed = data.draw(st.lists(st.sampled_from(range(n_beds)), unique=True, min_size=1))
         by_kind = {}
-        for k, front_end in enumerate(together):
-            by_kind.setdefault(front_end.kind, []).append(k)
+        for k in pushed:
+            by_kind.setdefault(together[k].kind, []).append(k)
         for group in by_kind.values():
             chunks = [np.resize(beds[k], (len(beds[k]), length)) for k in group]
             found = push_together([together[k] for k in group], chunks)
@@ -151,3 +153,21 @@ def test_front_ends_pushed_together_give_the_bits_of_each_alone(stream, data):
                 expected = alone[k].push(chunk)
                 np.testing.assert_array_equal(got.counts, expected.counts)
                 np.testing.assert_array_equal(got.status, expected.status)
+                assert not (got.whole and got.status.any())
+
+
+def test_front_ends_that_stay_together_are_joined_once(monkeypatch):
+    """What makes it cheap: as long as the same ones come in the same order, no state is copied."""
+    import ecgedge.signal.front_end as module
+
+    moved = []
+    plain = module._move_together
+    monkeypatch.setattr(module, "_move_together", lambda some: moved.append(len(some)) or plain(some))
+    front_ends = [FrontEnd(SPEC, n_leads=12, rate_hz=500.0) for _ in range(10)]
+    chunks = [np.zeros((12, 512), np.float32)] * 10
+    for _ in range(3):
+        push_together(front_ends, chunks)
+    assert moved == [8, 2]
+    push_together(front_ends[1:], chunks[1:])
+    push_together(front_ends[1:], chunks[1:])
+    assert moved == [8, 2, 8]
