@@ -49,9 +49,10 @@ class Meter:
         """How many of the next window's tenths, the newest, are not known yet."""
         return self.hop_tenths if self._full else TENTHS
 
-    def take(self, numbers: Sequence[NDArray[np.float64]]) -> None:
-        """Take the numbers of the tenths that are lacking, (N_NUMBERS, n_leads) each, the oldest first."""
-        for of_tenth in numbers:
+    def take(self, numbers: NDArray[np.float64]) -> None:
+        """Take the numbers of the tenths that are lacking, (N_NUMBERS, n_leads, lacks), the oldest first."""
+        for k in range(numbers.shape[2]):
+            of_tenth = numbers[:, :, k]
             self._ring[self._oldest] = self._ring[self._oldest + TENTHS] = of_tenth
             self._oldest = (self._oldest + 1) % TENTHS
         self._full = True
@@ -74,7 +75,7 @@ def assess_together(asked: Sequence[Assess]) -> list[Quality]:
     n_leads = [len(a.window.counts) for a in asked]
     if not meters[0].hop_tenths:
         return [assess(a.window, a.spec) for a in asked]
-    for some in _groups(n_leads, _MEASURED_ROWS):
+    for some in _groups([n * m.lacks for n, m in zip(n_leads, meters, strict=True)], _MEASURED_ROWS):
         _measure(asked[some])
     answers: list[Quality] = []
     n_samples, spec = asked[0].window.counts.shape[1], asked[0].spec
@@ -91,17 +92,17 @@ def _measure(asked: Sequence[Assess]) -> None:
             _measure([one])
         return
     lacks, tenth = asked[0].meter.lacks, asked[0].meter.tenth
-    n, whole = asked[0].window.counts.shape[1], all(a.window.whole for a in asked)
-    measured: list[NDArray[np.float64]] = []
-    for start in range(n - lacks * tenth, n, tenth):
-        own = slice(start, start + tenth)
-        counts = np.concatenate([a.window.counts[:, own] for a in asked])
-        status = None if whole else np.concatenate([a.window.status[:, own] for a in asked])
-        measured.append(tenth_numbers(counts, status, asked[0].spec))
+    whole = all(a.window.whole for a in asked)
+    newest = slice(asked[0].window.counts.shape[1] - lacks * tenth, None)
+    counts = np.concatenate([a.window.counts[:, newest] for a in asked]).reshape(-1, tenth)
+    status = None
+    if not whole:
+        status = np.concatenate([a.window.status[:, newest] for a in asked]).reshape(-1, tenth)
+    measured = tenth_numbers(counts, status, asked[0].spec).reshape(N_NUMBERS, -1, lacks)
     first = 0
     for one in asked:
         rows = slice(first, first + len(one.window.counts))
-        one.meter.take([numbers[:, rows] for numbers in measured])
+        one.meter.take(measured[:, rows])
         first = rows.stop
 
 

@@ -118,7 +118,7 @@ def do_work(asked: Sequence[Work]) -> list[Any]:
         if isinstance(work, Condition):
             chunks[work.front_end.kind, work.samples_mv.shape[1]].append((place, work))
         elif isinstance(work, Assess):
-            windows[work.window.counts.shape[1], work.spec].append((place, work))
+            windows[work.window.counts.shape[1], work.meter.hop_tenths, work.spec].append((place, work))
         else:
             asking[id(work.seat.runner)].append((place, work))
     for some in chunks.values():
