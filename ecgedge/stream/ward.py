@@ -77,7 +77,7 @@ class Ward:
         A chunk may be kept: do not write to it afterwards. Where too much waits, the oldest samples go: the bed
         counts them as dropped and reports the gap.
         """
-        inbox = self._inbox(name)
+        inbox = self._inboxes.get(name) or self._inbox(name)
         lost = inbox.push(samples_mv, t_s=t_s)
         if lost:
             inbox.bed.lost_samples(lost)

@@ -39,7 +39,7 @@ def chunks_of_a_bed(samples_mv, rate_hz, rng):
     for _ in range(rng.integers(4)):
         start, length = rng.integers(n), rng.integers(1, 700)
         samples_mv[rng.integers(len(samples_mv)), start : start + length] = np.nan
-    cuts = sorted({0, n, *rng.integers(1, n, rng.integers(13)).tolist()})
+    cuts = sorted({0, n, *rng.integers(1, n, rng.integers(40)).tolist()})
     shift_s = rng.choice([0.0, 1000.3])
     chunks = []
     for start, stop in itertools.pairwise(cuts):
