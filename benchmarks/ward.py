@@ -54,6 +54,8 @@ HOP_S = 1.024
 HOP = round(HOP_S * RATE_HZ)
 WINDOW = round(10.0 * RATE_HZ)
 ECG_S = 120
+BITS = 16
+"""Samples of a chunk as monitors send them, 32 ms; all other cases get a hop at a time."""
 WARM_HOPS = 12
 """A window, and two hops more."""
 
@@ -116,8 +118,10 @@ def straightforward(ecg_mv: NDArray[np.float32], bundle: Bundle, runner: Runner,
 class Busy:
     """A ward of n beds that has been running for a while, each at another moment of the ECG."""
 
-    def __init__(self, n: int, ecg_mv: NDArray[np.float32], bundle: Bundle, variants: Variants) -> None:
-        self._ecg_mv, self._hop = ecg_mv, 0
+    def __init__(
+        self, n: int, ecg_mv: NDArray[np.float32], bundle: Bundle, variants: Variants, *, chunk: int = HOP
+    ) -> None:
+        self._ecg_mv, self._hop, self._size = ecg_mv, 0, chunk
         self.ward = Ward()
         self._starts = [97 * k % (ecg_mv.shape[1] // 2) for k in range(n)]
         for k in range(n):
@@ -130,7 +134,9 @@ class Busy:
         chunks = [self._chunk(start) for start in self._starts]
         began = time.process_time()
         for name, chunk in enumerate(chunks):
-            self.ward.push(str(name), chunk, t_s=self._hop * HOP_S)
+            for k in range(0, HOP, self._size):
+                t_s = self._hop * HOP_S + k / RATE_HZ
+                self.ward.push(str(name), chunk[:, k : k + self._size], t_s=t_s)
         while self.ward.step():
             pass
         self._hop += 1
@@ -248,11 +254,13 @@ def measure(ecg_mv: NDArray[np.float32], bundle: Bundle, sizes: list[int], round
         kept = memory(Path(bundle.source))
         wards = {n: Busy(n, ecg_mv, bundle, streams) for n in sizes}
         by_window = Busy(256, ecg_mv, bundle, windows)
+        in_bits = Busy(1000, ecg_mv, bundle, streams, chunk=BITS)
         cases: dict[str, Callable[[], float]] = {
             "straightforward, student": lambda: straightforward(ecg_mv, bundle, student, 20),
             "straightforward, teacher": lambda: straightforward(ecg_mv, bundle, teacher, 4),
             "bare step, batch 16": bare_step(bundle, 16),
             "ward of 256, window form": by_window.hop,
+            "ward of 1000, 32 ms a chunk": in_bits.hop,
             **{f"ward of {n}": ward.hop for n, ward in wards.items()},
         }
         said = common.take_turns(cases, rounds=rounds, warm_up=1)
