@@ -35,8 +35,8 @@ class Inbox:
         self._joined: deque[NDArray[np.float32]] = deque()
         self._fill = 0  # samples in them
         self._first_s: float | None = None
-        # When, in the feed's time, the oldest sample that waits was due, and with how many of them the bed's hop is whole;
-        # None where the bed must be asked.
+        # When, in the feed's time, the oldest sample that waits was due, and with how many of them the bed's hop is
+        # whole; None where the bed must be asked.
         self._begin_s: float | None = None
         self._needed: int | None = None
         self._apart: deque[tuple[float, NDArray[np.float32]]] = deque()

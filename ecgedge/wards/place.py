@@ -95,7 +95,7 @@ class Place:
         self._speed = 1.0
         self._heard_s = time.monotonic()
         self._n_came = 0
-        self._saved_s = 0.0
+        self.saved_s = 0.0
         self._feed: Feed | None = None
         self._is_told_lost = False
         self._trouble: str | None = None
@@ -167,14 +167,12 @@ class Place:
             await self._station.emit(events)
 
     async def look_after(self, now_s: float) -> None:
-        """Notice silence, and keep the state."""
+        """Notice silence."""
         if self.bed is None or self._station is None:
             return
         if math.isfinite(self._speed) and now_s - self._heard_s >= SILENT_S:
             await self._settle()
             await self._station.call("advance", t_s=self._now_s())
-        if now_s - self._saved_s >= self._shared.settings.state_s:
-            self._save(now_s)
 
     async def leave(self, *, forget: bool) -> None:
         """End the bed: it says the rest and its summary. Its state is kept for a restart, unless to be forgotten."""
@@ -380,13 +378,14 @@ class Place:
         return None if folder is None else Path(folder) / f"{self.name}.bed"
 
     def _save_now(self) -> None:
-        self._save(time.monotonic())
+        self.save(time.monotonic())
 
-    def _save(self, now_s: float) -> None:
+    def save(self, now_s: float) -> None:
+        """Keep the state, if there is one to keep."""
         path, bed = self._state_path(), self.bed
+        self.saved_s = now_s
         if path is None or bed is None:
             return
-        self._saved_s = now_s
         try:
             write_state(path, bed.snapshot())
         except RecordError as error:

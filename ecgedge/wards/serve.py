@@ -9,8 +9,9 @@ alarms, are given up for a reader who is too slow, and counted. Alarms and journ
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ecgedge.bundle import Bundle
@@ -27,6 +28,9 @@ LOOP_S = 0.02
 
 TICK_S = 0.25
 """How often beds are looked after: silence, snapshots."""
+
+SHARES = 1.25
+"""So many times a tick's even share of the snapshots may be written in it: what came late is made up for."""
 
 
 class WardService:
@@ -176,5 +180,15 @@ class WardService:
         return 0.0 if hurried or ready >= AT_ONCE else LOOP_S
 
     async def _look_after(self, now_s: float) -> None:
-        for place in list(self._places.values()):
+        places = list(self._places.values())
+        for place in places:
             await place.look_after(now_s)
+        for place in places_to_save(places, now_s, state_s=self._shared.settings.state_s):
+            place.save(now_s)
+
+
+def places_to_save(places: Sequence[Place], now_s: float, *, state_s: float) -> list[Place]:
+    """Return whose snapshots are due, the oldest first, and no more than a tick's share: the disk meets no wave."""
+    share = math.ceil(SHARES * len(places) * TICK_S / state_s)
+    due = [place for place in places if now_s - place.saved_s >= state_s]
+    return sorted(due, key=lambda place: place.saved_s)[:share]

@@ -15,6 +15,7 @@ from ecgedge.leads import STANDARD_LEADS
 from ecgedge.sim import Simulator
 from ecgedge.stream import Bed, Variants
 from ecgedge.wards import state as module
+from ecgedge.wards.serve import TICK_S, places_to_save
 from ecgedge.wards.state import ended_alarms, read_state, write_state
 
 
@@ -181,3 +182,27 @@ def test_what_was_on_once_and_is_not_now_is_told_as_off(formula_bundle):
     assert ended == Alarm(10.0, "FEED_LOST", "technical", "low", "off", "off", text)
     late = replace(lead_off, t_s=99.0)
     assert ended_alarms(bed.snapshot(), [late])[0].t_s == 99.0
+
+
+@pytest.mark.parametrize(("beds", "state_s"), [(1, 10.0), (300, 10.0), (4000, 10.0), (7, 0.5)])
+def test_snapshots_are_spread_over_their_period(beds, state_s):
+    """All begin together; no tick writes more than its share, and none grows older than the period and a tick."""
+    places = [SimpleNamespace(saved_s=-state_s) for _ in range(beds)]
+    written, oldest_s = [], 0.0
+    for tick in range(round(6 * state_s / TICK_S)):
+        now_s = tick * TICK_S
+        due = places_to_save(places, now_s, state_s=state_s)
+        written.append(len(due))
+        for place in due:
+            place.saved_s = now_s
+        if tick * TICK_S >= state_s:
+            oldest_s = max(oldest_s, *(now_s - place.saved_s for place in places))
+    share = beds * TICK_S / state_s
+    assert max(written) <= 1.25 * share + 1
+    assert oldest_s <= state_s
+    assert sum(written) >= 4 * beds  # each in each period
+
+
+def test_after_a_pause_the_oldest_snapshots_come_first():
+    places = [SimpleNamespace(saved_s=float(k)) for k in (5, 3, 9, 1)]
+    assert [p.saved_s for p in places_to_save(places, 100.0, state_s=1.0)] == [1.0, 3.0]
