@@ -1,6 +1,6 @@
-"""What a user does at the bedside, as lines of text: acknowledge, pause the sound, put it on again.
+"""What a user does at the bedside, as lines of text: acknowledge, pause the sound, calibrate.
 
-    ack CONDITION USER        pause SECONDS USER        resume USER
+    ack CONDITION USER        pause SECONDS USER        resume USER        calibrate MMHG USER        uncalibrate USER
 
 USER is the rest of the line and may hold spaces; it is believed, not checked. Bytes come in however they are
 cut, commands come out. A line that is none is dropped, counted under the name of what is wrong with it, and
@@ -18,17 +18,27 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from ecgedge.alarms import CONDITIONS
+from ecgedge.alarms import CONDITIONS, Reading
 from ecgedge.policy import AlarmPolicy
 
 LONGEST_LINE: Final = 200
 """In bytes, without the line end."""
 
 _READ_BYTES: Final = 4096
-_FORMS: Final = "expected: ack CONDITION USER, pause SECONDS USER, or resume USER"
+_FORMS: Final = (
+    "expected: ack CONDITION USER, pause SECONDS USER, resume USER, calibrate MMHG USER, or uncalibrate USER"
+)
 
 Fault = Literal[
-    "too_long", "not_text", "unfinished", "unknown_command", "unknown_condition", "bad_duration", "no_user"
+    "too_long",
+    "not_text",
+    "unfinished",
+    "unknown_command",
+    "unknown_condition",
+    "bad_duration",
+    "bad_pressure",
+    "refused",
+    "no_user",
 ]
 
 
@@ -55,7 +65,15 @@ class ResumeAudio:
     user: str
 
 
-Command = Acknowledge | PauseAudio | ResumeAudio
+@dataclass(frozen=True)
+class Uncalibrate:
+    """`user` wants the estimates as the model says them."""
+
+    user: str
+
+
+Command = Acknowledge | PauseAudio | ResumeAudio | Reading | Uncalibrate
+"""A `Reading` asks for a calibration against it."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +82,10 @@ class Dropped:
 
     fault: Fault
     reason: str
+
+
+_OF_NOTHING: Final[dict[str, Callable[[str], Command]]] = {"resume": ResumeAudio, "uncalibrate": Uncalibrate}
+"""Commands whose line has nothing but their user."""
 
 
 class CommandReader:
@@ -93,6 +115,10 @@ class CommandReader:
         self._line.clear()
         return [self._drop("unfinished", "the last line has no end")] if unfinished else []
 
+    def refuse(self, reason: str) -> Dropped:
+        """Count a command that the bed did not obey."""
+        return self._drop("refused", reason)
+
     def _keep(self, part: bytes) -> Iterator[Dropped]:
         """Add to the line in hand; one that grows too long is dropped at once, and the rest of it skipped."""
         if not self._skipping:
@@ -115,13 +141,14 @@ class CommandReader:
         if "\ufffd" in text or not text.isprintable():
             return self._drop("not_text", f"a line is not printable UTF-8 text: {text!r}")
         word, _, rest = text.partition(" ")
-        if word == "resume":
-            return ResumeAudio(rest.strip()) if rest.strip() else self._nobody(text)
-        if word not in ("ack", "pause"):
+        if word in _OF_NOTHING:
+            return _OF_NOTHING[word](rest.strip()) if rest.strip() else self._nobody(text)
+        of_something = {"ack": self._acknowledge, "pause": self._pause, "calibrate": self._calibrate}
+        if word not in of_something:
             return self._drop("unknown_command", f"unknown command {word!r}; {_FORMS}")
         what, _, user = rest.strip().partition(" ")
-        command = self._acknowledge(what, user.strip()) if word == "ack" else self._pause(what, user.strip())
-        return command if isinstance(command, Dropped) or command.user else self._nobody(text)
+        command = of_something[word](what, user.strip())
+        return command if isinstance(command, Dropped) or user.strip() else self._nobody(text)
 
     def _acknowledge(self, condition: str, user: str) -> Command | Dropped:
         if condition not in CONDITIONS:
@@ -141,6 +168,12 @@ class CommandReader:
                 f"a pause of {duration!r} seconds; it must be above 0 and at most {longest_s:g}",
             )
         return PauseAudio(duration_s, user)
+
+    def _calibrate(self, pressure: str, user: str) -> Command | Dropped:
+        try:
+            return Reading(float(pressure), user or "nobody")
+        except ValueError as error:
+            return self._drop("bad_pressure", f"a catheter value of {pressure!r} mmHg: {error}")
 
     def _nobody(self, text: str) -> Dropped:
         return self._drop("no_user", f"who does {text!r}? {_FORMS}")
@@ -191,10 +224,17 @@ class Control:
         for item in self._heed(self._reader.close()):
             yield item
 
+    def refuse(self, reason: str) -> None:
+        """Say that the bed did not obey the latest command, and count it among the lines that were dropped."""
+        self._tell(self._reader.refuse(reason))
+
+    def _tell(self, dropped: Dropped) -> None:
+        self._say(f"control line dropped ({dropped.fault}): {dropped.reason}")
+
     def _heed(self, items: list[Command | Dropped]) -> Iterator[Command]:
         for item in items:
             if isinstance(item, Dropped):
-                self._say(f"control line dropped ({item.fault}): {item.reason}")
+                self._tell(item)
             else:
                 yield item
 

@@ -21,6 +21,21 @@ FeedState = Literal["connected", "lost", "stale", "gap", "clock_jump", "lead_off
 
 
 @dataclass(frozen=True)
+class Calibrated:
+    """What an estimate was set against: the patient's part of the error, learnt from a catheter value at `t_s`.
+
+    An estimate that carries it, plus `offset_mmhg`, is what the model said. `sd_mmhg` is the standard deviation of the
+    offset; it holds for the estimates of `variant` only.
+    """
+
+    t_s: float
+    variant: str
+    reference_mmhg: float
+    offset_mmhg: float
+    sd_mmhg: float
+
+
+@dataclass(frozen=True)
 class Estimate:
     """One window's answer. `t_s` is the stream time at which the window ends.
 
@@ -42,6 +57,7 @@ class Estimate:
     latency_ms: float | None = None
     mode: Mode = "real"
     outputs: Mapping[str, float] = field(default_factory=dict)
+    calibration: Calibrated | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +96,33 @@ class AudioEvent:
     ends_s: float | None
     text: str
     user: str | None = None
+
+
+@dataclass(frozen=True)
+class CalibrationEvent:
+    """From here on estimates are set against a catheter value, or (off) are not any more; `user` did it, if any."""
+
+    type: ClassVar[str] = "calibration"
+    t_s: float
+    state: Presence
+    text: str
+    calibration: Calibrated | None = None
+    user: str | None = None
+
+
+@dataclass(frozen=True)
+class TrendEvent:
+    """How the patient's estimates of the last ten minutes stand to those of the day before, both as they are shown.
+
+    Medians of minutes; `baseline_minutes` of them make the baseline. An estimate, not a measurement, and no alarm.
+    """
+
+    type: ClassVar[str] = "trend"
+    t_s: float
+    now_mmhg: float
+    baseline_mmhg: float
+    change_mmhg: float
+    baseline_minutes: int
 
 
 @dataclass(frozen=True)
@@ -141,9 +184,9 @@ class Summary:
 AlarmEvent = Alarm | AudioEvent | Expired
 """What the alarm engine says."""
 
-Event = Estimate | AlarmEvent | FeedEvent | SelfCheck | Summary
+Event = Estimate | AlarmEvent | CalibrationEvent | FeedEvent | SelfCheck | TrendEvent | Summary
 
-_ONLY_WHERE_SET: Final = frozenset({"outputs", "audible", "user", "dropped_commands"})
+_ONLY_WHERE_SET: Final = frozenset({"outputs", "audible", "user", "dropped_commands", "calibration"})
 """Fields that came to the format later or concern few: where they are empty, a line is what it always was."""
 
 
@@ -168,6 +211,8 @@ def _plain(value: object) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, Calibrated):
+        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, (tuple, list)):
         return [_plain(v) for v in value]
     return value

@@ -18,11 +18,21 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgedge.control import Acknowledge, Command, PauseAudio
+from ecgedge.alarms import Reading
+from ecgedge.control import Acknowledge, Command, PauseAudio, Uncalibrate
 from ecgedge.events import Event, Summary
 
 Call = Literal[
-    "advance", "acknowledge", "pause_audio", "resume_audio", "feed_lost", "journal", "model_late", "end"
+    "advance",
+    "acknowledge",
+    "pause_audio",
+    "resume_audio",
+    "calibrate",
+    "uncalibrate",
+    "feed_lost",
+    "journal",
+    "model_late",
+    "end",
 ]
 
 
@@ -61,6 +71,14 @@ class Watched(Protocol):
         """Do what `Bed.resume_audio` does."""
         ...
 
+    def calibrate(self, t_s: float, *, reading: Reading) -> list[Event]:
+        """Do what `Bed.calibrate` does."""
+        ...
+
+    def uncalibrate(self, t_s: float, *, user: str) -> list[Event]:
+        """Do what `Bed.uncalibrate` does."""
+        ...
+
 
 @dataclass(frozen=True)
 class Input:
@@ -74,6 +92,8 @@ class Input:
     duration_s: float | None = None
     user: str | None = None
     why: str | None = None
+    mpcwp_mmhg: float | None = None
+    sd_mmhg: float | None = None
 
 
 def input_to_dict(given: Input) -> dict[str, Any]:
@@ -88,7 +108,11 @@ def from_command(command: Command, *, samples: int, t_s: float) -> Input:
         return Input("acknowledge", samples, t_s, condition=command.condition, user=command.user)
     if isinstance(command, PauseAudio):
         return Input("pause_audio", samples, t_s, duration_s=command.duration_s, user=command.user)
-    return Input("resume_audio", samples, t_s, user=command.user)
+    if isinstance(command, Reading):
+        mmhg, sd_mmhg = command.mpcwp_mmhg, command.sd_mmhg
+        return Input("calibrate", samples, t_s, user=command.user, mpcwp_mmhg=mmhg, sd_mmhg=sd_mmhg)
+    call: Call = "uncalibrate" if isinstance(command, Uncalibrate) else "resume_audio"
+    return Input(call, samples, t_s, user=command.user)
 
 
 def apply(bed: Watched, given: Input) -> Sequence[Event]:
@@ -100,6 +124,10 @@ def apply(bed: Watched, given: Input) -> Sequence[Event]:
         return bed.pause_audio(given.t_s, duration_s=given.duration_s or 0.0, user=user)
     if given.call == "resume_audio":
         return bed.resume_audio(given.t_s, user=user)
+    if given.call == "calibrate":
+        return bed.calibrate(given.t_s, reading=Reading(given.mpcwp_mmhg or 0.0, user, given.sd_mmhg or 0.0))
+    if given.call == "uncalibrate":
+        return bed.uncalibrate(given.t_s, user=user)
     return _by_the_world(bed, given)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ecgedge.control import Command, Control
-from ecgedge.errors import FeedError
+from ecgedge.errors import FeedError, UsageError
 from ecgedge.events import Summary
 from ecgedge.feeds import Chunk, Feed
 from ecgedge.journal import Journal
@@ -111,8 +111,13 @@ async def _pump(
         if stop.is_set():
             return
         if not isinstance(item, Chunk):
-            if await _tick(station, item, clock, end_s=end_s):
-                return
+            try:
+                if await _tick(station, item, clock, end_s=end_s):
+                    return
+            except UsageError as error:  # a command that the bed cannot obey now
+                if control is None:
+                    raise
+                control.refuse(str(error))
             continue
         end_s = item.t_s + duration_s if math.isinf(end_s) else end_s
         kept, is_last = _cut(item, end_s, feed.info.rate_hz)

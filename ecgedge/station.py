@@ -17,11 +17,13 @@ import numpy as np
 
 from ecgedge.control import Command
 from ecgedge.errors import RecordError
-from ecgedge.events import Alarm, AudioEvent, Estimate, Event, event_to_dict
+from ecgedge.events import Alarm, AudioEvent, CalibrationEvent, Estimate, Event, event_to_dict
 from ecgedge.feeds import Chunk
 from ecgedge.inputs import Call, Input, Watched, apply, from_command, input_to_dict, time_of
 from ecgedge.journal import Backlog, Journal
 from ecgedge.sinks import Sink
+
+_KEPT_FIRST = (Alarm, AudioEvent, CalibrationEvent)
 
 LATENCIES_KEPT = 100_000
 """The newest of them count in the summary."""
@@ -30,9 +32,10 @@ LATENCIES_KEPT = 100_000
 class Station:
     """Carries samples and other inputs to the bed, and what it says to the journal and the sinks.
 
-    `before_alarm` is called before an alarm or audio event goes anywhere: so that what is told is kept. Estimates with
-    a latency above `late_ms` are late, and the bed is told when they begin and cease to be. Where samples wait before
-    the bed takes them, `age_ms` gives an estimate's latency, and `taken` how many samples the bed has, and until when.
+    `before_alarm` is called before an alarm, audio or calibration event goes anywhere: so that what is told is kept.
+    Estimates with a latency above `late_ms` are late, and the bed is told when they begin and cease to be. Where
+    samples wait before the bed takes them, `age_ms` gives an estimate's latency, and `taken` how many samples the bed
+    has, and until when.
     """
 
     def __init__(
@@ -92,7 +95,7 @@ class Station:
 
     async def emit(self, events: Sequence[Event], latency_ms: float | None = None) -> None:
         """Send events, each to the journal first; estimates have this latency, where it is known."""
-        if self._before_alarm is not None and any(isinstance(event, Alarm | AudioEvent) for event in events):
+        if self._before_alarm is not None and any(isinstance(event, _KEPT_FIRST) for event in events):
             self._before_alarm()
         for event in events:
             sent = event

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecgedge.alarms import CONDITIONS
+from ecgedge.alarms import CONDITIONS, Reading
 from ecgedge.control import (
     LONGEST_LINE,
     Acknowledge,
@@ -17,6 +17,7 @@ from ecgedge.control import (
     Dropped,
     PauseAudio,
     ResumeAudio,
+    Uncalibrate,
 )
 from ecgedge.policy import AlarmPolicy
 
@@ -29,6 +30,9 @@ GOOD = [
     ("pause 0.5 a", PauseAudio(0.5, "a")),
     ("pause 120 a", PauseAudio(120.0, "a")),
     ("resume nurse 7", ResumeAudio("nurse 7")),
+    ("calibrate 14 Dr Eight", Reading(14.0, "Dr Eight")),
+    ("calibrate 7.5 a", Reading(7.5, "a")),
+    ("uncalibrate Dr Eight", Uncalibrate("Dr Eight")),
 ]
 BAD = [
     ("acknowledge FEED_LOST a", "unknown_command", "unknown command 'acknowledge'; expected: ack CONDITION"),
@@ -44,6 +48,12 @@ BAD = [
     ("pause 120.1 a", "bad_duration", "at most 120"),
     ("pause nan a", "bad_duration", "'nan'"),
     ("pause inf a", "bad_duration", "'inf'"),
+    ("calibrate a", "bad_pressure", "'a' mmHg"),
+    ("calibrate 0 a", "bad_pressure", "above 0 and at most 60 mmHg"),
+    ("calibrate 140 a", "bad_pressure", "at most 60 mmHg"),
+    ("calibrate nan a", "bad_pressure", "'nan' mmHg"),
+    ("calibrate 14", "no_user", "who does 'calibrate 14'?"),
+    ("uncalibrate", "no_user", "who does 'uncalibrate'?"),
     ("ack FEED_LOST", "no_user", "who does 'ack FEED_LOST'?"),
     ("ack FEED_LOST   ", "no_user", "who does"),
     ("pause 60", "no_user", "who does 'pause 60'?"),

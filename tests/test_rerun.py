@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from memory_feed import MemoryFeed as Feed
 
-from ecgedge.control import Acknowledge, PauseAudio, ResumeAudio
+from ecgedge.alarms import Reading
+from ecgedge.control import Acknowledge, PauseAudio, ResumeAudio, Uncalibrate
 from ecgedge.errors import BundleError, FeedError, RecordError, UsageError
 from ecgedge.feeds import Chunk
 from ecgedge.inputs import Call
@@ -175,6 +176,29 @@ def test_a_command_in_samples_that_come_after_a_tick(tmp_path, new_bed, bundle, 
     assert audio["t_s"] == 12.25
     assert [(i["call"], i["samples"]) for i in inputs(path)[:2]] == [("advance", 3000), ("pause_audio", 3005)]
     found = replay(path, bundle, variants, Feed(first, *parts))
+    assert (found.difference, found.equal) == (None, n_events(path))
+
+
+def test_a_calibration_is_given_again(tmp_path, new_bed, bundle, variants) -> None:
+    path, parts = tmp_path / "j", chunks(200.0, chunk_s=20.0)
+
+    async def calibrated(journal):
+        station = Station(bed := new_bed(), [], journal)
+        for k, part in enumerate(parts):
+            if k == 7:
+                await station.obey(Reading(11.0, "Dr Eight", 1.5), 140.0)
+            if k == 9:
+                await station.obey(Uncalibrate("Dr Eight"), 180.0)
+            await station.push(part, end_s=part.t_s + 20.0)
+        await station.call("end")
+        await station.emit([bed.summary(latency_ms={}, journal=None)])
+
+    with Journal(path, facts=facts_of_bed(new_bed(), "memory:", {})) as journal:
+        asyncio.run(calibrated(journal))
+    kept = [e.event for e in read_journal(path)]
+    assert [e["state"] for e in kept if e["type"] == "calibration"] == ["on", "off"]
+    assert sum("calibration" in e for e in kept if e["type"] == "estimate") == 8
+    found = replay(path, bundle, variants, Feed(*parts))
     assert (found.difference, found.equal) == (None, n_events(path))
 
 

@@ -241,6 +241,14 @@ def test_a_user_acknowledges_and_pauses_while_the_feed_is_silent(bed, sink, type
     assert [e["call"] for e in kept if e["type"] == "input"] == ["acknowledge", "pause_audio"]
 
 
+def test_what_the_bed_cannot_do_now_is_counted_and_ends_nothing(bed, sink, typed):
+    control, told = typed("calibrate 14 Dr Eight\nuncalibrate Dr Eight\n", end=True)
+    result = _run(bed, Feed(*_chunks(2.0, chunk_s=0.5), 0.3), sink, control=control)
+    assert result.summary.dropped_commands == {"refused": 1}
+    (line,) = told
+    assert line.startswith("control line dropped (refused): there are 0 valid estimates in the last 120 s")
+
+
 def test_garbage_is_dropped_told_of_and_counted_in_the_summary(bed, sink, typed):
     control, told = typed("boo\nack MPCWP a\npause 3600 a\n", end=True)
     result = _run(bed, Feed(*_chunks(2.0, chunk_s=0.5), 0.3), sink, control=control)

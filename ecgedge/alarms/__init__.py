@@ -4,7 +4,7 @@ from ecgedge.alarms.engine import AlarmEngine
 from ecgedge.alarms.policy_file import load_policy
 from ecgedge.alarms.self_check import ChecksState, SelfChecks
 from ecgedge.alarms.table import CONDITIONS, DELAYS, TRANSITIONS, Fact
-from ecgedge.alarms.users import check_acknowledge, check_pause, check_resume
+from ecgedge.alarms.users import Reading, check_acknowledge, check_pause, check_resume, check_uncalibrate
 
 __all__ = [
     "CONDITIONS",
@@ -13,9 +13,11 @@ __all__ = [
     "AlarmEngine",
     "ChecksState",
     "Fact",
+    "Reading",
     "SelfChecks",
     "check_acknowledge",
     "check_pause",
     "check_resume",
+    "check_uncalibrate",
     "load_policy",
 ]

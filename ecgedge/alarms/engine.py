@@ -96,6 +96,11 @@ class AlarmEngine:
         return self._quiet
 
     @property
+    def now_s(self) -> float:
+        """The latest time heard of; 0 before the first."""
+        return self._now()
+
+    @property
     def pause(self) -> AudioPause | None:
         """The pause of the sound in force at the latest time heard of."""
         return self._state.pause
@@ -137,8 +142,13 @@ class AlarmEngine:
         if window is not None:
             self._elevation.push(window)
             alarms += self._check_elevation(window.t_s)
-            alarms += self._check_rising(window)
+            offset_mmhg = 0.0 if estimate.calibration is None else estimate.calibration.offset_mmhg
+            alarms += self._check_rising(window, offset_mmhg)
         return alarms
+
+    def begin_rules_anew(self) -> None:
+        """Take that estimates mean something else from here on: earlier ones bring and clear nothing any more."""
+        self._elevation = Elevation(self._policy, hop_s=self._hop_s)
 
     def on_lead(self, t_s: float, lead: str, *, on: bool) -> list[AlarmEvent]:
         """Take that a lead has come on or gone off; saying it twice changes nothing.
@@ -404,11 +414,12 @@ class AlarmEngine:
             return self._emit(name, self._now(), "escalate", text=f"{text} ({far})", priority=priority)
         return []
 
-    def _check_rising(self, window: ValidWindow) -> list[AlarmEvent]:
+    def _check_rising(self, window: ValidWindow, offset_mmhg: float) -> list[AlarmEvent]:
+        """Apply the rule to what the model said: a calibration is no change of the patient."""
         name, line_mmhg, policy = "MPCWP_RISING", self._state.rising_line_mmhg, self._policy
         if not policy.rising or window.mpcwp_mmhg is None:
             return []
-        self._trend.push(window.t_s, window.mpcwp_mmhg)
+        self._trend.push(window.t_s, window.mpcwp_mmhg + offset_mmhg)
         if line_mmhg is not None:
             if not self._trend.fell_below(line_mmhg):
                 return []
@@ -419,8 +430,9 @@ class AlarmEngine:
         now, baseline = found
         self._set(rising_line_mmhg=baseline + policy.rising_mmhg - policy.recovery_margin_mmhg)
         text = (
-            f"mPCWP estimate rising: median {now:.1f} mmHg in {policy.rising_span_s:g} s, {now - baseline:.1f} above "
-            f"this patient's baseline of {baseline:.1f}; an estimate, not a measurement"
+            f"mPCWP estimate rising: median {now - offset_mmhg:.1f} mmHg in {policy.rising_span_s:g} s, "
+            f"{now - baseline:.1f} above this patient's baseline of {baseline - offset_mmhg:.1f}; an estimate, not a "
+            "measurement"
         )
         return self._set_presence(name, on=True, text=text)
 

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     Reopen = Callable[[str], tuple[Bundle, Variants]]
 
 
+_NUMBERS = {"duration_s": "seconds", "mpcwp_mmhg": "mmHg", "sd_mmhg": "mmHg"}
+"""Keys of commands whose values are numbers, and their units."""
+
+
 @app.command()
 def ward(
     beds: Annotated[Path, typer.Option(help="The ward's file; docs/ward.md shows one.")],
@@ -149,7 +153,9 @@ def tell(
     socket: Annotated[Path, typer.Argument(help="The ward's control socket.")],
     do: Annotated[
         str,
-        typer.Argument(help="status, add, remove, acknowledge, pause_audio, resume_audio, swap or drain."),
+        typer.Argument(
+            help="status, add, remove, acknowledge, pause_audio, resume_audio, calibrate, uncalibrate, swap or drain."
+        ),
     ],
     facts: Annotated[list[str] | None, typer.Argument(help="key=value, as docs/ward.md lists them.")] = None,
 ) -> None:
@@ -164,15 +170,15 @@ def tell(
         key, separator, value = fact.partition("=")
         if not separator:
             raise UsageError(f"{fact!r}: expected key=value")
-        question[key] = _number(value) if key == "duration_s" else value
+        question[key] = _number(key, value) if key in _NUMBERS else value
     answer = asyncio.run(ask(socket, question))
     if not answer.pop("ok", False):
         raise EcgedgeError(str(answer.get("error", "the ward gave no reason")))
     typer.echo(json.dumps(answer, indent=1) if answer else "done")
 
 
-def _number(text: str) -> float:
+def _number(key: str, text: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise UsageError(f"duration_s is {text!r}; expected seconds") from error
+        raise UsageError(f"{key} is {text!r}; expected a number, in {_NUMBERS[key]}") from error

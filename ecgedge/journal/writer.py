@@ -25,7 +25,7 @@ from ecgedge.journal.files import (
     write,
 )
 
-_SYNCED: Final = ("alarm", "audio")
+_SYNCED: Final = ("alarm", "audio", "calibration")
 """Events that no power loss may take: what was said of the patient, and who silenced it."""
 
 
@@ -85,7 +85,7 @@ class Journal:
         return self._head
 
     def append(self, event: Mapping[str, Any], *, wall_s: float | None = None) -> JournalEntry:
-        """Write one event and return its entry; fsync if its `type` is "alarm" or "audio".
+        """Write one event and return its entry; fsync if its `type` is one of `_SYNCED`.
 
         Raises
         ------

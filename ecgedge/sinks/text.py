@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TextIO
+from collections.abc import Callable
+from typing import Any, Final, TextIO
 
-from ecgedge.events import Alarm, AudioEvent, Estimate, Event, Expired, FeedEvent, SelfCheck, Summary
+from ecgedge.events import (
+    Alarm,
+    AudioEvent,
+    CalibrationEvent,
+    Estimate,
+    Event,
+    Expired,
+    FeedEvent,
+    SelfCheck,
+    Summary,
+    TrendEvent,
+)
 
 _PREFIX = {
     ("physiological", "high"): "***",
@@ -39,20 +51,8 @@ class TextSink:
 
 def format_event(event: Event) -> str:
     """Write an event as one line of text."""
-    if isinstance(event, Estimate):
-        return _estimate(event)
-    if isinstance(event, Alarm):
-        return _alarm(event)
-    if isinstance(event, FeedEvent):
-        return _feed(event)
-    if isinstance(event, AudioEvent):
-        until = "" if event.ends_s is None else f", until {format_time(event.ends_s)}"
-        return f"{format_time(event.t_s)}  {event.text}{until}"
-    if isinstance(event, SelfCheck):
-        return _self_check(event)
-    if isinstance(event, Expired):
-        return f"{format_time(event.t_s)}  mPCWP  --   expired: {event.reason}"
-    return _summary(event)
+    write: Callable[[Any], str] = _LINES[type(event)]
+    return write(event)
 
 
 def format_time(t_s: float) -> str:
@@ -69,7 +69,8 @@ def _estimate(event: Estimate) -> str:
         return f"{head}mPCWP  --   invalid: {event.reason}{demo}"
     parts = []
     if event.mpcwp_mmhg is not None:
-        parts.append(f"mPCWP {event.mpcwp_mmhg:4.1f} mmHg (estimate)")
+        calibrated = "" if event.calibration is None else ", calibrated"
+        parts.append(f"mPCWP {event.mpcwp_mmhg:4.1f} mmHg (estimate{calibrated})")
     if event.interval_mmhg is not None:
         parts.append(f"[{event.interval_mmhg[0]:.0f} to {event.interval_mmhg[1]:.0f}]")
     if event.p_gt_18 is not None:
@@ -93,6 +94,13 @@ def _feed(event: FeedEvent) -> str:
     return f"{format_time(event.t_s)}  feed {event.state.replace('_', ' ')}{lead}{age}"
 
 
+def _trend(event: TrendEvent) -> str:
+    return (
+        f"{format_time(event.t_s)}  mPCWP estimates of 10 min: {event.now_mmhg:.1f} mmHg, {event.change_mmhg:+.1f} "
+        f"from {event.baseline_mmhg:.1f} before (median of {event.baseline_minutes} minutes)"
+    )
+
+
 def _self_check(event: SelfCheck) -> str:
     left_s = event.audio_pause_left_s
     countdown = "" if left_s is None else f", audio paused for {left_s:.0f} s more"
@@ -109,3 +117,29 @@ def _summary(event: Summary) -> str:
         f"{event.windows} windows, {event.valid} valid, {event.dropped_samples} samples dropped{latency}; "
         f"alarms: {alarms}{lines}; journal: {event.journal or 'none'}. Research use only."
     )
+
+
+def _audio(event: AudioEvent) -> str:
+    until = "" if event.ends_s is None else f", until {format_time(event.ends_s)}"
+    return f"{format_time(event.t_s)}  {event.text}{until}"
+
+
+def _calibration(event: CalibrationEvent) -> str:
+    return f"{format_time(event.t_s)}  {event.text}"
+
+
+def _expired(event: Expired) -> str:
+    return f"{format_time(event.t_s)}  mPCWP  --   expired: {event.reason}"
+
+
+_LINES: Final[dict[type[Any], Callable[[Any], str]]] = {
+    Estimate: _estimate,
+    Alarm: _alarm,
+    AudioEvent: _audio,
+    CalibrationEvent: _calibration,
+    Expired: _expired,
+    FeedEvent: _feed,
+    SelfCheck: _self_check,
+    TrendEvent: _trend,
+    Summary: _summary,
+}

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ecgedge.alarms import Fact
+from ecgedge.alarms import Fact, Reading
 from ecgedge.bundle import Bundle, VariantSpec
 from ecgedge.ecg import Mode
 from ecgedge.errors import EngineError
-from ecgedge.events import Estimate, Validity
+from ecgedge.events import Calibrated, Estimate, Validity
 from ecgedge.runtime import Outputs
 from ecgedge.signal import Quality, Windower
+from ecgedge.stream.one_point import Recent, calibrate, shown
 from ecgedge.stream.variants import VariantChoice
 from ecgedge.stream.work import Infer, Seat, Server, Steps, take_seat
 
@@ -61,14 +62,44 @@ class Answers:
         Of the bed.
     bundle, variants
         What serves.
+    hop_s
+        Time from window to window.
+
+    Attributes
+    ----------
+    recent
+        What was estimated lately.
+    calibrated
+        What estimates are set against, if anything; see `ecgedge.stream.one_point`.
     """
 
-    def __init__(self, leads: Sequence[str], bundle: Bundle, variants: VariantChoice) -> None:
+    def __init__(
+        self,
+        leads: Sequence[str],
+        bundle: Bundle,
+        variants: VariantChoice,
+        *,
+        hop_s: float,
+    ) -> None:
         self._leads, self._variants = tuple(leads), variants
         self._spec = bundle.manifest.front_end
         self._envelope = _envelope_by_lead(bundle)
         self._servers: dict[tuple[bool, ...], _Server | None] = {}
         self._seat: Seat | None = None
+        self._specs = {spec.name: spec for spec in bundle.manifest.variants}
+        self.recent = Recent(hop_s=hop_s)
+        self.calibrated: Calibrated | None = None
+
+    def learn(self, reading: Reading, t_s: float) -> Calibrated:
+        """Return what a catheter value at `t_s` says of this patient's estimates.
+
+        Raises
+        ------
+        UsageError
+            If there are too few of them, or too unsteady ones.
+        """
+        estimates_mmhg = self.recent.before(t_s)
+        return calibrate(estimates_mmhg, reading, self._specs[self.recent.variant or ""], t_s=t_s)
 
     def leave(self) -> None:
         """Give the seat up: the next window begins anew."""
@@ -91,11 +122,18 @@ class Answers:
             failed = self._invalid(place, quality, reason=f"model failed: {said}")
             return Answer(failed, (("MODEL_FAILED", f"the model failed: {said}"),))
         if quality.settling:
-            estimate = _estimate(place, server.spec, said, quality.sqi, "signal settling")
+            estimate = self._shown(
+                _estimate(place, server.spec, said, quality.sqi, "signal settling"), server
+            )
             return Answer(estimate, (("MODEL_FAILED", None),))
         outside = _outside(quality, server)
-        estimate = _estimate(place, server.spec, said, quality.sqi, outside)
+        estimate = self._shown(_estimate(place, server.spec, said, quality.sqi, outside), server)
         return Answer(estimate, (("MODEL_FAILED", None), ("OUT_OF_ENVELOPE", outside)))
+
+    def _shown(self, estimate: Estimate, server: _Server) -> Estimate:
+        """Remember what the model said, and set it against the catheter value, if there is one."""
+        self.recent.push(estimate)
+        return estimate if self.calibrated is None else shown(estimate, self.calibrated, server.spec)
 
     def _server(self, usable: tuple[bool, ...]) -> _Server | None:
         """Return who answers when these leads can be used; looked up once."""

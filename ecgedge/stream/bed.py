@@ -14,17 +14,26 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgedge.alarms import AlarmEngine, Fact, SelfChecks, check_acknowledge, check_pause, check_resume
+from ecgedge.alarms import (
+    AlarmEngine,
+    Fact,
+    Reading,
+    SelfChecks,
+    check_acknowledge,
+    check_pause,
+    check_resume,
+    check_uncalibrate,
+)
 from ecgedge.bundle import Bundle
 from ecgedge.ecg import Mode, check_rate
 from ecgedge.errors import UsageError
-from ecgedge.events import Alarm, AlarmEvent, Event, FeedEvent, SelfCheck, Summary
+from ecgedge.events import Alarm, AlarmEvent, CalibrationEvent, Event, FeedEvent, SelfCheck, Summary
 from ecgedge.leads import order_leads
 from ecgedge.policy import AlarmPolicy
 from ecgedge.signal import (
@@ -40,7 +49,9 @@ from ecgedge.signal import (
     WindowerState,
 )
 from ecgedge.stream.answers import Answer, Answers, Placed
+from ecgedge.stream.baseline import Baseline
 from ecgedge.stream.clock import SURE_S, FeedClock
+from ecgedge.stream.one_point import Recent, describe
 from ecgedge.stream.snapshot import BED_FORMAT, BedFacts, BedSnapshot, Stretch
 from ecgedge.stream.variants import VariantChoice, Variants, window_lengths
 from ecgedge.stream.work import Condition, Steps, work_alone
@@ -121,7 +132,8 @@ class Bed:
         self._alarms = AlarmEngine(self.policy, hop_s=self.hop_s)
         self._checks = SelfChecks(self.policy)
         self._clock = FeedClock(rate_hz)
-        self._answers = Answers(self.leads, bundle, self._variants)
+        self._answers = Answers(self.leads, bundle, self._variants, hop_s=self.hop_s)
+        self._baseline = Baseline()
         self._off: set[str] = set()
         self._started = False
         self._t_last_s = self._waited_s = 0.0
@@ -247,6 +259,36 @@ class Bed:
         self._extend(events, self._alarms.resume_audio(t_s, user=user))
         return events
 
+    def calibrate(self, t_s: float, *, reading: Reading) -> list[Event]:
+        """Set the estimates from now on against a catheter value; see `ecgedge.stream.one_point`.
+
+        Raises
+        ------
+        UsageError
+            If the valid estimates of late are too few, or too unsteady.
+        """
+        t_s = self._clock.stream_s(t_s)
+        learnt = self._answers.learn(reading, t_s)  # before time moves, as above
+        events: list[Event] = []
+        self._hear(t_s, events)
+        self._alarms.begin_rules_anew()
+        found = self._answers.calibrated = replace(learnt, t_s=self._alarms.now_s)
+        return [*events, CalibrationEvent(found.t_s, "on", describe(found, reading), found, reading.user)]
+
+    def uncalibrate(self, t_s: float, *, user: str) -> list[Event]:
+        """Show the estimates from now on as the model says them, in the name of `user`."""
+        user = check_uncalibrate(user)
+        events: list[Event] = []
+        self._hear(self._clock.stream_s(t_s), events)
+        return events + self._uncalibrated(f"estimates are as the model says them, by {user}", user)
+
+    def _uncalibrated(self, text: str, user: str | None = None) -> list[Event]:
+        if self._answers.calibrated is None:
+            return []
+        self._answers.calibrated = None
+        self._alarms.begin_rules_anew()
+        return [CalibrationEvent(self._alarms.now_s, "off", text, user=user)]
+
     def alarms(self) -> list[Alarm]:
         """Return, in order of rank, the latest event of each condition whose signal is not off."""
         return self._alarms.active()
@@ -266,8 +308,10 @@ class Bed:
                 "have to begin anew; restart with it instead"
             )
 
-    def serve(self, bundle: Bundle, variants: VariantChoice) -> None:
+    def serve(self, bundle: Bundle, variants: VariantChoice) -> list[Event]:
         """Let another bundle answer from the next window on; alarms, policy and samples stay.
+
+        A calibration ends, which the events say, and the baseline begins anew: they were of another model.
 
         Raises
         ------
@@ -277,8 +321,11 @@ class Bed:
         self.check_serves(bundle, variants)
         self._answers.leave()
         self.bundle, self._variants = bundle, variants
-        self._answers = Answers(self.leads, bundle, variants)
+        events = self._uncalibrated("estimates are as the model says them: another bundle serves")
+        self._answers = Answers(self.leads, bundle, variants, hop_s=self.hop_s)
+        self._baseline = Baseline()
         self.mode = "demo" if bundle.simulated else self._feed_mode
+        return events
 
     def leave(self) -> None:
         """Give up what is shared with other beds; call it last."""
@@ -290,7 +337,7 @@ class Bed:
         arrays: tuple[NDArray[Any], ...] = ()
         if self._started:
             front_end, windows = self._front_end.state, self._windower.state
-            arrays = *front_end.rows, windows.counts, windows.status
+            arrays = *front_end.rows, windows.counts, windows.status, self._baseline.state
             stretch = Stretch(self._t0_s, self._n_in, self._n_out, windows.next_end, front_end.phase)
         facts = BedFacts(
             format=BED_FORMAT,
@@ -311,6 +358,9 @@ class Bed:
             alarm_counts=dict(self._alarm_counts),
             clock=self._clock.state,
             checks=self._checks.state,
+            recent_variant=self._answers.recent.variant,
+            recent=self._answers.recent.numbers,
+            calibrated=self._answers.calibrated,
         )
         return BedSnapshot(facts, self._alarms.snapshot(), arrays)
 
@@ -358,9 +408,12 @@ class Bed:
         self._alarm_counts = Counter(facts.alarm_counts)
         self._clock = FeedClock(self.rate_hz, facts.clock)
         self._checks = SelfChecks(self.policy, facts.checks)
+        self._answers.recent = Recent(hop_s=self.hop_s, variant=facts.recent_variant, numbers=facts.recent)
+        self._answers.calibrated = facts.calibrated
         if facts.stretch is None:
             return
-        stretch, (*rows, counts, status) = facts.stretch, arrays
+        stretch, (*rows, counts, status, medians) = facts.stretch, arrays
+        self._baseline = Baseline(medians)
         self._started = True
         self._t0_s, self._n_in, self._n_out = stretch.begin_s, stretch.n_in, stretch.n_out
         self._begin_signal(
@@ -537,6 +590,7 @@ class Bed:
             self._valid += answer.estimate.validity == "valid"
             events.append(answer.estimate)
             self._extend(events, self._alarms.on_estimate(answer.estimate))
+            events += self._baseline.push(answer.estimate)
             for fact, text in answer.facts:
                 self._fact(fact, t_s, events, text)
             self._tell_faults(quality, t_s, events)

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from ecgedge.alarms import ChecksState
 from ecgedge.ecg import Mode
 from ecgedge.errors import RecordError
+from ecgedge.events import Calibrated
 from ecgedge.schema import SchemaError, from_plain, to_plain
 from ecgedge.stream.clock import ClockState
 
-BED_FORMAT: Final = 1
+BED_FORMAT: Final = 2
 _MAGIC: Final = b"ecgedge bed\n"
 
 
@@ -39,7 +40,10 @@ class Stretch:
 
 @dataclass(frozen=True)
 class BedFacts:
-    """What is no array and no alarm: whom it belongs to, and what the bed knows. `stretch` is None before the first."""
+    """What is no array and no alarm: whom it belongs to, and what the bed knows. `stretch` is None before the first.
+
+    `recent` and `recent_variant` are those of `ecgedge.stream.one_point.Recent`.
+    """
 
     format: int
     bundle_id: str
@@ -59,6 +63,9 @@ class BedFacts:
     alarm_counts: Mapping[str, int]
     clock: ClockState
     checks: ChecksState
+    recent_variant: str | None
+    recent: tuple[float, ...]
+    calibrated: Calibrated | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +79,8 @@ class BedSnapshot:
     alarms
         The alarm engine's own snapshot.
     arrays
-        Rows of the front end's state, then counts and status of the newest samples; none before the first sample.
+        Rows of the front end's state, counts and status of the newest samples, and the baseline; none before the first
+        sample.
     """
 
     facts: BedFacts

@@ -6,6 +6,8 @@
     {"do":"acknowledge","name":"icu-3","condition":"MPCWP_ELEVATED","user":"Nurse Seven"}
     {"do":"pause_audio","name":"icu-3","duration_s":60,"user":"Nurse Seven"}
     {"do":"resume_audio","name":"icu-3","user":"Nurse Seven"}
+    {"do":"calibrate","name":"icu-3","mpcwp_mmhg":14.0,"sd_mmhg":2.0,"user":"Dr Eight"}
+    {"do":"uncalibrate","name":"icu-3","user":"Dr Eight"}
     {"do":"swap","bundle":"/var/lib/ecgedge/new.ecgb"}
     {"do":"drain"}
 
@@ -24,9 +26,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from ecgedge.alarms import check_acknowledge, check_pause, check_resume
+from ecgedge.alarms import Reading, check_acknowledge, check_pause, check_resume, check_uncalibrate
+from ecgedge.alarms.users import READING_SD_MMHG
 from ecgedge.bundle import Bundle
-from ecgedge.control import Acknowledge, Command, PauseAudio, ResumeAudio
+from ecgedge.control import Acknowledge, Command, PauseAudio, ResumeAudio, Uncalibrate
 from ecgedge.errors import EcgedgeError, UsageError
 from ecgedge.schema import from_plain
 from ecgedge.stream import Variants
@@ -86,6 +89,8 @@ class WardControl:
             "acknowledge": self._acknowledge,
             "pause_audio": self._pause,
             "resume_audio": self._resume,
+            "calibrate": self._calibrate,
+            "uncalibrate": self._uncalibrate,
             "swap": self._swap,
             "drain": self._drain,
         }
@@ -108,7 +113,7 @@ class WardControl:
     async def _pause(self, asked: dict[str, Any]) -> None:
         duration_s = asked.pop("duration_s", None)
         name, user = _take(asked, "name", "user")
-        seconds = _seconds(duration_s)
+        seconds = _number("duration_s", duration_s, "seconds")
         place = self._service.place(name)
         if place.bed is not None:
             check_pause(seconds, user, place.bed.policy)
@@ -117,6 +122,16 @@ class WardControl:
     async def _resume(self, asked: dict[str, Any]) -> None:
         name, user = _take(asked, "name", "user")
         await self._obey(name, ResumeAudio(check_resume(user)))
+
+    async def _calibrate(self, asked: dict[str, Any]) -> None:
+        mmhg = _number("mpcwp_mmhg", asked.pop("mpcwp_mmhg", None), "mmHg")
+        sd_mmhg = _number("sd_mmhg", asked.pop("sd_mmhg", READING_SD_MMHG), "mmHg")
+        name, user = _take(asked, "name", "user")
+        await self._obey(name, Reading(mmhg, user, sd_mmhg))
+
+    async def _uncalibrate(self, asked: dict[str, Any]) -> None:
+        name, user = _take(asked, "name", "user")
+        await self._obey(name, Uncalibrate(check_uncalibrate(user)))
 
     async def _obey(self, name: str, command: Command) -> None:
         await self._service.place(name).obey(command)
@@ -141,13 +156,13 @@ def _error(text: str) -> dict[str, Any]:
     return {"ok": False, "error": text}
 
 
-def _seconds(value: Any) -> float:
+def _number(name: str, value: Any, unit: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise UsageError(f"duration_s is {value!r}; expected seconds")
+        raise UsageError(f"{name} is {value!r}; expected {unit}")
     try:
         return float(value)
     except OverflowError as error:
-        raise UsageError("duration_s is larger than any number of seconds; expected seconds") from error
+        raise UsageError(f"{name} is larger than any number of {unit}; expected {unit}") from error
 
 
 def _take(asked: dict[str, Any], *names: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgedge.alarms import load_policy
+from ecgedge.alarms import Reading, load_policy
 from ecgedge.bundle import Bundle
 from ecgedge.control import Command
 from ecgedge.ecg import Mode
@@ -33,7 +33,7 @@ from ecgedge.wards.state import ended_alarms, read_state, write_state
 SILENT_S = 0.5
 """A feed that has been silent for so long is told that time passes."""
 
-_URGENT = ("alarm", "audio", "expired")
+_URGENT = ("alarm", "audio", "calibration", "expired")
 """Events that no slow reader may miss: who misses the last shows a number that is too old."""
 
 AGAIN_S = (0.5, 30.0)
@@ -158,8 +158,9 @@ class Place:
             return
         await self._settle()
         old = self.bed.bundle.id
-        self.bed.serve(bundle, variants)
+        events = self.bed.serve(bundle, variants)
         self._station.note({"type": "bundle", "t_s": self._now_s(), "from": old, "to": bundle.id})
+        await self._station.emit(events)
 
     async def emit(self, events: Sequence[Event]) -> None:
         """Tell what the ward said of this bed."""
@@ -457,6 +458,12 @@ class _InWard:
 
     def resume_audio(self, t_s: float, *, user: str) -> list[Event]:
         return self._settled(lambda bed: bed.resume_audio(t_s, user=user))
+
+    def calibrate(self, t_s: float, *, reading: Reading) -> list[Event]:
+        return self._settled(lambda bed: bed.calibrate(t_s, reading=reading))
+
+    def uncalibrate(self, t_s: float, *, user: str) -> list[Event]:
+        return self._settled(lambda bed: bed.uncalibrate(t_s, user=user))
 
     def _settled(self, tell: Callable[[Bed], list[Event]]) -> list[Event]:
         return [*self._ward.settle(self._name), *tell(self._ward[self._name])]

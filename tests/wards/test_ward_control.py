@@ -23,7 +23,10 @@ from ecgedge.wards.serve import WardService
 OFF = np.zeros((12, 1250), np.float32)
 OFF[0] = np.nan
 NO_LEAD_I = [Chunk(5.0 * k, OFF, k) for k in range(2)]
-DOS = ["status", "add", "remove", "acknowledge", "pause_audio", "resume_audio", "swap", "drain"]
+DOS = [
+    *("status", "add", "remove", "acknowledge", "pause_audio", "resume_audio"),
+    *("calibrate", "uncalibrate", "swap", "drain"),
+]
 
 
 async def no_bundle(path):
@@ -161,6 +164,17 @@ def test_drain_ends_the_ward_and_every_bed_says_its_summary(served):
 NURSE = {"name": "a", "user": "Nurse"}
 
 
+def test_a_calibration_without_estimates_is_refused(served):
+    async def test(control, lines):
+        said = await tell(control, do="calibrate", **NURSE, mpcwp_mmhg=14, sd_mmhg=1.5)
+        assert said["ok"] is False
+        assert "there are 0 valid estimates in the last 120 s" in said["error"]
+        assert not [line for line in lines if line["type"] == "calibration"]
+        assert await tell(control, do="uncalibrate", **NURSE) == {"ok": True}  # of nothing, which is no fault
+
+    served(test)
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
@@ -178,6 +192,12 @@ NURSE = {"name": "a", "user": "Nurse"}
         ({"do": "pause_audio", **NURSE, "duration_s": float("nan")}, ["nan"]),
         ({"do": "pause_audio", **NURSE, "duration_s": 10**400}, ["expected seconds"]),
         ({"do": "resume_audio", "name": "a"}, ["user is None"]),
+        ({"do": "calibrate", **NURSE}, ["mpcwp_mmhg is None; expected mmHg"]),
+        ({"do": "calibrate", **NURSE, "mpcwp_mmhg": "14"}, ["mpcwp_mmhg is '14'"]),
+        ({"do": "calibrate", **NURSE, "mpcwp_mmhg": 140}, ["mpcwp_mmhg is 140; a catheter value is above 0"]),
+        ({"do": "calibrate", **NURSE, "mpcwp_mmhg": 14, "sd_mmhg": 0}, ["sd_mmhg is 0"]),
+        ({"do": "calibrate", "name": "a", "mpcwp_mmhg": 14}, ["user is None"]),
+        ({"do": "uncalibrate", "name": "a", "user": " "}, ["who ends the calibration?"]),
         ({"do": "add", "name": "b"}, ["missing key 'feed'"]),
         ({"do": "add", "name": "b", "feed": "sim:stable", "polcy": "x"}, ["'polcy'", "'policy'"]),
         ({"do": "add", "name": "../b", "feed": "sim:stable"}, ["'../b'"]),
