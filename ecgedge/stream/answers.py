@@ -11,7 +11,7 @@ from ecgedge.bundle import Bundle, VariantSpec
 from ecgedge.ecg import Mode
 from ecgedge.errors import EngineError
 from ecgedge.events import Estimate, Validity
-from ecgedge.runtime import Outputs
+from ecgedge.runtime import DISTANCE, Outputs
 from ecgedge.signal import Quality, Windower
 from ecgedge.stream.variants import VariantChoice
 from ecgedge.stream.work import Infer, Seat, Server, Steps, take_seat
@@ -94,7 +94,7 @@ class Answers:
         if quality.settling:
             estimate = _estimate(place, server.spec, said, quality.sqi, "signal settling")
             return Answer(estimate, (("MODEL_FAILED", None),))
-        outside = _outside(quality, server)
+        outside = _outside(quality, server) or _strange(said, server.spec)
         estimate = _estimate(place, server.spec, said, quality.sqi, outside)
         return Answer(estimate, (("MODEL_FAILED", None), ("OUT_OF_ENVELOPE", outside)))
 
@@ -148,6 +148,13 @@ def _outside(quality: Quality, server: _Server) -> str | None:
         if not low_mv <= quality.sd_mv[row] <= high_mv:
             return f"lead {lead} outside the training envelope"
     return None
+
+
+def _strange(said: Outputs, spec: VariantSpec) -> str | None:
+    """Say so where the embedding is farther from those of the training data than hardly any of new patients."""
+    if spec.embedding is None or said.get(DISTANCE, 0.0) <= spec.embedding.bound:
+        return None
+    return "embedding outside the training envelope"
 
 
 def _estimate(place: Placed, spec: VariantSpec, outputs: Outputs, sqi: float, reason: str | None) -> Estimate:

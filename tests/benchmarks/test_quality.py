@@ -31,6 +31,14 @@ def test_the_page_holds_the_measured_tables(quality, committed, table):
     assert getattr(quality, table)(committed) in PAGE.read_text()
 
 
+def test_the_page_holds_what_the_model_says(quality):
+    model = importlib.import_module("quality_model")
+    result = json.loads((FOLDER / "results" / "quality_model.json").read_text())
+    assert model.markdown(result) in PAGE.read_text()
+    assert [row["corruption"] for row in result["rows"]] == list(model.CASES)
+    sys.modules.pop("quality_model")
+
+
 def test_the_page_states_the_thresholds_of_the_code(quality):
     from ecgedge.signal import doubts, limb
 
