@@ -142,9 +142,9 @@ def _numbers(
     }
 
 
-def raw_seconds(rows_mv: NDArray[np.float32]) -> RawBlock:
+def raw_seconds(rows_mv: NDArray[np.float32], rate_hz: float = RATE_HZ) -> RawBlock:
     """Measure whole seconds of raw samples; arrays (seconds, rows)."""
-    spec = raw_spec(RATE_HZ)
+    spec = raw_spec(rate_hz)
     n = spec.block_samples
     blocks = [
         raw_block(np.ascontiguousarray(rows_mv[:, start : start + n]), spec)

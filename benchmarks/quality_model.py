@@ -4,8 +4,8 @@
 
 The embedded bundle's 12-lead network, which was trained on SIMULATED patients, on real ECGs. Where its embeddings lie
 is taken from PTB-XL's 100 Hz records of the choosing patients, three of four of them, the bound from the fourth; the
-line for movement is the 99 % quantile of the choosing patients' records at 500 Hz. Shares are of the reporting patients'
-records (`quality.py` splits them), corrupted in all leads.
+line for movement is the 99 % quantile of the choosing patients' records at 500 Hz. Shares are of the reporting
+patients' records (`quality.py` splits them), corrupted in all leads.
 """
 
 from __future__ import annotations

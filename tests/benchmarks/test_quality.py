@@ -39,6 +39,30 @@ def test_the_page_holds_what_the_model_says(quality):
     sys.modules.pop("quality_model")
 
 
+def test_the_page_holds_what_other_sources_gave(quality):
+    elsewhere = importlib.import_module("quality_elsewhere")
+    result = json.loads((FOLDER / "results" / "quality_elsewhere.json").read_text())
+    assert elsewhere.markdown(result) in PAGE.read_text()
+    assert [row["source"] for row in result["rows"]] == list(elsewhere.SOURCES)
+    sys.modules.pop("quality_elsewhere")
+
+
+def test_other_sources_are_read_window_by_window(quality, ecg_data):
+    """128 Hz, two leads, half an hour."""
+    needs.wfdb()
+    elsewhere = importlib.import_module("quality_elsewhere")
+    path = ecg_data / "long_2lead" / "svdb" / "800.hea"
+    found = list(elsewhere.windows(path))
+    assert len(found) == 180
+    assert {(raw.shape, counts.shape, rate_hz) for raw, counts, rate_hz in found} == {
+        ((2, 1280), (2, 2500), 128.0)
+    }
+    said = elsewhere.objections(*found[5])
+    assert set(said) == set(elsewhere.COLUMNS)
+    assert max(said.values()) <= 2
+    sys.modules.pop("quality_elsewhere")
+
+
 def test_the_page_states_the_thresholds_of_the_code(quality):
     from ecgedge.signal import doubts, limb
 
