@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from ecgedge.container import add_file, read_directory, read_zip, replace_folder, write_new
+from ecgedge.embedding import EmbeddingEnvelope
 from ecgedge.errors import BundleError
 from ecgedge.policy import AlarmPolicy
 from ecgedge.schema import SchemaError, from_plain, to_plain
@@ -87,6 +88,7 @@ class VariantSpec:
 
     `macs` are those of one window, or of one chunk. `tolerance` bounds the absolute difference of every output from
     the self-test's reference; `interval_halfwidth_mmhg` is the split-conformal half width at `interval_coverage`.
+    `embedding` says where embeddings lay in training; bundles of before, and streaming forms, do not.
     """
 
     leads: tuple[str, ...]
@@ -99,6 +101,7 @@ class VariantSpec:
     interval_coverage: float | None = None
     results: Mapping[str, float] = field(default_factory=dict)
     stream: StreamSpec | None = None
+    embedding: EmbeddingEnvelope | None = None
 
     @property
     def name(self) -> str:

@@ -23,7 +23,9 @@ class Prediction:
     estimate: Estimate
 
 
-def predict(bundle: Bundle, recordings: Iterable[Recording], *, runtime: str = AUTO) -> list[Prediction]:
+def predict(
+    bundle: Bundle, recordings: Iterable[Recording], *, runtime: str = AUTO, movement: bool = False
+) -> list[Prediction]:
     """Return one row a window for each recording.
 
     Parameters
@@ -32,6 +34,8 @@ def predict(bundle: Bundle, recordings: Iterable[Recording], *, runtime: str = A
         What to run, and over what.
     runtime
         One of `ecgedge.runtime.RUNTIMES`.
+    movement
+        Say in `Estimate.outputs`, too, how far each output moves under small noise on the input.
 
     Raises
     ------
@@ -43,7 +47,7 @@ def predict(bundle: Bundle, recordings: Iterable[Recording], *, runtime: str = A
         If the runtime is unknown or not installed.
     """
     rows: list[Prediction] = []
-    with Variants(bundle, runtime=runtime) as variants:
+    with Variants(bundle, runtime=runtime, movement=movement) as variants:
         for recording in recordings:
             bed = Bed(
                 bundle,

@@ -5,16 +5,17 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hand_made import make_stream_bundle
 
 from ecgedge.bundle import load_bundle
 from ecgedge.ecg import Recording
-from ecgedge.errors import RecordError
+from ecgedge.errors import RecordError, UsageError
 from ecgedge.events import Estimate
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.prediction import Prediction, predict, write_csv
 from ecgedge.records import read
 from ecgedge.sim import Simulator
-from ecgedge.stream import Bed
+from ecgedge.stream import Bed, Variants
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +100,23 @@ def test_absent_numbers_are_empty_and_other_heads_have_columns(tmp_path):
     first, second = _csv(tmp_path / "x.csv")
     assert (first["source"], first["mpcwp_mmhg"], first["low_mmhg"], first["p_MI"]) == ("a,b", "", "", "0.5")
     assert (second["p_MI"], second["reason"], second["variant"]) == ("", 'off: "I", II', "")
+
+
+def test_movement_is_a_column_and_the_rest_stays(bundle, tmp_path):
+    recording = _simulated(16.0)
+    plain, moved = (predict(bundle, [recording], movement=movement) for movement in (False, True))
+    names = {f"{name}_movement" for name in ("mpcwp_mmhg", "p_gt_15", "p_gt_18")}
+    for before, after in zip(plain, moved, strict=True):
+        assert set(after.estimate.outputs) == {*before.estimate.outputs, *names}
+        assert dataclasses.replace(after.estimate, outputs=before.estimate.outputs) == before.estimate
+        assert 0.0 < after.estimate.outputs["mpcwp_mmhg_movement"] < 5.0
+    write_csv(tmp_path / "moved.csv", moved)
+    with (tmp_path / "moved.csv").open() as handle:
+        assert names <= set(csv.DictReader(handle).fieldnames)
+    assert predict(bundle, [recording], movement=True) == moved
+
+
+def test_streaming_forms_have_no_movement(tmp_path):
+    streaming = make_stream_bundle(tmp_path / "s.ecgb")
+    with pytest.raises(UsageError, match="window form"):
+        Variants(streaming, form="stream", movement=True)

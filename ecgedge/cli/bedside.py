@@ -244,6 +244,9 @@ def predict(
     files: Annotated[list[Path], typer.Argument(help="Recordings.")],
     out: Annotated[Path, typer.Option(help="CSV to write.")],
     runtime: RuntimeOption = "auto",
+    movement: Annotated[
+        bool, typer.Option("--movement", help="Also say how far each output moves under small input noise.")
+    ] = False,
     require_signature: SignatureOption = None,
 ) -> None:
     """Run a bundle over whole recordings: one row a window.
@@ -255,7 +258,7 @@ def predict(
     from ecgedge.records import read
 
     loaded = open_bundle(bundle, signed_by=require_signature)
-    rows = predict_recordings(loaded, [read(path) for path in files], runtime=runtime)
+    rows = predict_recordings(loaded, [read(path) for path in files], runtime=runtime, movement=movement)
     write_csv(out, rows)
     announce(loaded, "demo" if loaded.simulated else "real")
     typer.echo(f"{out}: {len(rows)} windows of {len(files)} recordings")

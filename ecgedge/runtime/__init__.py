@@ -1,5 +1,6 @@
 """Inference engines behind one protocol; each engine's package is imported only when it is opened."""
 
+from ecgedge.runtime.around import DISTANCE, MOVEMENT, WithDistance, WithMovement
 from ecgedge.runtime.base import Runner, single_numbers
 from ecgedge.runtime.choose import AUTO, RUNTIMES, Opened, check_runtime, open_on, open_runner, prove
 from ecgedge.runtime.engines import open_engine
@@ -11,6 +12,8 @@ from ecgedge.runtime.step import StepRunner, open_step_runner
 
 __all__ = [
     "AUTO",
+    "DISTANCE",
+    "MOVEMENT",
     "RUNTIMES",
     "OpenVinoRunner",
     "Opened",
@@ -21,6 +24,8 @@ __all__ = [
     "StepPool",
     "StepRunner",
     "StepSeat",
+    "WithDistance",
+    "WithMovement",
     "check_runtime",
     "open_engine",
     "open_on",

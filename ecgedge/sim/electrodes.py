@@ -1,17 +1,4 @@
-"""Electrodes on the skin: half-cell offsets, contacts lost and made again, and which leads that costs.
-
-Without one electrode (as in amplifiers with a Wilson terminal and a right-leg drive):
-
-==========  =====================================================================================
-off         leads lost
-==========  =====================================================================================
-V1..V6      that lead only
-RA          I, II and what follows from them (III, aVR, aVL, aVF), V1..V6 (their terminal)
-LA          I, III, aVR, aVL, aVF, V1..V6; II (LL - RA) stays
-LL          II, III, aVR, aVL, aVF, V1..V6; I (LA - RA) stays
-RL          all (the reference floats)
-==========  =====================================================================================
-"""
+"""Electrodes on the skin: half-cell offsets, contacts lost and made again, and which leads that costs."""
 
 from __future__ import annotations
 
@@ -20,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgedge.electrodes import leads_lost
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.sim.noise import ELECTRODES, MAX_OFFSET_MV, N_ELECTRODES
 from ecgedge.sim.patient import rng_for
@@ -30,19 +18,6 @@ F32 = NDArray[np.float32]
 _RETURN_MV: Final = 6.0
 _RETURN_TAU_S: Final = 1.2
 """A fresh contact drifts by a few millivolts and settles within seconds."""
-
-_LIMBS: Final = frozenset({"RA", "LA", "LL"})
-_NEEDS: Final[dict[str, frozenset[str]]] = {
-    "I": frozenset({"RA", "LA"}),
-    "II": frozenset({"RA", "LL"}),
-    **dict.fromkeys(("III", "aVR", "aVL", "aVF"), _LIMBS),
-    **{f"V{i}": _LIMBS | {f"V{i}"} for i in range(1, 7)},
-}
-
-
-def leads_lost(off: frozenset[str] | set[str]) -> tuple[str, ...]:
-    """Return the leads that cannot be measured while the electrodes `off` are off."""
-    return tuple(lead for lead in STANDARD_LEADS if "RL" in off or _NEEDS[lead] & off)
 
 
 class Contacts:

@@ -12,7 +12,7 @@ from ecgedge.bundle import Bundle, VariantSpec
 from ecgedge.ecg import Mode
 from ecgedge.errors import EngineError
 from ecgedge.events import Calibrated, Estimate, Validity
-from ecgedge.runtime import Outputs
+from ecgedge.runtime import DISTANCE, Outputs
 from ecgedge.signal import Quality, Windower
 from ecgedge.stream.one_point import Recent, calibrate, shown
 from ecgedge.stream.variants import VariantChoice
@@ -126,7 +126,7 @@ class Answers:
                 _estimate(place, server.spec, said, quality.sqi, "signal settling"), server
             )
             return Answer(estimate, (("MODEL_FAILED", None),))
-        outside = _outside(quality, server)
+        outside = _outside(quality, server) or _strange(said, server.spec)
         estimate = self._shown(_estimate(place, server.spec, said, quality.sqi, outside), server)
         return Answer(estimate, (("MODEL_FAILED", None), ("OUT_OF_ENVELOPE", outside)))
 
@@ -185,6 +185,13 @@ def _outside(quality: Quality, server: _Server) -> str | None:
         if not low_mv <= quality.sd_mv[row] <= high_mv:
             return f"lead {lead} outside the training envelope"
     return None
+
+
+def _strange(said: Outputs, spec: VariantSpec) -> str | None:
+    """Say so where the embedding is farther from those of the training data than hardly any of new patients."""
+    if spec.embedding is None or said.get(DISTANCE, 0.0) <= spec.embedding.bound:
+        return None
+    return "embedding outside the training envelope"
 
 
 def _estimate(place: Placed, spec: VariantSpec, outputs: Outputs, sqi: float, reason: str | None) -> Estimate:

@@ -51,7 +51,14 @@ from ecgedge_export.sensitivity import Sensitivity, measure_sensitivity
 from ecgedge_export.step_network import causal_encoder
 from ecgedge_export.streams import build_stream_variants
 from ecgedge_export.targets import load_target, target_toml
-from ecgedge_export.variants import BuiltVariant, Source, Windows, build_variants, export_exact
+from ecgedge_export.variants import (
+    BuiltVariant,
+    Source,
+    Windows,
+    build_variants,
+    export_exact,
+    with_embedding,
+)
 from ecgedge_train.calibrate import LeadSetCalibration
 from ecgedge_train.dataset import EcgDataset, open_dataset
 from ecgedge_train.evaluate import PROBE_FOLDER, headline_rows, load_probes, read_dataset_sha256, read_rows
@@ -190,6 +197,7 @@ def export_run(
             f"nothing to pack: {'; '.join(f'{name} {why}' for name, why in left_out.items())}. Train longer, or export "
             "fp32 as well: --precision fp32"
         )
+    built = [with_embedding(variant, windows) for variant in built]
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         name=name or f"{run.data.name}-{run.recipe.encoder.name}",

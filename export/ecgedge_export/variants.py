@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ecgedge.bundle import Precision, StreamSpec, VariantSpec
+from ecgedge.embedding import fit_envelope
 from ecgedge.leads import format_lead_set, standard_rows
 from ecgedge.runtime.ort import OrtRunner
 from ecgedge.runtime.selftest import Expected
@@ -42,6 +43,10 @@ _TOLERANCES: dict[Precision, tuple[float, float]] = {
     "int8": (2.0, 1e-2),
 }
 """Of the self-test: margin over the difference seen at export, and floor as a share of the output's size."""
+
+
+EMBEDDED_WINDOWS = 2048
+"""So many training windows at most say where a variant's embeddings lie."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +228,31 @@ def _fastest_that_passes(
     if refused is not None and gate.otherwise == "refuse":
         raise refused
     return []
+
+
+def with_embedding(variant: BuiltVariant, windows: Windows) -> BuiltVariant:
+    """Say in a window form's specification where its own embeddings lie, of training and of tune windows.
+
+    A streaming form, or one whose embeddings are too few or too alike to say, stays as it is.
+    """
+    spec = variant.spec
+    if spec.stream is not None:
+        return variant
+    rows = standard_rows(spec.leads)
+    with OrtRunner(variant.onnx_bytes, leads=spec.leads, precision=spec.precision) as runner:
+        training, unseen = (
+            _embeddings(runner, windows.to_mv(counts[:, rows]))
+            for counts in (windows.calibration[:EMBEDDED_WINDOWS], windows.gate)
+        )
+    try:
+        return replace(variant, spec=replace(spec, embedding=fit_envelope(training, unseen)))
+    except ValueError:
+        return variant
+
+
+def _embeddings(runner: OrtRunner, ecg_mv: NDArray[np.float32]) -> NDArray[np.float32]:
+    batches = np.array_split(ecg_mv, max(1, len(ecg_mv) // 64))
+    return np.concatenate([runner.run(np.ascontiguousarray(batch))["embedding"] for batch in batches])
 
 
 @dataclass(frozen=True)

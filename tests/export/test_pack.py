@@ -15,22 +15,25 @@ from cyclonedx.model.component import ComponentType
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from ecgedge.bundle import ResultRow, load_bundle
+from ecgedge.bundle import ResultRow, VariantSpec, load_bundle
+from ecgedge.embedding import embedding_distance
 from ecgedge.errors import BundleError, EngineError, UsageError
 from ecgedge.leads import STANDARD_LEADS
-from ecgedge.runtime import open_runner
+from ecgedge.runtime import OrtRunner, open_runner
+from ecgedge.runtime.selftest import Expected
 from ecgedge_export.calibration import HEADROOM, Calibration
 from ecgedge_export.fold import masked_outputs
 from ecgedge_export.int8 import Int8Options
 from ecgedge_export.pack import export_run
 from ecgedge_export.qat import FineTune
+from ecgedge_export.variants import BuiltVariant, Windows, with_embedding
 from ecgedge_train.calibrate import write_calibration
 from ecgedge_train.checkpoint import save_tensors
 from ecgedge_train.evaluate import LinearProbe, Report, write_report
 from ecgedge_train.recipe import to_toml
 from ecgedge_train.run import load_run
 
-from .helpers import CALIBRATION, LENIENT
+from .helpers import CALIBRATION, LENIENT, float_file
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,29 @@ def hemodynamic_run(run_dir, hemodynamic_model, hemodynamic_recipe, tmp_path_fac
     save_tensors(folder / "model.safetensors", hemodynamic_model.state_dict())
     write_calibration(folder, {"12": CALIBRATION, "I,II": replace(CALIBRATION, interval_halfwidth_mmhg=None)})
     return folder
+
+
+def test_few_training_windows_say_nothing_of_embeddings(made):
+    """32 of them, and embeddings of 32 numbers."""
+    assert all(variant.embedding is None for variant in made[1].manifest.variants)
+
+
+def test_a_variant_says_where_its_own_embeddings_lie(run_dir, dataset):
+    """Of training windows; the bound lets all but the farthest of the tune windows pass."""
+    onnx_bytes = float_file(run_dir).SerializeToString()
+    spec = VariantSpec(("I", "II"), "fp32", "model.onnx", 1, 1, 1e-5)
+    train, tune = (dataset.gather(dataset.select(split=split), np.int16) for split in ("train", "tune"))
+    front_end = dataset.info.front_end
+    windows = Windows(train, tune, tune[:4], front_end.lsb_mv, front_end.clip_mv)
+    found = with_embedding(BuiltVariant(spec, onnx_bytes, Expected({}, {})), windows).spec
+    assert replace(found, embedding=None) == spec
+    envelope = found.embedding
+    assert envelope.windows == len(train) > 64
+    with OrtRunner(onnx_bytes, leads=("I", "II"), precision="fp32") as runner:
+        seen, unseen = (runner.run(windows.to_mv(counts[:, :2]))["embedding"] for counts in (train, tune))
+    np.testing.assert_allclose(envelope.mean, seen.mean(axis=0), rtol=1e-5, atol=1e-6)
+    assert (embedding_distance(envelope, unseen) > envelope.bound).sum() == 1
+    assert np.median(embedding_distance(envelope, seen)) < envelope.bound
 
 
 def test_contents(made):

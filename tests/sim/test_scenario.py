@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from ecgedge.electrodes import leads_lost
 from ecgedge.errors import UsageError
 from ecgedge.sim import SCENARIOS
-from ecgedge.sim.electrodes import leads_lost
 from ecgedge.sim.scenario import PressureCourse, find_scenario
 
 

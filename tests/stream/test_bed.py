@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecgedge.ecg import Recording
+from ecgedge.embedding import EmbeddingEnvelope
 from ecgedge.errors import RecordError, UsageError
 from ecgedge.events import Alarm, AudioEvent, Estimate, FeedEvent, SelfCheck
 from ecgedge.leads import STANDARD_LEADS
@@ -148,6 +149,40 @@ def test_outside_the_envelope_is_questionable(formula_bundle, variants):
     last = _estimates(bed.push(_ecg(30.0), t_s=0.0))[-1]
     assert (last.validity, last.reason) == ("questionable", "lead V1 outside the training envelope")
     assert last.mpcwp_mmhg is not None
+
+
+def _with_embedding_bound(bundle, bound):
+    """The embedded bundle as if its 12-lead variant had been exported with an embedding's envelope."""
+    envelope = EmbeddingEnvelope((0.0,) * 128, ((1.0,) + (0.0,) * 127,), (1.0,), 1.0, bound, 1000)
+    changed = [
+        dataclasses.replace(v, embedding=envelope) if len(v.leads) == 12 else v
+        for v in bundle.manifest.variants
+    ]
+    return dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, variants=tuple(changed)))
+
+
+@pytest.mark.parametrize("bound", [1e-3, 1e6])
+def test_a_strange_embedding_is_questionable(bundle, bound):
+    """The distance stands beside the outputs, and what the bundle of before said stays."""
+    changed = _with_embedding_bound(bundle, bound)
+    ecg_mv = _ecg(30.0)
+    with Variants(bundle) as before, Variants(changed) as now:
+        plain, said = (
+            _estimates(Bed(b, leads=STANDARD_LEADS, rate_hz=RATE_HZ, variants=v).push(ecg_mv, t_s=0.0))
+            for b, v in ((bundle, before), (changed, now))
+        )
+    for old, new in zip(plain[1:], said[1:], strict=True):
+        strange = old.reason is None and new.outputs["embedding_distance"] > bound
+        reason = "embedding outside the training envelope" if strange else old.reason
+        assert new == dataclasses.replace(
+            old, reason=reason, validity="valid" if reason is None else "questionable", outputs=new.outputs
+        )
+        assert set(new.outputs) == {*old.outputs, "embedding_distance"}
+    assert (said[-1].reason == "embedding outside the training envelope") == (bound < 1.0)
+
+
+def test_a_bundle_of_before_says_nothing_of_embeddings(bundle):
+    assert all(variant.embedding is None for variant in bundle.manifest.variants)
 
 
 def test_a_gap_is_reported_counted_and_never_filled(new_bed):
