@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from ecgedge.bundle import FrontEndSpec
 from ecgedge.signal.beats import BeatEnergies, agreement, frame_length, window_energies
-from ecgedge.signal.quality import slopes
 from ecgedge.signal.raw import RawBlock, at_rails, window_hum_mv, window_muscle_mv
+from ecgedge.signal.steps import median_step, steps_of
 
 F64 = NDArray[np.float64]
 Doubt = Literal["mains", "muscle", "burst", "baseline", "beats"]
@@ -83,11 +83,8 @@ def second_length(window_samples: int, spec: FrontEndSpec) -> int | None:
 
 def median_slopes(counts: NDArray[np.int16], *, second_samples: int) -> NDArray[np.uint16]:
     """Return the median slope inside each second, (rows, n) to (seconds, rows); of an even number the lower."""
-    n_rows = len(counts)
-    inside = slopes(counts.reshape(-1, second_samples))
-    middle = second_samples // 2 - 1
-    inside.partition(middle, axis=1)
-    return np.ascontiguousarray(inside[:, middle].reshape(n_rows, -1).T)
+    medians = median_step(steps_of(np.ascontiguousarray(counts).reshape(-1, second_samples)))
+    return np.ascontiguousarray(medians.reshape(len(counts), -1).T)
 
 
 def burst_spread(medians: NDArray[np.uint16], rms: F64) -> F64:

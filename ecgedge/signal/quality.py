@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from ecgedge.bundle import FrontEndSpec
 from ecgedge.signal.gaps import MISSING, SETTLING
+from ecgedge.signal.steps import median_step, steps_of
 from ecgedge.signal.windows import Window
 
 Reason = Literal["off", "gap", "flat", "clipped", "noise"]
@@ -103,13 +104,13 @@ def tenth_numbers(
     """
     kept = np.zeros((N_NUMBERS, len(counts)))
     exact = counts.astype(np.float64)
-    amounts = _steps(counts)
+    amounts = steps_of(counts)
     np.matmul(exact, np.ones(counts.shape[1]), out=kept[_TOTAL])
     kept[_SQUARES] = _square_sums(exact)
     kept[_STEPS] = _square_sums(amounts.astype(np.float64))
     kept[_LOW] = counts.min(axis=1)
     kept[_HIGH] = counts.max(axis=1)
-    kept[_SLOPE] = _median_step(amounts)
+    kept[_SLOPE] = median_step(amounts)
     rail = round(spec.clip_mv / spec.lsb_mv)
     if kept[_HIGH].max() >= rail or kept[_LOW].min() <= -rail:
         kept[_RAILED] = ((counts >= rail) | (counts <= -rail)).sum(axis=1)
@@ -118,28 +119,6 @@ def tenth_numbers(
         kept[_NEWEST] = status[:, -1] == MISSING
         kept[_SETTLING] = (status == SETTLING).sum(axis=1)
     return kept
-
-
-def _steps(counts: NDArray[np.int16]) -> NDArray[np.uint16]:
-    """Return the amounts of the first differences, and a 0 as the last of each row; contiguous, as `counts` must be.
-
-    The rows are taken as one line, which is faster. Differences of opposite clipped samples do not fit int16; their
-    amounts fit uint16.
-    """
-    steps = np.empty(counts.shape, np.uint16)
-    line = counts.reshape(-1)
-    later, earlier = line[1:], line[:-1]
-    larger, smaller = np.maximum(later, earlier), np.minimum(later, earlier)
-    np.subtract(larger.view(np.uint16), smaller.view(np.uint16), out=steps.reshape(-1)[:-1])
-    steps[:, -1] = 0
-    return steps
-
-
-def _median_step(steps: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """Sort what `_steps` gave, and return the (lower) median of each row; the 0 stands before all others."""
-    steps.sort(axis=1)  # of so few no slower than a partition
-    median: NDArray[np.uint16] = steps[:, steps.shape[1] // 2]
-    return median
 
 
 def _square_sums(exact: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -215,9 +194,9 @@ def judge(
 def slope_spread(counts: NDArray[np.int16]) -> NDArray[np.float64]:
     """Return the spread of the steepness along the last axis of (n_leads, n), n at least 20; 0 for a constant."""
     n = counts.shape[1]
-    steps = [_steps(np.ascontiguousarray(counts[:, x])) for x in tenths(n)]
+    steps = [steps_of(np.ascontiguousarray(counts[:, x])) for x in tenths(n)]
     squares = np.stack([_square_sums(of_tenth.astype(np.float64)) for of_tenth in steps]).sum(axis=0)
-    medians = np.stack([_median_step(of_tenth) for of_tenth in steps]).astype(np.float64)
+    medians = np.stack([median_step(of_tenth) for of_tenth in steps]).astype(np.float64)
     return _spread(medians, squares, n - TENTHS)
 
 
