@@ -33,6 +33,7 @@ _RANGES: Final[dict[str, tuple[float, float, str]]] = {
     "lead_fault_s": (0.0, 600.0, "seconds"),
     "gap_s": (0.0, 600.0, "seconds"),
     "envelope_s": (0.0, 3600.0, "seconds"),
+    "doubt_s": (0.0, 3600.0, "seconds"),
     "model_late_s": (0.0, 60.0, "seconds"),
     "estimate_lifetime_s": (0.0, 86_400.0, "seconds"),
 }
@@ -96,7 +97,9 @@ class AlarmPolicy:
     Further technical conditions are facts that must hold without a break before they are told, so that one window does
     not turn them on and off: SATURATED and FLAT, some lead being so for `lead_fault_s`; GAP, windows that lack more
     than `gap_fraction` of a lead's samples for `gap_s`; FEED_STALE, only samples from the past for `feed_stale_s`;
-    OUT_OF_ENVELOPE, windows unlike those of the training data for `envelope_s`; MODEL_LATE, answers older than they
+    OUT_OF_ENVELOPE, windows unlike those of the training data for `envelope_s`; SIGNAL_DOUBTFUL, windows with hum,
+    muscle noise, bursts or a wandering baseline in a lead that the model uses, or limb leads that contradict each
+    other, for `doubt_s`; MODEL_LATE, answers older than they
     should be for `model_late_s`. What windows tell comes with a window that confirms it, never by time alone; its times
     should be longer than a window, which sees one hole for as long as it lasts. MODEL_FAILED and JOURNAL_FAILED come at
     once. Each goes with its fact.
@@ -137,6 +140,7 @@ class AlarmPolicy:
     gap_fraction: float = 0.01
     gap_s: float = 20.0
     envelope_s: float = 60.0
+    doubt_s: float = 60.0
     model_late_s: float = 10.0
     estimate_lifetime_s: float = 600.0
 

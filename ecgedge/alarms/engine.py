@@ -10,7 +10,7 @@ long as all calls come in the order of time.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from ecgedge.alarms.state import SNAPSHOT_FORMAT, AudioPause, EngineState, Snaps
 from ecgedge.alarms.table import BY_WINDOW, COME_ON, CONDITIONS, DELAYS, PRIORITIES, Fact, Input, step
 from ecgedge.alarms.trend import Trend
 from ecgedge.alarms.users import check_acknowledge, check_pause, check_resume
+from ecgedge.electrodes import describe_blame
 from ecgedge.events import Alarm, AlarmEvent, AudioEvent, Estimate, Expired, Presence, Priority
 from ecgedge.leads import STANDARD_LEADS, canonical_lead
 from ecgedge.policy import AlarmPolicy
@@ -41,6 +42,8 @@ class AlarmEngine:
         When the conditions come and go.
     hop_s
         Time from window to window.
+    leads
+        What the feed measures; with them LEAD_OFF says which electrode explains the leads that are off.
 
     Raises
     ------
@@ -49,8 +52,8 @@ class AlarmEngine:
         time raises it for a time that is not finite.
     """
 
-    def __init__(self, policy: AlarmPolicy, *, hop_s: float) -> None:
-        self._policy = policy
+    def __init__(self, policy: AlarmPolicy, *, hop_s: float, leads: Sequence[str] = ()) -> None:
+        self._policy, self._leads = policy, tuple(leads)
         self._hop_s = hop_s
         self._elevation = Elevation(policy, hop_s=hop_s)
         self._trend = Trend(policy, hop_s=hop_s)
@@ -59,7 +62,9 @@ class AlarmEngine:
         self._quiet: bool | None = None
 
     @classmethod
-    def restore(cls, policy: AlarmPolicy, *, hop_s: float, snapshot: Mapping[str, Any]) -> AlarmEngine:
+    def restore(
+        cls, policy: AlarmPolicy, *, hop_s: float, snapshot: Mapping[str, Any], leads: Sequence[str] = ()
+    ) -> AlarmEngine:
         """Build an engine that goes on exactly where `snapshot` was taken.
 
         Raises
@@ -68,7 +73,7 @@ class AlarmEngine:
             If the snapshot is damaged, of another format, or was taken under another policy or hop.
         """
         saved = read_snapshot(snapshot, policy=policy, hop_s=hop_s)
-        engine = cls(policy, hop_s=hop_s)
+        engine = cls(policy, hop_s=hop_s, leads=leads)
         engine._state = saved.state
         engine._elevation = Elevation(policy, hop_s=hop_s, windows=saved.windows)
         engine._trend = Trend(policy, hop_s=hop_s, saved=saved.trend)
@@ -440,7 +445,9 @@ class AlarmEngine:
         """Change the set of leads that LEAD_OFF tells of: one event a change; more leads off is worse."""
         worse = len(leads) > len(self._state.leads_off)
         self._set(leads_off=leads)
-        text = f"leads off: {','.join(leads)}" if leads else "all leads on again"
+        blamed = describe_blame(leads, self._leads) if set(leads) <= set(self._leads) else None
+        off = f"leads off: {','.join(leads)}" + (f" ({blamed})" if blamed else "")
+        text = off if leads else "all leads on again"
         if not leads or not self._present("LEAD_OFF"):
             return self._set_presence("LEAD_OFF", on=bool(leads), text=text, at_s=t_s)
         return self._emit("LEAD_OFF", t_s, "escalate" if worse else None, text=text)

@@ -91,6 +91,7 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "GAP": Condition("technical", latches=False),
     "POOR_SIGNAL": Condition("technical", latches=False),
     "OUT_OF_ENVELOPE": Condition("technical", latches=False),
+    "SIGNAL_DOUBTFUL": Condition("technical", latches=False),
     "MODEL_LATE": Condition("technical", latches=False),
     "JOURNAL_FAILED": Condition("technical", latches=False),
     # Last, since it is a matter of hours.
@@ -104,13 +105,14 @@ DELAYS: Final[dict[str, str | None]] = {
     "FLAT": "lead_fault_s",
     "GAP": "gap_s",
     "OUT_OF_ENVELOPE": "envelope_s",
+    "SIGNAL_DOUBTFUL": "doubt_s",
     "MODEL_LATE": "model_late_s",
     "JOURNAL_FAILED": None,
 }
 """Conditions that are a fact told by `AlarmEngine.on_fact`, and the key of the policy that says for how long it must
 hold before the condition comes; None: it comes at once."""
 
-BY_WINDOW: Final = frozenset({"SATURATED", "FLAT", "GAP", "OUT_OF_ENVELOPE"})
+BY_WINDOW: Final = frozenset({"SATURATED", "FLAT", "GAP", "OUT_OF_ENVELOPE", "SIGNAL_DOUBTFUL"})
 """Facts that each window tells anew: the condition comes with a window that tells so when the time is over, never by
 time alone, so that one window says nothing of the time after it."""
 
@@ -121,6 +123,7 @@ Fact = Literal[
     "FLAT",
     "GAP",
     "OUT_OF_ENVELOPE",
+    "SIGNAL_DOUBTFUL",
     "MODEL_LATE",
     "JOURNAL_FAILED",
 ]

@@ -11,18 +11,23 @@ from ecgedge.signal.front_end import (
 from ecgedge.signal.gaps import MEASURED, MISSING, SETTLING
 from ecgedge.signal.meter import Assess, Meter, assess_together
 from ecgedge.signal.quality import Quality, Reason, assess
+from ecgedge.signal.raw import TENTHS
+from ecgedge.signal.raw_track import MeasureRaw, RawTrack, measure_raw_together
 from ecgedge.signal.windows import Window, Windower, WindowerState
 
 __all__ = [
     "MEASURED",
     "MISSING",
     "SETTLING",
+    "TENTHS",
     "Assess",
     "Conditioned",
     "FrontEnd",
     "FrontEndState",
+    "MeasureRaw",
     "Meter",
     "Quality",
+    "RawTrack",
     "Reason",
     "Window",
     "Windower",
@@ -31,5 +36,6 @@ __all__ = [
     "assess_together",
     "condition",
     "counts_to_mv",
+    "measure_raw_together",
     "push_together",
 ]

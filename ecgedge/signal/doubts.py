@@ -185,6 +185,25 @@ def doubtful(measures: Measures, sd_mv: F64) -> NDArray[np.bool_]:
     )
 
 
+def lasting_doubts(
+    *, burst: F64, baseline_mv: F64, sd_mv: F64, raw: RawBlock | None
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    """Return the doubts of a bed's windows: of each row 0, or 1 + the number in `DOUBTS` of the first that holds.
+
+    And which rows are at the source's rails; None where nothing was measured of the raw samples. Two detectors' beats
+    are left out: they cost half as much as all others together, and find little that those do not (docs/quality.md).
+    """
+    doubt = np.zeros(len(sd_mv), np.uint8)
+    # The first that holds is written last.
+    doubt[baseline_mv > BASELINE_MV] = 1 + DOUBTS.index("baseline")
+    doubt[burst > BURST_SPREAD] = 1 + DOUBTS.index("burst")
+    if raw is None:
+        return doubt, None
+    doubt[window_muscle_mv(raw.muscle_mv) > MUSCLE_RATIO * sd_mv] = 1 + DOUBTS.index("muscle")
+    doubt[window_hum_mv(raw.hum_mv) > MAINS_RATIO * sd_mv] = 1 + DOUBTS.index("mains")
+    return doubt, at_rails(raw)
+
+
 def first_doubts(doubts: NDArray[np.bool_]) -> list[Doubt | None]:
     """Return of each row the first doubt that holds, in the order of `DOUBTS`."""
     firsts = doubts.argmax(axis=0).tolist()

@@ -20,7 +20,7 @@ judged in one call (`judge`), with the same bits as one by one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from typing import Final, Literal, get_args
@@ -29,14 +29,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgedge.bundle import FrontEndSpec
+from ecgedge.signal.doubts import DOUBTS, Doubt, lasting_doubts
 from ecgedge.signal.gaps import MISSING, SETTLING
+from ecgedge.signal.limb import CONTRADICTION, contradiction, limb_products, limb_rows
+from ecgedge.signal.raw import TENTHS
+from ecgedge.signal.raw_track import as_blocks
 from ecgedge.signal.steps import median_step, steps_of
 from ecgedge.signal.windows import Window
 
 Reason = Literal["off", "gap", "flat", "clipped", "noise"]
 _REASONS: Final[tuple[Reason | None, ...]] = (None, *get_args(Reason))
 
-TENTHS = 10
+_DOUBTS: Final[tuple[Doubt | None, ...]] = (None, *DOUBTS)
+
 _TOTAL, _SQUARES, _STEPS, _LOW, _HIGH, _SLOPE, _RAILED, _MISSING, _NEWEST, _SETTLING = range(10)
 N_NUMBERS = 10
 """Of a lead's tenth: the sum of its counts, of their squares and of the squares of their differences; the least and the
@@ -73,6 +78,10 @@ class Quality:
         Per lead, the standard deviation of its samples.
     lost
         The largest share of samples not measured, of the leads that are not off; 0 where all are off.
+    doubts
+        Per lead, what makes it doubtful though it is usable, or None; see `ecgedge.signal.doubts`.
+    contradicts
+        The limb leads do not belong to one heart; see `ecgedge.signal.limb`.
     """
 
     usable: tuple[bool, ...]
@@ -81,6 +90,8 @@ class Quality:
     settling: bool
     sd_mv: tuple[float, ...]
     lost: float
+    doubts: tuple[Doubt | None, ...] = ()
+    contradicts: bool = False
 
 
 def tenth_numbers(
@@ -132,7 +143,13 @@ def tenths(n: int) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(edges)]
 
 
-def assess(window: Window, spec: FrontEndSpec) -> Quality:
+def assess(
+    window: Window,
+    spec: FrontEndSpec,
+    *,
+    raw: NDArray[np.float32] | None = None,
+    leads: Sequence[str] = (),
+) -> Quality:
     """Judge every lead of a window.
 
     Parameters
@@ -141,6 +158,11 @@ def assess(window: Window, spec: FrontEndSpec) -> Quality:
         Counts and status, (n_leads, n_samples) each, at least 20 samples.
     spec
         The front end that made the window; gives the counts' unit and the clipping level.
+    raw
+        What was measured of the raw samples, `RawTrack.window`; without it hum, muscle noise and the source's own rails
+        are not judged.
+    leads
+        Names of the rows; without them limb leads are not held against each other.
     """
     counts, status = window.counts, window.status
     kept = np.stack(
@@ -149,11 +171,28 @@ def assess(window: Window, spec: FrontEndSpec) -> Quality:
             for x in tenths(counts.shape[1])
         ]
     )
-    return judge(kept, [len(counts)], counts.shape[1], spec)[0]
+    found = judge(kept, [len(counts)], counts.shape[1], spec, raw=raw)[0]
+    limb = limb_rows(leads)
+    if not limb:
+        return found
+    products = np.sum([limb_products(counts[limb, x]) for x in tenths(counts.shape[1])], axis=0)
+    names = [leads[row] for row in limb]
+    share = float(contradiction(products, names, n_samples=counts.shape[1]))
+    return replace(found, contradicts=share > CONTRADICTION and are_sound(found, limb))
+
+
+def are_sound(found: Quality, rows: Sequence[int]) -> bool:
+    """Tell whether these leads can be held against each other: none has a fault or settles."""
+    return not found.settling and all(found.usable[row] for row in rows)
 
 
 def judge(
-    kept: NDArray[np.float64], n_leads: Sequence[int], n_samples: int, spec: FrontEndSpec
+    kept: NDArray[np.float64],
+    n_leads: Sequence[int],
+    n_samples: int,
+    spec: FrontEndSpec,
+    *,
+    raw: NDArray[np.float32] | None = None,
 ) -> list[Quality]:
     """Judge one window of each of several beds.
 
@@ -167,10 +206,16 @@ def judge(
         Samples of a window, per lead.
     spec
         The front end that made the counts.
+    raw
+        (RAW_BLOCKS, N_RAW, n_rows), as for `assess`.
     """
     total, squares, steps = kept[:, : _STEPS + 1].sum(axis=0)
     sd = np.sqrt(np.maximum(squares / n_samples - (total / n_samples) ** 2, 0.0))
-    spread = _spread(kept[:, _SLOPE], steps, n_samples - TENTHS)
+    spread, burst = _spreads(kept[:, _SLOPE], steps, n_samples - TENTHS)
+    totals = kept[:, _TOTAL]
+    wander = (totals.max(axis=0) - totals.min(axis=0)) * (spec.lsb_mv * TENTHS / n_samples)
+    blocks = None if raw is None else as_blocks(raw)
+    doubt, at_rail = lasting_doubts(burst=burst, baseline_mv=wander, sd_mv=sd * spec.lsb_mv, raw=blocks)
     low = kept[:, _LOW].reshape(2, TENTHS // 2, -1).min(axis=1)
     high = kept[:, _HIGH].reshape(2, TENTHS // 2, -1).max(axis=1)
     extent = (high - low).min(axis=0)
@@ -179,6 +224,8 @@ def judge(
     # The first reason that holds is written last.
     verdict[spread > NOISE_SPREAD] = _REASONS.index("noise")
     verdict[railed > CLIPPED_FRACTION] = _REASONS.index("clipped")
+    if at_rail is not None:
+        verdict[at_rail] = _REASONS.index("clipped")
     verdict[extent * spec.lsb_mv < FLAT_MV] = _REASONS.index("flat")
     missing = settling = None
     if kept[:, _MISSING:].any():
@@ -188,7 +235,8 @@ def judge(
         verdict[(missing > 0.5) | (kept[-1, _NEWEST] > 0.0)] = _REASONS.index("off")
     score = np.minimum(1.0, (NOISE_SPREAD - spread) / (NOISE_SPREAD - CLEAN_SPREAD))
     score[verdict > 0] = 0.0
-    return _qualities(verdict, score, sd * spec.lsb_mv, missing, settling, n_leads)
+    doubt[verdict > 0] = 0
+    return _qualities(verdict, doubt, score, sd * spec.lsb_mv, missing, settling, n_leads)
 
 
 def slope_spread(counts: NDArray[np.int16]) -> NDArray[np.float64]:
@@ -197,20 +245,25 @@ def slope_spread(counts: NDArray[np.int16]) -> NDArray[np.float64]:
     steps = [steps_of(np.ascontiguousarray(counts[:, x])) for x in tenths(n)]
     squares = np.stack([_square_sums(of_tenth.astype(np.float64)) for of_tenth in steps]).sum(axis=0)
     medians = np.stack([median_step(of_tenth) for of_tenth in steps]).astype(np.float64)
-    return _spread(medians, squares, n - TENTHS)
+    return _spreads(medians, squares, n - TENTHS)[0]
 
 
-def _spread(slope: NDArray[np.float64], steps: NDArray[np.float64], n_steps: int) -> NDArray[np.float64]:
-    """Return the median of the (TENTHS, n_rows) slopes over the rms of all differences."""
-    middle = np.sort(slope, axis=0)[TENTHS // 2 - 1 : TENTHS // 2 + 1]
+def _spreads(
+    slope: NDArray[np.float64], steps: NDArray[np.float64], n_steps: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the median of the (TENTHS, n_rows) slopes over the rms of all differences, and the largest over it."""
+    ordered = np.sort(slope, axis=0)
+    middle = (ordered[TENTHS // 2 - 1] + ordered[TENTHS // 2]) / 2.0
     rms = np.sqrt(steps / n_steps)
-    spread = np.zeros_like(rms)
-    np.divide((middle[0] + middle[1]) / 2.0, rms, out=spread, where=rms > 0.0)
-    return spread
+    spread, burst = np.zeros((2, len(rms)))
+    np.divide(middle, rms, out=spread, where=rms > 0.0)
+    np.divide(ordered[-1], rms, out=burst, where=rms > 0.0)
+    return spread, burst
 
 
 def _qualities(
     verdict: NDArray[np.uint8],
+    doubt: NDArray[np.uint8],
     score: NDArray[np.float64],
     sd_mv: NDArray[np.float64],
     missing: NDArray[np.float64] | None,
@@ -230,8 +283,14 @@ def _qualities(
             settles = bool(settling[own][on].any())
             lost = float(missing[own][on].max())
         sqi = sum(scores[own]) / len(on) if on else 0.0
-        found.append(Quality(usable, sqi, reasons, settles, tuple(sds[own]), lost))
+        doubts = _doubted(doubt[own].tobytes())
+        found.append(Quality(usable, sqi, reasons, settles, tuple(sds[own]), lost, doubts))
     return found
+
+
+@lru_cache(maxsize=1024)
+def _doubted(doubt: bytes) -> tuple[Doubt | None, ...]:
+    return tuple(_DOUBTS[code] for code in doubt)
 
 
 @lru_cache(maxsize=1024)

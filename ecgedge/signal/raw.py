@@ -30,6 +30,10 @@ from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
 
+TENTHS = 10
+RAW_BLOCKS = TENTHS // 2
+"""Raw blocks to a window: of every second tenth. What they look for lasts, and this costs half."""
+
 MAINS_HZ = (50.0, 60.0)
 RAIL_BLOCKS = 2
 RAIL_S = 0.006
@@ -101,11 +105,16 @@ class RawBlock:
 
 
 @lru_cache(maxsize=32)
-def raw_spec(rate_hz: float) -> RawSpec:
-    """Return how blocks of a source of this rate are measured.
+def raw_spec(rate_hz: float, block_samples: int | None = None) -> RawSpec:
+    """Return how blocks of a source of this rate are measured, of a second or of `block_samples`.
 
     A rate that is no whole number is taken as the nearest one: over a second that shifts a tone by less than a part
     in two hundred. Mains frequencies from 0.45 of the rate on cannot be told.
+
+    Raises
+    ------
+    ValueError
+        If a block is too short: it must hold half a second, in whole periods of the comb.
     """
     whole = max(10, round(rate_hz))
     fold = whole // math.gcd(whole, 10)
@@ -114,7 +123,10 @@ def raw_spec(rate_hz: float) -> RawSpec:
     heard = -(-whole // fold // 2) * fold
     tones = np.concatenate([np.cos(angle), np.sin(angle)]).astype(np.float32) * np.float32(2.0 / heard)
     lag = max(1, round(_MUSCLE_LAG_S * rate_hz)) if rate_hz >= _LEAST_RATE_HZ else 0
-    return RawSpec(whole, fold, heard, tones, lag, max(2, round(RAIL_S * rate_hz)))
+    block = whole if block_samples is None else block_samples
+    if block < heard:
+        raise ValueError(f"a raw block of {block} samples is too short at {rate_hz:g} Hz; it needs {heard}")
+    return RawSpec(block, fold, heard, tones, lag, max(2, round(RAIL_S * rate_hz)))
 
 
 def raw_block(samples_mv: F32, spec: RawSpec) -> RawBlock:

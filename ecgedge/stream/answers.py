@@ -12,6 +12,7 @@ from ecgedge.bundle import Bundle, VariantSpec
 from ecgedge.ecg import Mode
 from ecgedge.errors import EngineError
 from ecgedge.events import Calibrated, Estimate, Validity
+from ecgedge.leads import LIMB_LEADS
 from ecgedge.runtime import DISTANCE, Outputs
 from ecgedge.signal import Quality, Windower
 from ecgedge.stream.one_point import Recent, calibrate, shown
@@ -127,8 +128,14 @@ class Answers:
             )
             return Answer(estimate, (("MODEL_FAILED", None),))
         outside = _outside(quality, server) or _strange(said, server.spec)
-        estimate = self._shown(_estimate(place, server.spec, said, quality.sqi, outside), server)
-        return Answer(estimate, (("MODEL_FAILED", None), ("OUT_OF_ENVELOPE", outside)))
+        doubt = _doubt(quality, server)
+        estimate = self._shown(_estimate(place, server.spec, said, quality.sqi, outside or doubt), server)
+        facts: tuple[tuple[Fact, str | None], ...] = (
+            ("MODEL_FAILED", None),
+            ("OUT_OF_ENVELOPE", outside),
+            ("SIGNAL_DOUBTFUL", doubt),
+        )
+        return Answer(estimate, facts)
 
     def _shown(self, estimate: Estimate, server: _Server) -> Estimate:
         """Remember what the model said, and set it against the catheter value, if there is one."""
@@ -192,6 +199,21 @@ def _strange(said: Outputs, spec: VariantSpec) -> str | None:
     if spec.embedding is None or said.get(DISTANCE, 0.0) <= spec.embedding.bound:
         return None
     return "embedding outside the training envelope"
+
+
+def _doubt(quality: Quality, server: _Server) -> str | None:
+    """Say "mains: I,II; limb leads contradict each other" of the leads that the model uses."""
+    if not (quality.contradicts or any(quality.doubts)):
+        return None
+    found: dict[str, list[str]] = {}
+    for lead, row, _ in server.ranges:
+        doubt = quality.doubts[row]
+        if doubt is not None:
+            found.setdefault(doubt, []).append(lead)
+    said = [f"{doubt}: {','.join(leads)}" for doubt, leads in found.items()]
+    if quality.contradicts and any(lead in LIMB_LEADS for lead, _, _ in server.ranges):
+        said.append("limb leads contradict each other")
+    return "; ".join(said) or None
 
 
 def _estimate(place: Placed, spec: VariantSpec, outputs: Outputs, sqi: float, reason: str | None) -> Estimate:

@@ -38,12 +38,15 @@ from ecgedge.leads import order_leads
 from ecgedge.policy import AlarmPolicy
 from ecgedge.signal import (
     MISSING,
+    TENTHS,
     Assess,
     Conditioned,
     FrontEnd,
     FrontEndState,
+    MeasureRaw,
     Meter,
     Quality,
+    RawTrack,
     Reason,
     Windower,
     WindowerState,
@@ -66,7 +69,8 @@ _GONE: Final[dict[Fact, str]] = {
     "SATURATED": "no lead is clipped any more",
     "FLAT": "no lead is flat any more",
     "GAP": "windows are whole again",
-    "OUT_OF_ENVELOPE": "all leads are within the training envelope again",
+    "OUT_OF_ENVELOPE": "windows are within the training envelope again",
+    "SIGNAL_DOUBTFUL": "no doubt about the signal any more",
     "MODEL_LATE": "estimates come in time again",
     "JOURNAL_FAILED": "the journal is written again",
 }
@@ -129,7 +133,7 @@ class Bed:
         self._spec = bundle.manifest.front_end
         self._lengths = window_lengths(bundle, self._variants)
         self.hop_s = self._lengths["hop_samples"] / self._spec.rate_hz
-        self._alarms = AlarmEngine(self.policy, hop_s=self.hop_s)
+        self._alarms = AlarmEngine(self.policy, hop_s=self.hop_s, leads=self.leads)
         self._checks = SelfChecks(self.policy)
         self._clock = FeedClock(rate_hz)
         self._answers = Answers(self.leads, bundle, self._variants, hop_s=self.hop_s)
@@ -337,7 +341,8 @@ class Bed:
         arrays: tuple[NDArray[Any], ...] = ()
         if self._started:
             front_end, windows = self._front_end.state, self._windower.state
-            arrays = *front_end.rows, windows.counts, windows.status, self._baseline.state
+            raw = np.zeros((0, 0), np.float32) if self._raw is None else self._raw.state
+            arrays = *front_end.rows, windows.counts, windows.status, self._baseline.state, raw
             stretch = Stretch(self._t0_s, self._n_in, self._n_out, windows.next_end, front_end.phase)
         facts = BedFacts(
             format=BED_FORMAT,
@@ -395,7 +400,9 @@ class Bed:
                 f"window to window, this is {bundle.id[:12]} with {bed._lengths['hop_samples']}; serve it with the same"
             )
         try:
-            bed._alarms = AlarmEngine.restore(bed.policy, hop_s=bed.hop_s, snapshot=snapshot.alarms)
+            bed._alarms = AlarmEngine.restore(
+                bed.policy, hop_s=bed.hop_s, snapshot=snapshot.alarms, leads=bed.leads
+            )
         except ValueError as error:
             raise UsageError(f"the snapshot does not fit: {error}") from error
         bed._take_up(facts, snapshot.arrays)
@@ -412,13 +419,14 @@ class Bed:
         self._answers.calibrated = facts.calibrated
         if facts.stretch is None:
             return
-        stretch, (*rows, counts, status, medians) = facts.stretch, arrays
+        stretch, (*rows, counts, status, medians, raw) = facts.stretch, arrays
         self._baseline = Baseline(medians)
         self._started = True
         self._t0_s, self._n_in, self._n_out = stretch.begin_s, stretch.n_in, stretch.n_out
         self._begin_signal(
             FrontEndState(stretch.phase, tuple(rows)),
             WindowerState(stretch.n_out, stretch.next_end, counts, status),
+            raw if raw.size else None,
         )
 
     def lost_samples(self, n: int) -> None:
@@ -450,14 +458,32 @@ class Bed:
         self._connect(t_s, events)
 
     def _begin_signal(
-        self, front_end: FrontEndState | None = None, windows: WindowerState | None = None
+        self,
+        front_end: FrontEndState | None = None,
+        windows: WindowerState | None = None,
+        raw: NDArray[np.float32] | None = None,
     ) -> None:
         n_leads = len(self.leads)
         self._front_end = FrontEnd(self._spec, n_leads=n_leads, rate_hz=self.rate_hz, state=front_end)
         window, hop = self._lengths["window_samples"], self._lengths["hop_samples"]
         self._windower = Windower(n_leads=n_leads, **self._lengths, state=windows)
-        self._meter = Meter(n_leads=n_leads, window_samples=window, hop_samples=hop)
+        self._meter = Meter(n_leads=n_leads, window_samples=window, hop_samples=hop, leads=self.leads)
+        self._raw = self._begin_raw(window // TENTHS, raw)
         self._answers.leave()
+
+    def _begin_raw(self, tenth_samples: int, state: NDArray[np.float32] | None) -> RawTrack | None:
+        """Return what judges raw samples; None where windows are too short for it."""
+        try:
+            return RawTrack(
+                n_leads=len(self.leads),
+                rate_in_hz=self.rate_hz,
+                rate_out_hz=self._spec.rate_hz,
+                tenth_samples=tenth_samples,
+                state=state,
+                n_in=0 if state is None else self._n_in,
+            )
+        except ValueError:
+            return None
 
     def _hear(self, t_s: float, events: list[Event]) -> None:
         """Let time pass that no sample tells of, so that it may leap."""
@@ -481,7 +507,7 @@ class Bed:
         if self._lost:
             self._extend(events, self._alarms.on_feed(self._waited_s, connected=True))
         pause = self._alarms.pause
-        self._alarms = AlarmEngine(self.policy, hop_s=self.hop_s)
+        self._alarms = AlarmEngine(self.policy, hop_s=self.hop_s, leads=self.leads)
         if self._journal_why is not None:
             text = f"{self._journal_why}; monitoring goes on"
             self._extend(events, self._alarms.on_fact(t_s, "JOURNAL_FAILED", on=True, text=text))
@@ -574,6 +600,8 @@ class Bed:
         conditioned: Conditioned = yield Condition(self._front_end, samples_mv)
         self._n_in += samples_mv.shape[1]
         self._n_out += conditioned.counts.shape[1]
+        if self._raw is not None and (blocks := self._raw.push(samples_mv, clean=conditioned.whole)):
+            self._raw.take((yield MeasureRaw(self._raw.spec, blocks)))
         if not hole:
             self._t_last_s = self._t0_s + self._n_in / self.rate_hz
         changes = [] if hole else _lead_changes(self.leads, self._off, conditioned, first)
@@ -583,7 +611,8 @@ class Bed:
                 self._lead(changes.pop(0), events)
             t_s = self._t0_s + window.end_index / self._spec.rate_hz
             self._pass_time(t_s, events)
-            quality: Quality = yield Assess(self._meter, window, self._spec)
+            raw = None if self._raw is None else self._raw.window(window.end_index)
+            quality: Quality = yield Assess(self._meter, window, self._spec, raw)
             place = Placed(self._windower, window.end_index, t_s, frozenset(self._off), self.mode)
             answer: Answer = yield from self._answers.ask(place, quality)
             self._windows += 1

@@ -79,8 +79,8 @@ class BedSnapshot:
     alarms
         The alarm engine's own snapshot.
     arrays
-        Rows of the front end's state, counts and status of the newest samples, and the baseline; none before the first
-        sample.
+        Rows of the front end's state, counts and status of the newest samples, the baseline, and what is known of raw
+        samples; none before the first sample.
     """
 
     facts: BedFacts

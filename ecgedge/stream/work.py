@@ -17,12 +17,17 @@ from numpy.typing import NDArray
 from ecgedge.bundle import FrontEndSpec
 from ecgedge.errors import EngineError
 from ecgedge.runtime import Outputs, Runner, StepAsk, StepPool, StepSeat, single_numbers
-from ecgedge.signal import Assess, FrontEnd, Windower, assess_together, push_together
+from ecgedge.signal import (
+    Assess,
+    FrontEnd,
+    MeasureRaw,
+    Windower,
+    assess_together,
+    measure_raw_together,
+    push_together,
+)
 
 T = TypeVar("T")
-W = TypeVar("W")
-_Groups = defaultdict[Hashable, list[tuple[int, W]]]
-"""Work of one kind, and at which places it was asked for."""
 
 Server = Runner | StepPool
 """What answers for a variant: its window form, which sees each window anew, or its streaming form with a pool of
@@ -86,10 +91,10 @@ class Infer(NamedTuple):
     spec: FrontEndSpec
 
 
-Work = Condition | Assess | Infer
+Work = Condition | MeasureRaw | Assess | Infer
 Steps = Generator[Work, Any, T]
-"""Yields Work; is sent a Conditioned for a Condition, a Quality for an Assess, Outputs or an EngineError for an Infer;
-returns T."""
+"""Yields Work; is sent a Conditioned for a Condition, an array for a MeasureRaw, a Quality for an Assess, Outputs or an
+EngineError for an Infer; returns T."""
 
 
 def take_seat(runner: Server) -> Seat:
@@ -111,29 +116,34 @@ def work_alone(steps: Steps[T]) -> T:
 def do_work(asked: Sequence[Work]) -> list[Any]:
     """Do all of this work, none of which may depend on another's, and return the answers in order."""
     answers: list[Any] = [None] * len(asked)
-    chunks: _Groups[Condition] = defaultdict(list)
-    windows: _Groups[Assess] = defaultdict(list)
-    asking: _Groups[Infer] = defaultdict(list)
+    by_kind: defaultdict[Hashable, list[int]] = defaultdict(list)
     for place, work in enumerate(asked):
-        if isinstance(work, Condition):
-            chunks[work.front_end.kind, work.samples_mv.shape[1]].append((place, work))
-        elif isinstance(work, Assess):
-            windows[work.window.counts.shape[1], work.meter.hop_tenths, work.spec].append((place, work))
-        else:
-            asking[id(work.seat.runner)].append((place, work))
-    for some in chunks.values():
-        conditioned = push_together([c.front_end for _, c in some], [c.samples_mv for _, c in some])
-        _put(answers, some, conditioned)
-    for of_length in windows.values():
-        _put(answers, of_length, assess_together([a for _, a in of_length]))
-    for of_runner in asking.values():
-        _put(answers, of_runner, _infer(of_runner[0][1].seat.runner, [infer for _, infer in of_runner]))
+        by_kind[_kind(work)].append(place)
+    for places in by_kind.values():
+        for place, answer in zip(places, _do_alike([asked[k] for k in places]), strict=True):
+            answers[place] = answer
     return answers
 
 
-def _put(answers: list[Any], asked: Sequence[tuple[int, Work]], said: Sequence[Any]) -> None:
-    for (place, _), answer in zip(asked, said, strict=True):
-        answers[place] = answer
+def _kind(work: Work) -> Hashable:
+    """Return what is equal for work that can be done together."""
+    if isinstance(work, Condition):
+        return Condition, work.front_end.kind, work.samples_mv.shape[1]
+    if isinstance(work, MeasureRaw):
+        return MeasureRaw, id(work.spec)
+    if isinstance(work, Assess):
+        return Assess, work.window.counts.shape[1], work.meter.hop_tenths, work.raw is None, work.spec
+    return Infer, id(work.seat.runner)
+
+
+def _do_alike(asked: Sequence[Any]) -> Sequence[Any]:
+    """Do work of one kind."""
+    first = asked[0]
+    if isinstance(first, Condition):
+        return push_together([c.front_end for c in asked], [c.samples_mv for c in asked])
+    if isinstance(first, MeasureRaw):
+        return measure_raw_together(asked)
+    return assess_together(asked) if isinstance(first, Assess) else _infer(first.seat.runner, asked)
 
 
 def _infer(runner: Server, asked: Sequence[Infer]) -> Sequence[Outputs | EngineError]:

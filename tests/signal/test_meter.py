@@ -5,7 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecgedge.bundle import FrontEndSpec
+from ecgedge.leads import STANDARD_LEADS
 from ecgedge.signal import Assess, Conditioned, Meter, Windower, assess, assess_together
+from ecgedge.signal.raw import RAW_BLOCKS
+from ecgedge.signal.raw_track import N_RAW
 
 SPEC = FrontEndSpec()
 RAIL = round(SPEC.clip_mv / SPEC.lsb_mv)
@@ -50,6 +53,14 @@ def draw(rng, n_leads, n=4000):
     return Conditioned(np.clip(np.rint(counts), -RAIL, RAIL).astype(np.int16), status)
 
 
+def raw(rng, n_leads):
+    """Numbers as they may be of raw blocks, some of them missing."""
+    numbers = rng.exponential(rng.choice([0.01, 1.0]), (RAW_BLOCKS, N_RAW, n_leads)).astype(np.float32)
+    numbers[rng.random(numbers.shape) < 0.05] = np.nan
+    numbers[:, -2:] = rng.random((RAW_BLOCKS, 2, n_leads)) < 0.3
+    return numbers
+
+
 @settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -62,17 +73,22 @@ def test_beds_together_are_judged_as_each_window_alone(seed, n_leads, hop, late,
     """Also where a bed begins later than the others, or anew without its meter; 64 and 200 are no whole tenths."""
     rng = np.random.default_rng(seed)
     lengths = {"window_samples": 1280, "hop_samples": hop}
+    named = [STANDARD_LEADS[:n] if rng.random() < 0.8 else () for n in n_leads]
+    is_raw = rng.random() < 0.5
     streams = [draw(rng, n) for n in n_leads]
     windows = [
         Windower(n_leads=n, **lengths).push(stream) for n, stream in zip(n_leads, streams, strict=True)
     ]
-    meters = [Meter(n_leads=n, **lengths) for n in n_leads]
+    meters = [Meter(n_leads=n, leads=names, **lengths) for n, names in zip(n_leads, named, strict=True)]
     for turn in range(1 + (4000 - 1280) // hop):
         if turn in restored:
-            meters[0] = Meter(n_leads=n_leads[0], **lengths)
+            meters[0] = Meter(n_leads=n_leads[0], leads=named[0], **lengths)
         here = [k for k in range(len(n_leads)) if turn or k not in late]
-        asked = [Assess(meters[k], next(windows[k]), SPEC) for k in here]
-        alone = [vars(assess(a.window, SPEC)) for a in asked]
+        raws = [raw(rng, n_leads[k]) if is_raw else None for k in here]
+        asked = [
+            Assess(meters[k], next(windows[k]), SPEC, of_bed) for k, of_bed in zip(here, raws, strict=True)
+        ]
+        alone = [vars(assess(a.window, SPEC, raw=a.raw, leads=a.meter.leads)) for a in asked]
         assert [vars(quality) for quality in assess_together(asked)] == alone
 
 
