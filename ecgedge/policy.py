@@ -35,6 +35,7 @@ _RANGES: Final[dict[str, tuple[float, float, str]]] = {
     "envelope_s": (0.0, 3600.0, "seconds"),
     "model_late_s": (0.0, 60.0, "seconds"),
     "estimate_lifetime_s": (0.0, 86_400.0, "seconds"),
+    "model_ok_s": (0.0, 600.0, "seconds"),
 }
 _PROBABILITIES: Final = ("onset_probability", "recovery_probability")
 _COUNTS: Final = ("rising_min_windows", "chatter_onsets")
@@ -99,7 +100,8 @@ class AlarmPolicy:
     OUT_OF_ENVELOPE, windows unlike those of the training data for `envelope_s`; MODEL_LATE, answers older than they
     should be for `model_late_s`. What windows tell comes with a window that confirms it, never by time alone; its times
     should be longer than a window, which sees one hole for as long as it lasts. MODEL_FAILED and JOURNAL_FAILED come at
-    once. Each goes with its fact.
+    once. Each goes with its fact, but MODEL_FAILED with an answer of the model at least `model_ok_s` after the first of
+    those among which none failed: so a model that fails now and then is one alarm and not many.
 
     An estimate that nobody may see any more expires `estimate_lifetime_s` after its window, if no other came.
 
@@ -139,6 +141,7 @@ class AlarmPolicy:
     envelope_s: float = 60.0
     model_late_s: float = 10.0
     estimate_lifetime_s: float = 600.0
+    model_ok_s: float = 30.0
 
     def __post_init__(self) -> None:
         """Refuse a policy that cannot work; ValueError names the key and the fix."""

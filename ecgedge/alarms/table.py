@@ -114,6 +114,10 @@ BY_WINDOW: Final = frozenset({"SATURATED", "FLAT", "GAP", "OUT_OF_ENVELOPE"})
 """Facts that each window tells anew: the condition comes with a window that tells so when the time is over, never by
 time alone, so that one window says nothing of the time after it."""
 
+RECOVERIES: Final[dict[str, str]] = {"MODEL_FAILED": "model_ok_s"}
+"""Of them, those that do not go at once, and the key of the policy that says for how long the fact must not hold
+before. Then the condition goes with the next call that says so, never by time alone."""
+
 Fact = Literal[
     "MODEL_FAILED",
     "FEED_STALE",
