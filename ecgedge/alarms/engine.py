@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from ecgedge.alarms.rules import SLACK_S, Elevation, ValidWindow, valid_window
 from ecgedge.alarms.state import SNAPSHOT_FORMAT, AudioPause, EngineState, Snapshot, Waiting, read_snapshot
@@ -211,6 +211,13 @@ class AlarmEngine:
     def holds(self, condition: Fact) -> bool:
         """Tell whether a fact holds, or its condition is still present."""
         return not self.quiet and (condition in self._state.waiting or self._present(condition))
+
+    def facts(self) -> dict[Fact, str]:
+        """Return the facts that hold, told already or not, with what their conditions say."""
+        names: tuple[Fact, ...] = get_args(Fact)
+        waiting, conditions = self._state.waiting, self._state.conditions
+        held = [name for name in names if self.holds(name)]
+        return {n: waiting[n].text if n in waiting else conditions[n].cause for n in held}
 
     def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[AlarmEvent]:
         """Take that `user` has seen `condition`; where there is nothing (left) to see, nothing happens.
