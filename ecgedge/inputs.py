@@ -1,8 +1,8 @@
 """What reaches a bed beside its samples: noted in the journal, so that a stream can be run again bit for bit.
 
 A bed's events follow from its samples, from users' commands, and from what the wall clock and the disk did: a
-tick that found the feed silent, a feed that broke off, a journal that could not be written. The samples can be
-had again from a recording; the rest is an entry of type "input":
+tick that found the feed silent, a feed that broke off, a journal that could not be written, a clock that nobody
+held. The samples can be had again from a recording; the rest is an entry of type "input":
 
     {"type":"input","call":"acknowledge","samples":15250,"t_s":61.003,"condition":"LEAD_OFF","user":"Nurse Seven"}
 
@@ -11,9 +11,9 @@ It stands before the events that followed from it. `samples` counts those pushed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ Call = Literal[
     "feed_lost",
     "journal",
     "model_late",
+    "clock_unsync",
     "end",
 ]
 
@@ -59,6 +60,10 @@ class Watched(Protocol):
         """Do what `Bed.model_late` does."""
         ...
 
+    def clock_unsync(self, t_s: float, *, why: str | None) -> list[Event]:
+        """Do what `Bed.clock_unsync` does."""
+        ...
+
     def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[Event]:
         """Do what `Bed.acknowledge` does."""
         ...
@@ -82,7 +87,7 @@ class Watched(Protocol):
 
 @dataclass(frozen=True)
 class Input:
-    """One call. `why` says why the journal fails or estimates are late; None there that all is well."""
+    """One call. `why` says what is wrong with journal, estimates or clock; None there that all is well."""
 
     type: ClassVar[str] = "input"
     call: Call
@@ -128,17 +133,17 @@ def apply(bed: Watched, given: Input) -> Sequence[Event]:
         return bed.calibrate(given.t_s, reading=Reading(given.mpcwp_mmhg or 0.0, user, given.sd_mmhg or 0.0))
     if given.call == "uncalibrate":
         return bed.uncalibrate(given.t_s, user=user)
-    return _by_the_world(bed, given)
+    return _BY_THE_WORLD[given.call](bed, given)
 
 
-def _by_the_world(bed: Watched, given: Input) -> Sequence[Event]:
-    if given.call == "advance":
-        return bed.advance(given.t_s)
-    if given.call == "feed_lost":
-        return bed.feed_lost()
-    if given.call == "journal":
-        return bed.journal(given.t_s, why=given.why)
-    return bed.model_late(given.t_s, why=given.why) if given.call == "model_late" else []
+_BY_THE_WORLD: Final[Mapping[Call, Callable[[Watched, Input], Sequence[Event]]]] = {
+    "advance": lambda bed, given: bed.advance(given.t_s),
+    "feed_lost": lambda bed, _: bed.feed_lost(),
+    "journal": lambda bed, given: bed.journal(given.t_s, why=given.why),
+    "model_late": lambda bed, given: bed.model_late(given.t_s, why=given.why),
+    "clock_unsync": lambda bed, given: bed.clock_unsync(given.t_s, why=given.why),
+    "end": lambda _bed, _given: [],
+}
 
 
 def time_of(event: Event) -> float | None:

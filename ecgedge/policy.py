@@ -36,6 +36,8 @@ _RANGES: Final[dict[str, tuple[float, float, str]]] = {
     "doubt_s": (0.0, 3600.0, "seconds"),
     "model_late_s": (0.0, 60.0, "seconds"),
     "estimate_lifetime_s": (0.0, 86_400.0, "seconds"),
+    "model_ok_s": (0.0, 600.0, "seconds"),
+    "clock_unsync_s": (0.0, 3600.0, "seconds"),
 }
 _PROBABILITIES: Final = ("onset_probability", "recovery_probability")
 _COUNTS: Final = ("rising_min_windows", "chatter_onsets")
@@ -99,10 +101,12 @@ class AlarmPolicy:
     than `gap_fraction` of a lead's samples for `gap_s`; FEED_STALE, only samples from the past for `feed_stale_s`;
     OUT_OF_ENVELOPE, windows unlike those of the training data for `envelope_s`; SIGNAL_DOUBTFUL, windows with hum,
     muscle noise, bursts or a wandering baseline in a lead that the model uses, or limb leads that contradict each
-    other, for `doubt_s`; MODEL_LATE, answers older than they
-    should be for `model_late_s`. What windows tell comes with a window that confirms it, never by time alone; its times
-    should be longer than a window, which sees one hole for as long as it lasts. MODEL_FAILED and JOURNAL_FAILED come at
-    once. Each goes with its fact.
+    other, for `doubt_s`; MODEL_LATE, answers older than they should be for `model_late_s`; CLOCK_UNSYNC, a wall clock
+    that no time server holds for `clock_unsync_s`. What windows tell comes with a window that confirms it, never by
+    time alone; its times should be longer than a window, which sees one hole for as long as it lasts. MODEL_FAILED and
+    JOURNAL_FAILED come at once. Each goes with its fact, but MODEL_FAILED with an answer of the model at least
+    `model_ok_s` after the first of those among which none failed: so a model that fails now and then is one alarm and
+    not many.
 
     An estimate that nobody may see any more expires `estimate_lifetime_s` after its window, if no other came.
 
@@ -143,6 +147,8 @@ class AlarmPolicy:
     doubt_s: float = 60.0
     model_late_s: float = 10.0
     estimate_lifetime_s: float = 600.0
+    model_ok_s: float = 30.0
+    clock_unsync_s: float = 60.0
 
     def __post_init__(self) -> None:
         """Refuse a policy that cannot work; ValueError names the key and the fix."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +23,7 @@ from ecgedge.journal import Journal
 from ecgedge.sinks import Sink
 from ecgedge.station import Station, StreamClock
 from ecgedge.stream import Bed
+from ecgedge.wallclock import ClockWatch, ReadClock, clock_synchronised
 
 TICK_S = 0.25
 """How often silence is checked."""
@@ -45,6 +47,7 @@ async def run_stream(
     speed: float = 1.0,
     stop: asyncio.Event | None = None,
     control: Control | None = None,
+    read_clock: ReadClock = clock_synchronised,
 ) -> StreamResult:
     """Stream `feed` through `bed` until it ends, is lost, `duration_s` of stream time have passed, or `stop` is set.
 
@@ -65,6 +68,9 @@ async def run_stream(
         Ends the stream in good order: the summary still comes.
     control
         Users' commands. Each takes effect in stream time when it is read; the end of them ends nothing.
+    read_clock
+        Says whether the wall clock is synchronised. It is asked now and then, but at infinite speed, where stream time
+        has nothing to do with it.
 
     Raises
     ------
@@ -77,7 +83,10 @@ async def run_stream(
     lost: FeedError | None = None
     try:
         clock = StreamClock(pace)
-        await _pump(bed, station, feed, control, clock, duration_s=duration_s, stop=stop or asyncio.Event())
+        watch = ClockWatch(read_clock if clock.runs else lambda: None)
+        await _pump(
+            bed, station, feed, control, clock, watch, duration_s=duration_s, stop=stop or asyncio.Event()
+        )
         if bed.seen_samples == 0:
             lost = FeedError(f"{feed.info.uri}: the feed ended without a single sample")
     except FeedError as error:
@@ -102,6 +111,7 @@ async def _pump(
     feed: Feed,
     control: Control | None,
     clock: StreamClock,
+    watch: ClockWatch,
     *,
     duration_s: float,
     stop: asyncio.Event,
@@ -110,6 +120,7 @@ async def _pump(
     async for item in _with_ticks(feed, control):
         if stop.is_set():
             return
+        await station.tell_of_clock(synchronised=watch.look(time.monotonic()))
         if not isinstance(item, Chunk):
             try:
                 if await _tick(station, item, clock, end_s=end_s):

@@ -51,6 +51,7 @@ class Station:
     ) -> None:
         self._age_ms, self._taken = age_ms, taken
         self.late_ms, self._late = late_ms, False
+        self.unsync = False
         self._before_alarm = before_alarm
         self._bed = bed
         self._sinks = sinks
@@ -109,6 +110,13 @@ class Station:
                 await sink.send(sent)
         if latency_ms is not None and any(isinstance(event, Estimate) for event in events):
             await self._tell_of_age(latency_ms)
+
+    async def tell_of_clock(self, *, synchronised: bool | None) -> None:
+        """Tell where the wall clock begins not to be synchronised, or is so again; None is not known, and no news."""
+        if synchronised is not None and synchronised == self.unsync:
+            self.unsync = not synchronised
+            why = "no time server holds the wall clock" if self.unsync else None
+            await self.give(Input("clock_unsync", self._samples, self._t_s, why=why))
 
     async def _tell_of_age(self, latency_ms: float) -> None:
         """Tell where estimates begin to come late, or cease to."""

@@ -68,7 +68,7 @@ def run(path, bed, feed, *, runtimes=None, **options):
     options = {"speed": math.inf, "sinks": [], **options}
     facts = facts_of_bed(bed, "memory:", runtimes or {})
     with Journal(path, facts=facts) as journal:
-        asyncio.run(run_stream(bed, feed, journal=journal, **options))
+        asyncio.run(run_stream(bed, feed, journal=journal, read_clock=lambda: None, **options))
 
 
 def replay(path, bundle, variants, feed, number=0):

@@ -59,7 +59,7 @@ def _chunks(seconds, *, chunk_s, t0_s=0.0, scenario="stable"):
 
 
 def _run(bed, feed, *sinks, **options):
-    options = {"speed": math.inf, **options}
+    options = {"speed": math.inf, "read_clock": lambda: None, **options}
     return asyncio.run(run_stream(bed, feed, sinks=sinks, **options))
 
 
@@ -375,6 +375,53 @@ def test_a_feed_that_never_sends_is_lost(bed, sink):
     # Connected, and then nothing: the bed that shows no number must say why.
     _run(bed, Feed(2.6), sink, speed=1.0)
     assert [alarm.condition for alarm in sink.of(Alarm)] == ["FEED_LOST"]
+
+
+# --- a wall clock that no time server holds -------------------------------------------------------------
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """The clock's state is read with each chunk."""
+    monkeypatch.setattr("ecgedge.wallclock.LOOK_S", 0.0)
+
+
+def test_a_clock_that_no_server_holds_is_told_in_time_and_can_be_run_again(
+    bundle, variants, bed, sink, looks, tmp_path
+):
+    path = tmp_path / "bed.jsonl"
+    chunks = _chunks(130.0, chunk_s=1.0)
+    with Journal(path, facts=facts_of_bed(bed, "memory:", {})) as journal:
+        held = lambda: not 10.0 <= bed.due_s < 100.0  # noqa: E731 - one line, beside its use
+        _run(bed, Feed(*chunks), sink, speed=20.0, journal=journal, read_clock=held)
+    alarms = [a for a in sink.of(Alarm) if a.condition == "CLOCK_UNSYNC"]
+    assert [(a.t_s, a.priority, a.presence, a.signal) for a in alarms] == [
+        (70.0, "low", "on", "on"),
+        (100.0, "low", "off", "off"),
+    ]
+    assert alarms[0].text == "no time server holds the wall clock"
+    (run,) = find_runs(path)
+    assert [given.call for given in run.inputs] == ["clock_unsync", "clock_unsync", "end"]
+    found = asyncio.run(compare_run(path, run, bundle=bundle, feed=Feed(*chunks), variants=variants))
+    assert found.difference is None
+    assert found.equal == len(sink.events)
+
+
+@pytest.mark.parametrize(("speed", "state"), [(math.inf, False), (20.0, None), (20.0, True)])
+def test_where_the_clock_is_held_not_known_or_without_meaning_nothing_is_claimed(
+    bed, sink, looks, speed, state
+):
+    _run(bed, Feed(*_chunks(130.0, chunk_s=1.0)), sink, speed=speed, read_clock=lambda: state)
+    assert sink.of(Alarm) == []
+
+
+def test_a_clock_that_was_not_held_before_the_first_sample_is_told_of_anew(bundle, variants, looks):
+    bed = Bed(bundle, leads=STANDARD_LEADS, rate_hz=RATE_HZ, variants=variants, mode="demo")
+    events = bed.clock_unsync(1.0, why="free") + bed.advance(70.0)
+    chunk = _chunks(130.0, chunk_s=130.0)[0]
+    events += bed.push(chunk.samples_mv, t_s=0.0)
+    told = [(e.t_s, e.presence) for e in events if isinstance(e, Alarm) and e.condition == "CLOCK_UNSYNC"]
+    assert told == [(61.0, "on"), (70.0, "off"), (60.0, "on")]
 
 
 # --- a journal that cannot be written -------------------------------------------------------------------

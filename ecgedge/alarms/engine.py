@@ -13,11 +13,21 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from ecgedge.alarms.rules import SLACK_S, Elevation, ValidWindow, valid_window
 from ecgedge.alarms.state import SNAPSHOT_FORMAT, AudioPause, EngineState, Snapshot, Waiting, read_snapshot
-from ecgedge.alarms.table import BY_WINDOW, COME_ON, CONDITIONS, DELAYS, PRIORITIES, Fact, Input, step
+from ecgedge.alarms.table import (
+    BY_WINDOW,
+    COME_ON,
+    CONDITIONS,
+    DELAYS,
+    PRIORITIES,
+    RECOVERIES,
+    Fact,
+    Input,
+    step,
+)
 from ecgedge.alarms.trend import Trend
 from ecgedge.alarms.users import check_acknowledge, check_pause, check_resume
 from ecgedge.electrodes import describe_blame
@@ -194,18 +204,17 @@ class AlarmEngine:
     def on_fact(self, t_s: float, condition: Fact, *, on: bool, text: str) -> list[AlarmEvent]:
         """Take that what a condition of `DELAYS` tells of holds, or does not; saying it twice changes nothing.
 
-        `text` is what the condition says when it comes (the first since the fact holds), or when it goes.
+        `text` is what the condition says when it comes (the first since the fact holds), or when it goes. One of
+        `RECOVERIES` goes with the first call that says so when its time is over.
         """
         alarms = self.advance(t_s)
         waiting = self._state.waiting
         if not on:
             if condition in waiting:
                 self._set(waiting={name: w for name, w in waiting.items() if name != condition})
-            alarms += self._set_presence(condition, on=False, text=text)
-            if condition == "MODEL_FAILED" and self._state.poor_due_s is None:
-                self._rearm_poor()
-            return alarms
+            return alarms + self._fact_over(condition, text)
         if self._present(condition):
+            self._relapse(condition)
             return alarms
         if condition in waiting:
             if condition in BY_WINDOW and self._now() >= self._fact_due_s(condition) - SLACK_S:
@@ -215,8 +224,15 @@ class AlarmEngine:
         return alarms + self.advance(self._now())
 
     def holds(self, condition: Fact) -> bool:
-        """Tell whether a fact holds, told already or not."""
+        """Tell whether a fact holds, or its condition is still present."""
         return not self.quiet and (condition in self._state.waiting or self._present(condition))
+
+    def facts(self) -> dict[Fact, str]:
+        """Return the facts that hold, told already or not, with what their conditions say."""
+        names: tuple[Fact, ...] = get_args(Fact)
+        waiting, conditions = self._state.waiting, self._state.conditions
+        held = [name for name in names if self.holds(name)]
+        return {n: waiting[n].text if n in waiting else conditions[n].cause for n in held}
 
     def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[AlarmEvent]:
         """Take that `user` has seen `condition`; where there is nothing (left) to see, nothing happens.
@@ -348,6 +364,27 @@ class AlarmEngine:
             self._rearm_poor()
         return told
 
+    def _fact_over(self, name: str, text: str) -> list[AlarmEvent]:
+        """Let the condition of a fact that does not hold go, or wait until that may be believed."""
+        key, recovering_s = RECOVERIES.get(name), self._state.recovering_s
+        if key is not None and self._present(name):
+            since_s = recovering_s.get(name, self._now())
+            self._set(recovering_s={**recovering_s, name: since_s})
+            if name == "MODEL_FAILED" and self._state.poor_due_s is None:
+                self._rearm_poor()
+            if self._now() < since_s + float(getattr(self._policy, key)) - SLACK_S:
+                return []
+            self._set(recovering_s={n: s for n, s in recovering_s.items() if n != name})
+        return self._set_presence(name, on=False, text=text)
+
+    def _relapse(self, name: str) -> None:
+        """Take that a fact holds again before its condition has gone."""
+        recovering_s = self._state.recovering_s
+        if name in recovering_s:
+            self._set(recovering_s={n: s for n, s in recovering_s.items() if n != name})
+            if name == "MODEL_FAILED":
+                self._rearm_poor()
+
     def _expire(self, due_s: float) -> list[AlarmEvent]:
         since_s, self._state.number_s = self._state.number_s or 0.0, None
         reason = f"no estimate for {self._policy.estimate_lifetime_s:g} s"
@@ -372,7 +409,8 @@ class AlarmEngine:
 
     def _rearm_poor(self) -> None:
         """Start the wait for a usable window; while feed, leads or model are missing, they are told of instead."""
-        missing = not self.quiet and (self._present("NO_VARIANT") or self._present("MODEL_FAILED"))
+        failing = self._present("MODEL_FAILED") and "MODEL_FAILED" not in self._state.recovering_s
+        missing = not self.quiet and (self._present("NO_VARIANT") or failing)
         waits = self._state.connected and not missing
         self._state.poor_due_s = self._now() + self._policy.poor_signal_s if waits else None
 

@@ -13,7 +13,7 @@ from ecgedge.events import Presence, Priority, Signal
 from ecgedge.policy import AlarmPolicy
 from ecgedge.schema import from_plain
 
-SNAPSHOT_FORMAT: Final = 3
+SNAPSHOT_FORMAT: Final = 4
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,8 @@ class EngineState:
         Leads that LEAD_OFF tells of, in standard order.
     waiting
         Facts that hold but not yet for long enough, by condition.
+    recovering_s
+        Facts that do not hold any more, but not yet for long enough for their conditions to go: since when.
     number_s
         End of the newest window with an estimate that is shown; None before the first, and once it has expired.
     rising_line_mmhg
@@ -104,6 +106,7 @@ class EngineState:
     off_since_s: Mapping[str, float] = field(default_factory=dict)
     leads_off: tuple[str, ...] = ()
     waiting: Mapping[str, Waiting] = field(default_factory=dict)
+    recovering_s: Mapping[str, float] = field(default_factory=dict)
     number_s: float | None = None
     rising_line_mmhg: float | None = None
     pause: AudioPause | None = None

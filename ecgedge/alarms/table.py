@@ -94,6 +94,7 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "SIGNAL_DOUBTFUL": Condition("technical", latches=False),
     "MODEL_LATE": Condition("technical", latches=False),
     "JOURNAL_FAILED": Condition("technical", latches=False),
+    "CLOCK_UNSYNC": Condition("technical", latches=False),
     # Last, since it is a matter of hours.
     "MPCWP_RISING": Condition("physiological", latches=True),
 }
@@ -108,6 +109,7 @@ DELAYS: Final[dict[str, str | None]] = {
     "SIGNAL_DOUBTFUL": "doubt_s",
     "MODEL_LATE": "model_late_s",
     "JOURNAL_FAILED": None,
+    "CLOCK_UNSYNC": "clock_unsync_s",
 }
 """Conditions that are a fact told by `AlarmEngine.on_fact`, and the key of the policy that says for how long it must
 hold before the condition comes; None: it comes at once."""
@@ -115,6 +117,10 @@ hold before the condition comes; None: it comes at once."""
 BY_WINDOW: Final = frozenset({"SATURATED", "FLAT", "GAP", "OUT_OF_ENVELOPE", "SIGNAL_DOUBTFUL"})
 """Facts that each window tells anew: the condition comes with a window that tells so when the time is over, never by
 time alone, so that one window says nothing of the time after it."""
+
+RECOVERIES: Final[dict[str, str]] = {"MODEL_FAILED": "model_ok_s"}
+"""Of them, those that do not go at once, and the key of the policy that says for how long the fact must not hold
+before. Then the condition goes with the next call that says so, never by time alone."""
 
 Fact = Literal[
     "MODEL_FAILED",
@@ -126,4 +132,5 @@ Fact = Literal[
     "SIGNAL_DOUBTFUL",
     "MODEL_LATE",
     "JOURNAL_FAILED",
+    "CLOCK_UNSYNC",
 ]

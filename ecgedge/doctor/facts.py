@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import ecgedge
+from ecgedge.wallclock import clock_synchronised
 
 PACKAGES: Final = (
     *("numpy", "scipy", "onnxruntime", "openvino", "tensorrt", "tensorrt-rtx-cu13-bindings", "cryptography"),
@@ -45,8 +44,6 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _COMMAND_TIMEOUT_S: Final = 10.0
 _SYNCS: Final = 15
-_TIME_ERROR: Final = 5
-"""What adjtimex(2) returns while the clock is not synchronised."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ def gather_facts(journal_folder: Path) -> Facts:
         providers=_providers(),
         files={name: text for name, text in texts.items() if text is not None},
         commands={name: output for name, output in outputs.items() if output is not None},
-        clock_synchronised=_clock_synchronised(),
+        clock_synchronised=clock_synchronised(),
     )
 
 
@@ -166,14 +163,3 @@ def _sync_ms(fd: int) -> float:
     os.write(fd, b"x" * 400 + b"\n")
     os.fsync(fd)
     return (time.perf_counter() - begun_s) * 1e3
-
-
-def _clock_synchronised() -> bool | None:
-    if sys.platform != "linux":
-        return None
-    try:
-        # struct timex, all zero: modes = 0 only reads. 512 bytes hold it on every architecture.
-        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))
-    except (OSError, AttributeError):
-        return None
-    return None if state < 0 else state != _TIME_ERROR

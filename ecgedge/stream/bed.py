@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgedge.alarms import (
+    DELAYS,
     AlarmEngine,
     Fact,
     Reading,
@@ -73,6 +74,7 @@ _GONE: Final[dict[Fact, str]] = {
     "SIGNAL_DOUBTFUL": "no doubt about the signal any more",
     "MODEL_LATE": "estimates come in time again",
     "JOURNAL_FAILED": "the journal is written again",
+    "CLOCK_UNSYNC": "the wall clock is synchronised again",
 }
 
 
@@ -143,7 +145,6 @@ class Bed:
         self._t_last_s = self._waited_s = 0.0
         self._lost = False
         self._late = False
-        self._journal_why: str | None = None
         self._windows = self._valid = self._dropped = 0
         self._alarm_counts: Counter[str] = Counter()
 
@@ -222,12 +223,15 @@ class Bed:
 
     def journal(self, t_s: float, *, why: str | None) -> list[Event]:
         """Say that the journal cannot be written, and why, or (None) that it is written again."""
-        self._journal_why = why
         return self._world(t_s, "JOURNAL_FAILED", None if why is None else f"{why}; monitoring goes on")
 
     def model_late(self, t_s: float, *, why: str | None) -> list[Event]:
         """Say that estimates come later than they should, or (None) that they do not any more."""
         return self._world(t_s, "MODEL_LATE", why)
+
+    def clock_unsync(self, t_s: float, *, why: str | None) -> list[Event]:
+        """Say that no time server holds the wall clock, or (None) that one does."""
+        return self._world(t_s, "CLOCK_UNSYNC", why)
 
     def _world(self, t_s: float, fact: Fact, text: str | None) -> list[Event]:
         t_s = self._clock.stream_s(t_s)
@@ -296,6 +300,10 @@ class Bed:
     def alarms(self) -> list[Alarm]:
         """Return, in order of rank, the latest event of each condition whose signal is not off."""
         return self._alarms.active()
+
+    def holds(self, fact: Fact) -> bool:
+        """Tell whether a fact holds, told already or not."""
+        return self._alarms.holds(fact)
 
     @property
     def seen_samples(self) -> int:
@@ -506,11 +514,14 @@ class Bed:
         """Begin the stream's own time at `t_s`: the wait for its first sample was told in seconds waited."""
         if self._lost:
             self._extend(events, self._alarms.on_feed(self._waited_s, connected=True))
-        pause = self._alarms.pause
+        pause, held = self._alarms.pause, self._alarms.facts()
+        for fact in held:
+            if DELAYS[fact] is not None:  # its time begins anew
+                text = "told anew in the stream's time"
+                self._extend(events, self._alarms.on_fact(self._waited_s, fact, on=False, text=text))
         self._alarms = AlarmEngine(self.policy, hop_s=self.hop_s, leads=self.leads)
-        if self._journal_why is not None:
-            text = f"{self._journal_why}; monitoring goes on"
-            self._extend(events, self._alarms.on_fact(t_s, "JOURNAL_FAILED", on=True, text=text))
+        for fact, text in held.items():
+            self._extend(events, self._alarms.on_fact(t_s, fact, on=True, text=text))
         if pause is not None:
             left_s = min(pause.ends_s - self._waited_s, self.policy.audio_pause_max_s)  # rounding
             self._extend(events, self._alarms.pause_audio(t_s, duration_s=left_s, user=pause.user))

@@ -6,7 +6,7 @@ import io
 import json
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,18 +23,77 @@ _TOLD: Final = "dropped"
 
 
 @dataclass(frozen=True)
-class _Line:
+class Line:
+    """A line without its end; `kind` is what it is counted as, should it be given up, and urgent ones are not."""
+
     text: bytes
     kind: str
     urgent: bool
 
 
-class Outlet:
-    """Writes lines in order, as fast as they are taken.
+class LineQueue:
+    """Lines that wait for a reader, in order.
 
-    Where more than `most_waiting` lines wait that are not urgent, the older half of them is given up and counted;
-    urgent ones (alarms) wait on. What was given up is told by `dropped`, and by a line in the place where lines are
-    missing: {"type":"dropped","events":{"estimate":7}}. A disk that is full is tried again until it takes what waits;
+    Where more than `most_waiting` wait that are not urgent, the older half of them is given up and counted; urgent ones
+    (alarms) wait on. What was given up is told by `dropped`, and by a line in the place where lines are missing:
+    {"type":"dropped","events":{"estimate":7}}.
+    """
+
+    def __init__(self, *, most_waiting: int = MOST_WAITING) -> None:
+        self._most = most_waiting
+        self._lines: deque[Line] = deque()
+        self._n_urgent = 0
+        self._given_up: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def put(self, line: Line) -> None:
+        """Take a line."""
+        self._lines.append(line)
+        self._n_urgent += line.urgent
+        if len(self._lines) - self._n_urgent > self._most:
+            self._give_up()
+        while self._n_urgent > ALARM_LINES:
+            self._count([self._lines.popleft()])
+
+    def take(self) -> list[Line]:
+        """Return all, and before them the line that stands where lines are missing."""
+        lines = list(self._lines)
+        self._lines.clear()
+        self._n_urgent = 0
+        lost, self._given_up = self._given_up, Counter()
+        return [Line(_told(lost), _TOLD, urgent=False), *lines] if lost else lines
+
+    def lose(self, taken: Sequence[Line] = ()) -> None:
+        """Count all that waits, and what was taken in vain, as dropped."""
+        lost = [*(line for line in taken if line.kind != _TOLD), *self._lines]
+        self._n_urgent = sum(line.urgent for line in lost)
+        self._count(lost)
+        self._lines.clear()
+
+    def _give_up(self) -> None:
+        """Drop the older half of what is not urgent."""
+        room = (len(self._lines) - self._n_urgent) // 2
+        kept: deque[Line] = deque()
+        lost: list[Line] = []
+        for line in self._lines:
+            (kept if line.urgent or len(lost) >= room else lost).append(line)
+        self._lines = kept
+        self._count(lost)
+
+    def _count(self, lost: Sequence[Line]) -> None:
+        kinds = Counter(line.kind for line in lost)
+        self.dropped += kinds
+        self._given_up += kinds
+        self._n_urgent -= sum(line.urgent for line in lost)
+
+
+class Outlet:
+    """Writes lines in order, as fast as they are taken; those that wait are a `LineQueue`.
+
+    A disk that is full is tried again until it takes what waits;
     a reader who has gone is gone for good, and all that would be for him is counted.
 
     Parameters
@@ -53,16 +112,18 @@ class Outlet:
         most_waiting: int = MOST_WAITING,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._stream, self._owned, self._most, self._say = stream, owned, most_waiting, say
-        self._lines: deque[_Line] = deque()
-        self._n_urgent = 0
+        self._stream, self._owned, self._say = stream, owned, say
+        self._lines = LineQueue(most_waiting=most_waiting)
         self._changed = threading.Condition()
         self._closing = self._gone = False
-        self._given_up: Counter[str] = Counter()
-        self.dropped: Counter[str] = Counter()
         self.failure: str | None = None
         self._thread = threading.Thread(target=self._write, name="outlet", daemon=True)
         self._thread.start()
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """How many lines were given up, by kind."""
+        return self._lines.dropped
 
     @property
     def waiting(self) -> int:
@@ -72,15 +133,9 @@ class Outlet:
     def put(self, line: bytes, *, kind: str, urgent: bool) -> None:
         """Take a line, without its end; `kind` is what it is counted as, should it be given up."""
         with self._changed:
+            self._lines.put(Line(line, kind, urgent))
             if self._gone:
-                self.dropped[kind] += 1
-                return
-            self._lines.append(_Line(line, kind, urgent))
-            self._n_urgent += urgent
-            if len(self._lines) - self._n_urgent > self._most:
-                self._give_up()
-            while self._n_urgent > ALARM_LINES:
-                self._count([self._lines.popleft()])
+                self._lines.lose()
             self._changed.notify()
 
     def close(self, *, wait_s: float = 5.0) -> None:
@@ -90,26 +145,9 @@ class Outlet:
             self._changed.notify()
         self._thread.join(wait_s)
         with self._changed:
-            self._count(self._lines)
-            self._lines.clear()
+            self._lines.lose()
         if self._owned and not self._thread.is_alive():
             self._stream.close()
-
-    def _give_up(self) -> None:
-        """Drop the older half of what is not urgent; called with the lock."""
-        room = (len(self._lines) - self._n_urgent) // 2
-        kept: deque[_Line] = deque()
-        lost: list[_Line] = []
-        for line in self._lines:
-            (kept if line.urgent or len(lost) >= room else lost).append(line)
-        self._lines = kept
-        self._count(lost)
-
-    def _count(self, lost: deque[_Line] | list[_Line]) -> None:
-        kinds = Counter(line.kind for line in lost)
-        self.dropped += kinds
-        self._given_up += kinds
-        self._n_urgent -= sum(line.urgent for line in lost)
 
     # --- the thread ---
 
@@ -118,22 +156,15 @@ class Outlet:
             if not self._written(b"".join(line.text + b"\n" for line in lines)):
                 with self._changed:
                     self._gone = True
-                    self._lines.extendleft(reversed([line for line in lines if line.kind != _TOLD]))
-                    self._n_urgent = sum(line.urgent for line in self._lines)
-                    self._count(self._lines)
-                    self._lines.clear()
+                    self._lines.lose(lines)
                 return
 
-    def _next(self) -> list[_Line]:
+    def _next(self) -> list[Line]:
         """Wait for lines and take all, so that the lock is held for a moment only; none at the end."""
         with self._changed:
             while not self._lines and not self._closing:
                 self._changed.wait()
-            lines = list(self._lines)
-            self._lines.clear()
-            self._n_urgent = 0
-            lost, self._given_up = self._given_up, Counter()
-        return [_Line(_told(lost), _TOLD, urgent=False), *lines] if lost else lines
+            return self._lines.take()
 
     def _written(self, data: bytes) -> bool:
         """Write all of it, however often that must be tried; return False if nobody will ever take it."""

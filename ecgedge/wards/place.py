@@ -26,6 +26,7 @@ from ecgedge.rerun import facts_of_bed
 from ecgedge.station import Station
 from ecgedge.stream import Bed, BedSnapshot, Variants, Ward
 from ecgedge.stream.inbox import INBOX_S
+from ecgedge.wallclock import ClockWatch
 from ecgedge.wards.config import BedConfig, WardSettings
 from ecgedge.wards.outlet import Outlet
 from ecgedge.wards.state import ended_alarms, read_state, write_state
@@ -51,6 +52,7 @@ class Shared:
     outlet: Outlet | None
     speed: float
     say: Callable[[str], None]
+    clock: ClockWatch
 
 
 @dataclass(frozen=True)
@@ -168,10 +170,11 @@ class Place:
             await self._station.emit(events)
 
     async def look_after(self, now_s: float) -> None:
-        """Notice silence."""
-        if self.bed is None or self._station is None:
+        """Notice silence, and a wall clock that no time server holds; at infinite speed neither says anything."""
+        if self.bed is None or self._station is None or math.isinf(self._speed):
             return
-        if math.isfinite(self._speed) and now_s - self._heard_s >= SILENT_S:
+        await self._station.tell_of_clock(synchronised=self._shared.clock.synchronised)
+        if now_s - self._heard_s >= SILENT_S:
             await self._settle()
             await self._station.call("advance", t_s=self._now_s())
 
@@ -314,6 +317,8 @@ class Place:
         if self._journal is not None:
             await self._station.call("journal", t_s=due_s)
         await self._station.call("model_late", t_s=due_s)
+        # The clock is the machine's, and the same as before.
+        self._station.unsync = self._shared.ward[self.name].holds("CLOCK_UNSYNC")
 
     def _open_journal(self, bed: Bed, *, restored: bool) -> Journal | None:
         settings, variants = self._shared.settings, self._shared.variants
@@ -449,6 +454,9 @@ class _InWard:
     def model_late(self, t_s: float, *, why: str | None) -> list[Event]:
         # Before what waits: to take all of it at once would end the lateness of this bed, and cost the others theirs.
         return self._ward[self._name].model_late(t_s, why=why)
+
+    def clock_unsync(self, t_s: float, *, why: str | None) -> list[Event]:
+        return self._settled(lambda bed: bed.clock_unsync(t_s, why=why))
 
     def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[Event]:
         return self._settled(lambda bed: bed.acknowledge(t_s, condition=condition, user=user))

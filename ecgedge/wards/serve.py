@@ -18,6 +18,7 @@ from ecgedge.bundle import Bundle
 from ecgedge.errors import UsageError
 from ecgedge.stream import Variants, Ward
 from ecgedge.stream.ward import AT_ONCE
+from ecgedge.wallclock import ClockWatch, ReadClock, clock_synchronised
 from ecgedge.wards.config import BedConfig, WardSettings
 from ecgedge.wards.notify import notify, watchdog_s
 from ecgedge.wards.outlet import Outlet
@@ -48,6 +49,8 @@ class WardService:
         At which feeds play that are not live.
     say
         Takes what people must know and no event tells.
+    read_clock
+        Says whether the wall clock is synchronised.
     """
 
     def __init__(
@@ -59,9 +62,12 @@ class WardService:
         outlet: Outlet | None = None,
         speed: float = 1.0,
         say: Callable[[str], None],
+        read_clock: ReadClock = clock_synchronised,
     ) -> None:
         self._variants = variants
-        self._shared = Shared(bundle, variants, Ward(), settings, outlet, speed, say)
+        clock = ClockWatch(read_clock)
+        clock.look(time.monotonic())
+        self._shared = Shared(bundle, variants, Ward(), settings, outlet, speed, say, clock)
         self._places: dict[str, Place] = {}
         self._stop = asyncio.Event()
         self._began_s = time.monotonic()
@@ -135,6 +141,7 @@ class WardService:
             "bundle": shared.bundle.id,
             "simulated": shared.bundle.simulated,
             "beds": {name: place.status() for name, place in self._places.items()},
+            "clock_synchronised": shared.clock.synchronised,
             "busy": round(self._busy_s / max(1e-9, time.monotonic() - self._began_s), 4),
             "dropped_lines": {} if shared.outlet is None else dict(shared.outlet.dropped),
             "events_trouble": None if shared.outlet is None else shared.outlet.failure,
@@ -181,6 +188,7 @@ class WardService:
 
     async def _look_after(self, now_s: float) -> None:
         places = list(self._places.values())
+        self._shared.clock.look(now_s)
         for place in places:
             await place.look_after(now_s)
         for place in places_to_save(places, now_s, state_s=self._shared.settings.state_s):

@@ -11,7 +11,7 @@ import pytest
 
 from ecgedge.alarms import CONDITIONS, DELAYS, AlarmEngine, SelfChecks
 from ecgedge.alarms.rules import valid_window
-from ecgedge.alarms.table import BY_WINDOW
+from ecgedge.alarms.table import BY_WINDOW, RECOVERIES
 from ecgedge.events import Alarm, AudioEvent, Expired
 from ecgedge.policy import AlarmPolicy
 
@@ -378,6 +378,8 @@ def test_r9_a_fact_is_told_when_it_has_held_for_its_time_and_goes_with_it(name: 
     assert come[0].text == "so it is"
     assert made.on_fact(100.0, name, on=True, text="still") == []
     assert made.holds(name)
+    if name in RECOVERIES:
+        assert made.on_fact(200.0 - getattr(LONG, RECOVERIES[name]), name, on=False, text="not yet") == []
     gone = made.on_fact(200.0, name, on=False, text="no more")
     assert brief(gone) == [(200.0, name, "low", "off", "off")]
     assert gone[0].text == "no more"
@@ -413,6 +415,57 @@ def test_r9_a_failed_model_is_medium_where_a_physiological_alarm_was_on(letter: 
     play(made, windows(letter * 5))
     (alarm,) = made.on_fact(26.0, "MODEL_FAILED", on=True, text="the model failed")
     assert (alarm.condition, alarm.priority) == ("MODEL_FAILED", priority)
+
+
+def answers(made: AlarmEngine, told: str, *, first_s: float) -> list:
+    """Events of a model that answers ("a"), fails ("f") or is not asked ("-"), one window each hop."""
+    events = []
+    for t_s, letter in ((first_s + k * HOP_S, letter) for k, letter in enumerate(told)):
+        if letter != "-":
+            events += made.on_fact(t_s, "MODEL_FAILED", on=letter == "f", text=letter)
+    return events
+
+
+def test_r9_a_model_that_fails_each_second_window_is_one_alarm_until_it_answers_for_its_time() -> None:
+    made = engine(LONG)
+    said = answers(made, "fa" * 20 + "f" + "a" * 10, first_s=100.0)
+    # Its last failure is at 300 s; the first answer among which none failed at 305, and 30 s later it goes.
+    assert brief(said) == [
+        (100.0, "MODEL_FAILED", "low", "on", "on"),
+        (335.0, "MODEL_FAILED", "low", "off", "off"),
+    ]
+    assert brief(answers(made, "f", first_s=400.0)) == [(400.0, "MODEL_FAILED", "low", "on", "on")]
+
+
+def test_r9_a_model_goes_well_again_by_an_answer_only() -> None:
+    made = engine(LONG)
+    assert len(answers(made, "fa", first_s=100.0)) == 1
+    assert brief(made.advance(500.0), condition="MODEL_FAILED") == [], "it has not been asked"
+    assert brief(answers(made, "a", first_s=500.0)) == [(500.0, "MODEL_FAILED", "low", "off", "off")]
+
+
+def test_r9_while_a_failed_model_answers_on_trial_a_poor_signal_is_told_of() -> None:
+    made = engine(replace(LONG, poor_signal_s=60.0))
+    answers(made, "f", first_s=10.0)
+    assert brief(made.advance(200.0)) == [], "the failed model is told of instead"
+    answers(made, "a", first_s=200.0)
+    assert brief(made.advance(500.0), condition="POOR_SIGNAL")[0][0] == 200.0 + 60.0
+    answers(made, "f", first_s=500.0)
+    made.on_estimate(window(505.0))
+    assert brief(made.advance(900.0), condition="POOR_SIGNAL") == []
+
+
+@pytest.mark.parametrize("cut", range(11))
+def test_r9_what_a_model_has_answered_on_trial_survives_a_restart(cut: int) -> None:
+    told = "ffafaaaaaaaa"
+    made = engine(LONG)
+    answers(made, told[:cut], first_s=100.0)
+    saved = json.loads(json.dumps(made.snapshot()))
+    again = AlarmEngine.restore(LONG, hop_s=HOP_S, snapshot=saved)
+    rest = answers(made, told[cut:], first_s=100.0 + cut * HOP_S)
+    assert answers(again, told[cut:], first_s=100.0 + cut * HOP_S) == rest
+    assert rest[-1].t_s == 150.0
+    assert again.snapshot() == made.snapshot()
 
 
 def test_r9_a_fact_that_holds_survives_a_restart() -> None:

@@ -14,7 +14,7 @@ from ecgedge.sim import Simulator
 from ecgedge.stream import Bed
 
 RATE_HZ, SPEC = 250.0, FrontEndSpec()
-POLICY = AlarmPolicy(envelope_s=20.0, estimate_lifetime_s=40.0)
+POLICY = AlarmPolicy(envelope_s=20.0, estimate_lifetime_s=40.0, model_ok_s=10.0)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_a_model_that_fails_is_told_of_at_once_and_its_numbers_expire(formula_bu
     events += bed.push(ecg[:, 30 * 250 : 90 * 250], t_s=30.0)
     broken.fails = False
     events += bed.push(ecg[:, 90 * 250 :], t_s=90.0)
-    assert told(events, "MODEL_FAILED") == [(35.0, "on"), (95.0, "off")]
+    assert told(events, "MODEL_FAILED") == [(35.0, "on"), (105.0, "off")]
     assert [e for e in events if isinstance(e, Expired)] == [Expired(70.0, 30.0, "no estimate for 40 s")]
     failed = [e for e in events if isinstance(e, Estimate) and e.validity == "invalid"]
     assert {e.reason for e in failed} == {"model failed: an output is not finite"}

@@ -97,7 +97,7 @@ def ecg():
 def ward(formula_bundle, new_variants, new_lines):
     """Run a test's coroutine beside a ward; return all lines, after the end, and what was said."""
 
-    def run(test, *, speed=math.inf, **chosen):
+    def run(test, *, speed=math.inf, read_clock=lambda: None, **chosen):
         said, lines = [], new_lines()
 
         async def main():
@@ -108,7 +108,13 @@ def ward(formula_bundle, new_variants, new_lines):
                 }
             )
             service = WardService(
-                formula_bundle, new_variants(), settings, outlet=lines, speed=speed, say=said.append
+                formula_bundle,
+                new_variants(),
+                settings,
+                outlet=lines,
+                speed=speed,
+                say=said.append,
+                read_clock=read_clock,
             )
             serving = asyncio.create_task(service.run())
             try:

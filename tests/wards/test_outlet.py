@@ -138,7 +138,7 @@ def test_many_alarms_that_wait_do_not_slow_the_ward_down():
         nonlocal scanned
         scanned += 1
 
-    give_up, outlet._give_up = outlet._give_up, lambda: (count(), give_up())
+    give_up, outlet._lines._give_up = outlet._lines._give_up, lambda: (count(), give_up())
     put(outlet, *map(str, range(5000)), kind="alarm", urgent=True)
     put(outlet, *map(str, range(1000)))
     assert scanned <= 20  # once for each 50 estimates, never for alarms

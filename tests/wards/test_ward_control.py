@@ -42,7 +42,12 @@ def served(formula_bundle, new_variants, new_lines, memory, tmp_path):
             lines = new_lines()
             chosen.setdefault("state", str(tmp_path))
             service = WardService(
-                formula_bundle, new_variants(), WardSettings(**chosen), outlet=lines, say=said.append
+                formula_bundle,
+                new_variants(),
+                WardSettings(**chosen),
+                outlet=lines,
+                say=said.append,
+                read_clock=lambda: None,
             )
             control = WardControl(service, open_bundle=no_bundle)
             service.add(BedConfig("a", memory.add("a", [*NO_LEAD_I, 3600.0])))
@@ -78,6 +83,7 @@ def test_status_says_how_each_bed_fares(served, formula_bundle):
             "bundle": formula_bundle.id,
             "simulated": formula_bundle.simulated,
             "beds": {},
+            "clock_synchronised": None,
             "dropped_lines": {},
             "events_trouble": None,
             "research_use_only": True,
