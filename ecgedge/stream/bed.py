@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -37,28 +37,15 @@ from ecgedge.errors import UsageError
 from ecgedge.events import Alarm, AlarmEvent, CalibrationEvent, Event, FeedEvent, SelfCheck, Summary
 from ecgedge.leads import order_leads
 from ecgedge.policy import AlarmPolicy
-from ecgedge.signal import (
-    MISSING,
-    TENTHS,
-    Assess,
-    Conditioned,
-    FrontEnd,
-    FrontEndState,
-    MeasureRaw,
-    Meter,
-    Quality,
-    RawTrack,
-    Reason,
-    Windower,
-    WindowerState,
-)
+from ecgedge.signal import Quality, Reason
 from ecgedge.stream.answers import Answer, Answers, Placed
 from ecgedge.stream.baseline import Baseline
 from ecgedge.stream.clock import SURE_S, FeedClock
 from ecgedge.stream.one_point import Recent, describe
+from ecgedge.stream.path import LeadChange, PathState, SignalPath, lead_changes
 from ecgedge.stream.snapshot import BED_FORMAT, BedFacts, BedSnapshot, Stretch
 from ecgedge.stream.variants import VariantChoice, Variants, window_lengths
-from ecgedge.stream.work import Condition, Steps, work_alone
+from ecgedge.stream.work import Steps, work_alone
 
 RESTART_AFTER_S = 60.0
 """A longer hole in time starts the front end afresh instead of being filled with missing samples."""
@@ -76,15 +63,6 @@ _GONE: Final[dict[Fact, str]] = {
     "JOURNAL_FAILED": "the journal is written again",
     "CLOCK_UNSYNC": "the wall clock is synchronised again",
 }
-
-
-@dataclass(frozen=True)
-class _LeadChange:
-    """A lead is on or off from this sample of the stretch on."""
-
-    index: int
-    lead: str
-    on: bool
 
 
 class Bed:
@@ -184,7 +162,7 @@ class Bed:
         `waiting` more than were pushed are there; `first_s` is the time of the first of them, which a bed that
         has not started needs.
         """
-        begin_s, n_in = (self._t0_s, self._n_in) if self._started else (first_s or 0.0, 0)
+        begin_s, n_in = (self._t0_s, self._path.n_in) if self._started else (first_s or 0.0, 0)
         return round((self._clock.stream_s(t_s) - (begin_s + (n_in + waiting) / self.rate_hz)) * self.rate_hz)
 
     @property
@@ -195,7 +173,7 @@ class Bed:
     @property
     def reached_s(self) -> float:
         """Up to when the stream's samples have been taken, in stream time; 0 before the first."""
-        return self._t0_s + self._n_in / self.rate_hz if self._started else 0.0
+        return self._t0_s + self._path.n_in / self.rate_hz if self._started else 0.0
 
     @property
     def started(self) -> bool:
@@ -308,7 +286,7 @@ class Bed:
     @property
     def seen_samples(self) -> int:
         """Samples per lead taken since the last start of the front end; holes count."""
-        return self._n_in if self._started else 0
+        return self._path.n_in if self._started else 0
 
     def check_serves(self, bundle: Bundle, variants: VariantChoice) -> None:
         """Raise UsageError unless `serve` can put this bundle in the place of the present one."""
@@ -348,10 +326,9 @@ class Bed:
         stretch: Stretch | None = None
         arrays: tuple[NDArray[Any], ...] = ()
         if self._started:
-            front_end, windows = self._front_end.state, self._windower.state
-            raw = np.zeros((0, 0), np.float32) if self._raw is None else self._raw.state
-            arrays = *front_end.rows, windows.counts, windows.status, self._baseline.state, raw
-            stretch = Stretch(self._t0_s, self._n_in, self._n_out, windows.next_end, front_end.phase)
+            path = self._path.state
+            arrays = self._baseline.state, *path.arrays
+            stretch = Stretch(self._t0_s, path.n_in, path.n_out, path.next_end, path.phase)
         facts = BedFacts(
             format=BED_FORMAT,
             bundle_id=self.bundle.id,
@@ -427,14 +404,11 @@ class Bed:
         self._answers.calibrated = facts.calibrated
         if facts.stretch is None:
             return
-        stretch, (*rows, counts, status, medians, raw) = facts.stretch, arrays
+        stretch, (medians, *of_path) = facts.stretch, arrays
         self._baseline = Baseline(medians)
-        self._started = True
-        self._t0_s, self._n_in, self._n_out = stretch.begin_s, stretch.n_in, stretch.n_out
+        self._started, self._t0_s = True, stretch.begin_s
         self._begin_signal(
-            FrontEndState(stretch.phase, tuple(rows)),
-            WindowerState(stretch.n_out, stretch.next_end, counts, status),
-            raw if raw.size else None,
+            PathState(stretch.n_in, stretch.n_out, stretch.next_end, stretch.phase, tuple(of_path))
         )
 
     def lost_samples(self, n: int) -> None:
@@ -457,41 +431,18 @@ class Bed:
     def _start(self, t_s: float, events: list[Event]) -> None:
         """Begin a stretch at `t_s`: front end and windows know nothing of the past."""
         self._begin_signal()
-        self._t0_s, self._n_in, self._n_out = t_s, 0, 0
-        self._t_last_s = t_s
+        self._t0_s = self._t_last_s = t_s
         if not self._started:
             self._leave_wait(t_s, events)
             self._checks.begin(t_s)
         self._started = True
         self._connect(t_s, events)
 
-    def _begin_signal(
-        self,
-        front_end: FrontEndState | None = None,
-        windows: WindowerState | None = None,
-        raw: NDArray[np.float32] | None = None,
-    ) -> None:
-        n_leads = len(self.leads)
-        self._front_end = FrontEnd(self._spec, n_leads=n_leads, rate_hz=self.rate_hz, state=front_end)
-        window, hop = self._lengths["window_samples"], self._lengths["hop_samples"]
-        self._windower = Windower(n_leads=n_leads, **self._lengths, state=windows)
-        self._meter = Meter(n_leads=n_leads, window_samples=window, hop_samples=hop, leads=self.leads)
-        self._raw = self._begin_raw(window // TENTHS, raw)
+    def _begin_signal(self, state: PathState | None = None) -> None:
+        self._path = SignalPath(
+            self.leads, rate_hz=self.rate_hz, spec=self._spec, lengths=self._lengths, state=state
+        )
         self._answers.leave()
-
-    def _begin_raw(self, tenth_samples: int, state: NDArray[np.float32] | None) -> RawTrack | None:
-        """Return what judges raw samples; None where windows are too short for it."""
-        try:
-            return RawTrack(
-                n_leads=len(self.leads),
-                rate_in_hz=self.rate_hz,
-                rate_out_hz=self._spec.rate_hz,
-                tenth_samples=tenth_samples,
-                state=state,
-                n_in=0 if state is None else self._n_in,
-            )
-        except ValueError:
-            return None
 
     def _hear(self, t_s: float, events: list[Event]) -> None:
         """Let time pass that no sample tells of, so that it may leap."""
@@ -607,24 +558,19 @@ class Bed:
     def _consume(
         self, samples_mv: NDArray[np.float32], events: list[Event], *, hole: bool = False
     ) -> Steps[None]:
-        first = self._n_out
-        conditioned: Conditioned = yield Condition(self._front_end, samples_mv)
-        self._n_in += samples_mv.shape[1]
-        self._n_out += conditioned.counts.shape[1]
-        if self._raw is not None and (blocks := self._raw.push(samples_mv, clean=conditioned.whole)):
-            self._raw.take((yield MeasureRaw(self._raw.spec, blocks)))
+        first = self._path.n_out
+        conditioned = yield from self._path.condition(samples_mv)
         if not hole:
-            self._t_last_s = self._t0_s + self._n_in / self.rate_hz
-        changes = [] if hole else _lead_changes(self.leads, self._off, conditioned, first)
-        for window in self._windower.push(conditioned):
+            self._t_last_s = self._t0_s + self._path.n_in / self.rate_hz
+        changes = [] if hole else lead_changes(self.leads, self._off, conditioned, first)
+        for window in self._path.windower.push(conditioned):
             # A window that ends at index n holds the samples before n; a lead changes with sample n itself.
             while changes and changes[0].index < window.end_index:
                 self._lead(changes.pop(0), events)
             t_s = self._t0_s + window.end_index / self._spec.rate_hz
             self._pass_time(t_s, events)
-            raw = None if self._raw is None else self._raw.window(window.end_index)
-            quality: Quality = yield Assess(self._meter, window, self._spec, raw)
-            place = Placed(self._windower, window.end_index, t_s, frozenset(self._off), self.mode)
+            quality: Quality = yield self._path.assess(window)
+            place = Placed(self._path.windower, window.end_index, t_s, frozenset(self._off), self.mode)
             answer: Answer = yield from self._answers.ask(place, quality)
             self._windows += 1
             self._valid += answer.estimate.validity == "valid"
@@ -636,9 +582,9 @@ class Bed:
             self._tell_faults(quality, t_s, events)
         for change in changes:
             self._lead(change, events)
-        self._pass_time(self._t0_s + self._n_out / self._spec.rate_hz, events)
+        self._pass_time(self._t0_s + self._path.n_out / self._spec.rate_hz, events)
 
-    def _lead(self, change: _LeadChange, events: list[Event]) -> None:
+    def _lead(self, change: LeadChange, events: list[Event]) -> None:
         lead, on = change.lead, change.on
         t_s = self._t0_s + change.index / self._spec.rate_hz
         self._pass_time(t_s, events)
@@ -684,17 +630,3 @@ def _require_output(bundle: Bundle, policy: AlarmPolicy) -> None:
 def _require_time(t_s: float) -> None:
     if not math.isfinite(t_s):
         raise UsageError(f"t_s is {t_s}; expected seconds of stream time")
-
-
-def _lead_changes(
-    leads: Sequence[str], off: set[str], conditioned: Conditioned, first: int
-) -> list[_LeadChange]:
-    """Return one for every lead that falls off or returns, at the sample where it does, in order."""
-    if not off and conditioned.whole:
-        return []
-    missing = conditioned.status == MISSING
-    changes: list[_LeadChange] = []
-    for lead, row in zip(leads, missing, strict=True):
-        before = np.concatenate([[lead in off], row[:-1]])
-        changes += [_LeadChange(first + int(k), lead, on=not row[k]) for k in np.flatnonzero(row != before)]
-    return sorted(changes, key=lambda change: change.index)

@@ -1,0 +1,155 @@
+"""The way of the signal through a bed, from one restart to the next: conditioned, cut into windows, judged."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgedge.bundle import FrontEndSpec
+from ecgedge.signal import (
+    MISSING,
+    TENTHS,
+    Assess,
+    Conditioned,
+    FrontEnd,
+    FrontEndState,
+    MeasureRaw,
+    Meter,
+    RawTrack,
+    Window,
+    Windower,
+    WindowerState,
+)
+from ecgedge.stream.variants import Lengths
+from ecgedge.stream.work import Condition, Steps
+
+
+@dataclass(frozen=True, eq=False)
+class PathState:
+    """A path between two chunks.
+
+    Attributes
+    ----------
+    n_in, n_out
+        Samples taken, and conditioned.
+    next_end
+        Where the next window ends.
+    phase
+        The resampler's.
+    arrays
+        Rows of the front end's state, counts and status of the newest samples, and what is known of raw samples.
+    """
+
+    n_in: int
+    n_out: int
+    next_end: int
+    phase: int
+    arrays: tuple[NDArray[Any], ...]
+
+
+class SignalPath:
+    """Front end, windows, and what their quality is judged by, of one stretch of a stream.
+
+    Parameters
+    ----------
+    leads, rate_hz
+        Of the samples.
+    spec
+        Of the front end.
+    lengths
+        Of the windows.
+    state
+        Where to go on; the beginning by default.
+
+    Attributes
+    ----------
+    n_in, n_out
+        Samples per lead that were taken, and that were conditioned.
+    windower
+        Holds the newest conditioned samples.
+    """
+
+    def __init__(
+        self,
+        leads: Sequence[str],
+        *,
+        rate_hz: float,
+        spec: FrontEndSpec,
+        lengths: Lengths,
+        state: PathState | None = None,
+    ) -> None:
+        self._spec, n_leads = spec, len(leads)
+        self.n_in = self.n_out = 0
+        front_end = windows = raw = None
+        if state is not None:
+            self.n_in, self.n_out = state.n_in, state.n_out
+            *rows, counts, status, raw = state.arrays
+            front_end = FrontEndState(state.phase, tuple(rows))
+            windows = WindowerState(state.n_out, state.next_end, counts, status)
+        window, hop = lengths["window_samples"], lengths["hop_samples"]
+        self._front_end = FrontEnd(spec, n_leads=n_leads, rate_hz=rate_hz, state=front_end)
+        self.windower = Windower(n_leads=n_leads, **lengths, state=windows)
+        self._meter = Meter(n_leads=n_leads, window_samples=window, hop_samples=hop, leads=leads)
+        self._raw: RawTrack | None = None
+        with suppress(ValueError):  # windows may be too short for hum and muscle noise to be told
+            self._raw = RawTrack(
+                n_leads=n_leads,
+                rate_in_hz=rate_hz,
+                rate_out_hz=spec.rate_hz,
+                tenth_samples=window // TENTHS,
+                state=raw,
+                n_in=self.n_in,
+            )
+
+    @property
+    def state(self) -> PathState:
+        """All that it remembers; the arrays are views."""
+        front_end, windows = self._front_end.state, self.windower.state
+        raw = np.zeros((0, 0), np.float32) if self._raw is None else self._raw.state
+        arrays = *front_end.rows, windows.counts, windows.status, raw
+        return PathState(self.n_in, self.n_out, windows.next_end, front_end.phase, arrays)
+
+    def condition(self, samples_mv: NDArray[np.float32]) -> Steps[Conditioned]:
+        """Condition a chunk, and measure what it makes whole of the raw samples."""
+        conditioned: Conditioned = yield Condition(self._front_end, samples_mv)
+        self.n_in += samples_mv.shape[1]
+        self.n_out += conditioned.counts.shape[1]
+        if self._raw is not None and (blocks := self._raw.push(samples_mv, clean=conditioned.whole)):
+            self._raw.take((yield MeasureRaw(self._raw.spec, blocks)))
+        return conditioned
+
+    def assess(self, window: Window) -> Assess:
+        """Return what asks for the quality of the windower's newest window."""
+        raw = None if self._raw is None else self._raw.window(window.end_index)
+        return Assess(self._meter, window, self._spec, raw)
+
+
+@dataclass(frozen=True)
+class LeadChange:
+    """A lead is on or off from this sample of the stretch on."""
+
+    index: int
+    lead: str
+    on: bool
+
+
+def lead_changes(
+    leads: Sequence[str], off: Collection[str], conditioned: Conditioned, first: int
+) -> list[LeadChange]:
+    """Return one for every lead that falls off or returns, at the sample where it does, in order.
+
+    `off` are the leads that were off before sample `first`, with which `conditioned` begins.
+    """
+    if not off and conditioned.whole:
+        return []
+    missing = conditioned.status == MISSING
+    changes: list[LeadChange] = []
+    for lead, row in zip(leads, missing, strict=True):
+        before = np.concatenate([[lead in off], row[:-1]])
+        changes += [LeadChange(first + int(k), lead, on=not row[k]) for k in np.flatnonzero(row != before)]
+    return sorted(changes, key=lambda change: change.index)
