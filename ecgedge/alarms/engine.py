@@ -148,6 +148,7 @@ class AlarmEngine:
             self._elevation.push(window)
             alarms += self._check_elevation(window.t_s)
             alarms += self._check_rising(window)
+            alarms += self._check_delivery()
         return alarms
 
     def on_lead(self, t_s: float, lead: str, *, on: bool) -> list[AlarmEvent]:
@@ -341,7 +342,7 @@ class AlarmEngine:
         waiting = dict(self._state.waiting)
         text = waiting.pop(name).text
         self._set(waiting=waiting)
-        cut_off = name == "MODEL_FAILED" and self._cuts_off()
+        cut_off = name in ("MODEL_FAILED", "DELIVERY_FAILED") and self._cuts_off()
         told = self._set_presence(
             name, on=True, text=text, priority="medium" if cut_off else "low", at_s=due_s
         )
@@ -461,6 +462,15 @@ class AlarmEngine:
             f"this patient's baseline of {baseline:.1f}; an estimate, not a measurement"
         )
         return self._set_presence(name, on=True, text=text)
+
+    def _check_delivery(self) -> list[AlarmEvent]:
+        """Make DELIVERY_FAILED medium once it keeps a physiological alarm from someone."""
+        name = "DELIVERY_FAILED"
+        if self.quiet or not self._present(name) or not self._cuts_off():
+            return []
+        if self._state.conditions[name].priority == "medium":
+            return []
+        return self._emit(name, self._now(), "escalate", priority="medium")
 
     def _set_leads_off(self, t_s: float, leads: tuple[str, ...]) -> list[AlarmEvent]:
         """Change the set of leads that LEAD_OFF tells of: one event a change; more leads off is worse."""

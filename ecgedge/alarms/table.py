@@ -93,6 +93,7 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "OUT_OF_ENVELOPE": Condition("technical", latches=False),
     "MODEL_LATE": Condition("technical", latches=False),
     "JOURNAL_FAILED": Condition("technical", latches=False),
+    "DELIVERY_FAILED": Condition("technical", latches=False),
     "CLOCK_UNSYNC": Condition("technical", latches=False),
     # Last, since it is a matter of hours.
     "MPCWP_RISING": Condition("physiological", latches=True),
@@ -107,6 +108,7 @@ DELAYS: Final[dict[str, str | None]] = {
     "OUT_OF_ENVELOPE": "envelope_s",
     "MODEL_LATE": "model_late_s",
     "JOURNAL_FAILED": None,
+    "DELIVERY_FAILED": None,
     "CLOCK_UNSYNC": "clock_unsync_s",
 }
 """Conditions that are a fact told by `AlarmEngine.on_fact`, and the key of the policy that says for how long it must
@@ -129,5 +131,6 @@ Fact = Literal[
     "OUT_OF_ENVELOPE",
     "MODEL_LATE",
     "JOURNAL_FAILED",
+    "DELIVERY_FAILED",
     "CLOCK_UNSYNC",
 ]

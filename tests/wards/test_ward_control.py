@@ -24,6 +24,7 @@ OFF = np.zeros((12, 1250), np.float32)
 OFF[0] = np.nan
 NO_LEAD_I = [Chunk(5.0 * k, OFF, k) for k in range(2)]
 DOS = ["status", "add", "remove", "acknowledge", "pause_audio", "resume_audio", "swap", "drain"]
+DOS += ["listen", "confirm", "dismiss"]
 
 
 async def no_bundle(path):
@@ -81,6 +82,7 @@ def test_status_says_how_each_bed_fares(served, formula_bundle):
             "simulated": formula_bundle.simulated,
             "beds": {},
             "clock_synchronised": None,
+            "channels": {"events": {"delivery": "information only"}, "stations": {}},
             "dropped_lines": {},
             "events_trouble": None,
             "research_use_only": True,
