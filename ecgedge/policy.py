@@ -103,10 +103,10 @@ class AlarmPolicy:
     muscle noise, bursts or a wandering baseline in a lead that the model uses, or limb leads that contradict each
     other, for `doubt_s`; MODEL_LATE, answers older than they should be for `model_late_s`; CLOCK_UNSYNC, a wall clock
     that no time server holds for `clock_unsync_s`. What windows tell comes with a window that confirms it, never by
-    time alone; its times should be longer than a window, which sees one hole for as long as it lasts. MODEL_FAILED and
-    JOURNAL_FAILED come at once. Each goes with its fact, but MODEL_FAILED with an answer of the model at least
-    `model_ok_s` after the first of those among which none failed: so a model that fails now and then is one alarm and
-    not many.
+    time alone; its times should be longer than a window, which sees one hole for as long as it lasts. MODEL_FAILED,
+    JOURNAL_FAILED and DELIVERY_FAILED come at once. Each goes with its fact, but MODEL_FAILED with an answer of the
+    model at least `model_ok_s` after the first of those among which none failed: so a model that fails now and then is
+    one alarm and not many.
 
     An estimate that nobody may see any more expires `estimate_lifetime_s` after its window, if no other came.
 

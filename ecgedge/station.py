@@ -51,7 +51,7 @@ class Station:
     ) -> None:
         self._age_ms, self._taken = age_ms, taken
         self.late_ms, self._late = late_ms, False
-        self.unsync = False
+        self.unsync = self.undelivered = False
         self._before_alarm = before_alarm
         self._bed = bed
         self._sinks = sinks
@@ -117,6 +117,12 @@ class Station:
             self.unsync = not synchronised
             why = "no time server holds the wall clock" if self.unsync else None
             await self.give(Input("clock_unsync", self._samples, self._t_s, why=why))
+
+    async def tell_of_delivery(self, why: str | None, *, user: str | None = None) -> None:
+        """Tell where a receiver begins not to confirm alarms, or all do; `user` may have dismissed one."""
+        if (why is not None) != self.undelivered:
+            self.undelivered = why is not None
+            await self.give(Input("delivery", self._samples, self._t_s, why=why, user=user))
 
     async def _tell_of_age(self, latency_ms: float) -> None:
         """Tell where estimates begin to come late, or cease to."""

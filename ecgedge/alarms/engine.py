@@ -159,6 +159,7 @@ class AlarmEngine:
             alarms += self._check_elevation(window.t_s)
             offset_mmhg = 0.0 if estimate.calibration is None else estimate.calibration.offset_mmhg
             alarms += self._check_rising(window, offset_mmhg)
+            alarms += self._check_delivery()
         return alarms
 
     def begin_rules_anew(self) -> None:
@@ -356,7 +357,7 @@ class AlarmEngine:
         waiting = dict(self._state.waiting)
         text = waiting.pop(name).text
         self._set(waiting=waiting)
-        cut_off = name == "MODEL_FAILED" and self._cuts_off()
+        cut_off = name in ("MODEL_FAILED", "DELIVERY_FAILED") and self._cuts_off()
         told = self._set_presence(
             name, on=True, text=text, priority="medium" if cut_off else "low", at_s=due_s
         )
@@ -478,6 +479,15 @@ class AlarmEngine:
             "measurement"
         )
         return self._set_presence(name, on=True, text=text)
+
+    def _check_delivery(self) -> list[AlarmEvent]:
+        """Make DELIVERY_FAILED medium once it keeps a physiological alarm from someone."""
+        name = "DELIVERY_FAILED"
+        if self.quiet or not self._present(name) or not self._cuts_off():
+            return []
+        if self._state.conditions[name].priority == "medium":
+            return []
+        return self._emit(name, self._now(), "escalate", priority="medium")
 
     def _set_leads_off(self, t_s: float, leads: tuple[str, ...]) -> list[AlarmEvent]:
         """Change the set of leads that LEAD_OFF tells of: one event a change; more leads off is worse."""

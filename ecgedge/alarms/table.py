@@ -94,6 +94,7 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "SIGNAL_DOUBTFUL": Condition("technical", latches=False),
     "MODEL_LATE": Condition("technical", latches=False),
     "JOURNAL_FAILED": Condition("technical", latches=False),
+    "DELIVERY_FAILED": Condition("technical", latches=False),
     "CLOCK_UNSYNC": Condition("technical", latches=False),
     # Last, since it is a matter of hours.
     "MPCWP_RISING": Condition("physiological", latches=True),
@@ -109,6 +110,7 @@ DELAYS: Final[dict[str, str | None]] = {
     "SIGNAL_DOUBTFUL": "doubt_s",
     "MODEL_LATE": "model_late_s",
     "JOURNAL_FAILED": None,
+    "DELIVERY_FAILED": None,
     "CLOCK_UNSYNC": "clock_unsync_s",
 }
 """Conditions that are a fact told by `AlarmEngine.on_fact`, and the key of the policy that says for how long it must
@@ -132,5 +134,6 @@ Fact = Literal[
     "SIGNAL_DOUBTFUL",
     "MODEL_LATE",
     "JOURNAL_FAILED",
+    "DELIVERY_FAILED",
     "CLOCK_UNSYNC",
 ]

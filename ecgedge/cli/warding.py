@@ -154,7 +154,8 @@ def tell(
     do: Annotated[
         str,
         typer.Argument(
-            help="status, add, remove, acknowledge, pause_audio, resume_audio, calibrate, uncalibrate, swap or drain."
+            help="status, add, remove, acknowledge, pause_audio, resume_audio, calibrate, uncalibrate, swap, "
+            "drain or dismiss."
         ),
     ],
     facts: Annotated[list[str] | None, typer.Argument(help="key=value, as docs/ward.md lists them.")] = None,
@@ -175,6 +176,27 @@ def tell(
     if not answer.pop("ok", False):
         raise EcgedgeError(str(answer.get("error", "the ward gave no reason")))
     typer.echo(json.dumps(answer, indent=1) if answer else "done")
+
+
+@app.command()
+def listen(
+    socket: Annotated[Path, typer.Argument(help="The ward's control socket.")],
+    station: Annotated[str, typer.Option(help="Name of this station; the ward misses it when it is gone.")],
+) -> None:
+    """Write the events of a ward's beds as JSON lines, and confirm each alarm once it is written.
+
+    The ward tells all its beds where a station that listens does not confirm, or is gone (DELIVERY_FAILED), until it
+    does or `ecgedge tell SOCKET dismiss station=NAME user=WHO`.
+
+    Example: `ecgedge listen ward.sock --station desk-3`
+    """
+    from ecgedge.wards.listen import listen as listen_to
+
+    def take(line: bytes) -> None:
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+
+    listen_to(socket, station, take=take, say=_say)
 
 
 def _number(key: str, text: str) -> float:

@@ -61,6 +61,7 @@ _GONE: Final[dict[Fact, str]] = {
     "SIGNAL_DOUBTFUL": "no doubt about the signal any more",
     "MODEL_LATE": "estimates come in time again",
     "JOURNAL_FAILED": "the journal is written again",
+    "DELIVERY_FAILED": "alarms are confirmed by their receiver again",
     "CLOCK_UNSYNC": "the wall clock is synchronised again",
 }
 
@@ -211,11 +212,16 @@ class Bed:
         """Say that no time server holds the wall clock, or (None) that one does."""
         return self._world(t_s, "CLOCK_UNSYNC", why)
 
-    def _world(self, t_s: float, fact: Fact, text: str | None) -> list[Event]:
+    def delivery(self, t_s: float, *, why: str | None, user: str | None = None) -> list[Event]:
+        """Say that a receiver does not confirm alarms, or (None) does again, or was dismissed by `user`."""
+        gone = None if user is None else f"the receiver was dismissed by {user}"
+        return self._world(t_s, "DELIVERY_FAILED", why, gone=gone)
+
+    def _world(self, t_s: float, fact: Fact, text: str | None, *, gone: str | None = None) -> list[Event]:
         t_s = self._clock.stream_s(t_s)
         events: list[Event] = []
         self._hear(t_s, events)
-        self._fact(fact, t_s, events, text)
+        self._fact(fact, t_s, events, text, gone=gone)
         return events
 
     def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[Event]:
@@ -605,12 +611,14 @@ class Bed:
             bad = [x for x, why in zip(self.leads, quality.reasons, strict=True) if why == reason]
             self._fact(fact, t_s, events, f"{reason}: {','.join(bad)}" if bad else None)
 
-    def _fact(self, fact: Fact, t_s: float, events: list[Event], text: str | None) -> None:
-        """Tell the engine of a fact that holds, or (None) does not."""
+    def _fact(
+        self, fact: Fact, t_s: float, events: list[Event], text: str | None, *, gone: str | None = None
+    ) -> None:
+        """Tell the engine of a fact that holds, or (None) does not; `gone` says why not, where more than one can be."""
         if text is not None:
             self._extend(events, self._alarms.on_fact(t_s, fact, on=True, text=text))
         elif self._alarms.holds(fact):
-            self._extend(events, self._alarms.on_fact(t_s, fact, on=False, text=_GONE[fact]))
+            self._extend(events, self._alarms.on_fact(t_s, fact, on=False, text=gone or _GONE[fact]))
 
     def _extend(self, events: list[Event], alarms: Sequence[AlarmEvent]) -> None:
         for alarm in alarms:

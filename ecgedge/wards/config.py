@@ -8,6 +8,7 @@
     state_s = 10                    # seconds between snapshots
     events = "events.jsonl"         # all beds' events, each line with its "bed"; "-" is standard output
     control = "ward.sock"           # Unix socket for commands; left out: none
+    delivery_s = 10                 # seconds in which a station that listens confirms an alarm
 
     [[bed]]
     name = "icu-3"
@@ -45,11 +46,17 @@ class BedConfig:
 
     def __post_init__(self) -> None:
         """Refuse a name that is no name of a file; ValueError."""
-        if not _NAME.fullmatch(self.name):
-            raise ValueError(
-                f"name is {self.name!r}; expected up to 64 letters, digits, '.', '_' and '-', beginning with one "
-                "of the first two"
-            )
+        check_name(self.name)
+
+
+def check_name(name: str) -> str:
+    """Return the name of a bed or a station; ValueError if it is none."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"name is {name!r}; expected up to 64 letters, digits, '.', '_' and '-', beginning with one "
+            "of the first two"
+        )
+    return name
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ class WardSettings:
     state_s: float = 10.0
     events: str | None = None
     control: str | None = None
+    delivery_s: float = 10.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be; ValueError names the key."""
@@ -70,6 +78,8 @@ class WardSettings:
             raise ValueError(f"most_beds is {self.most_beds}; it must be at least 1, or left out")
         if not 0.0 < self.state_s < 3600.0:
             raise ValueError(f"state_s is {self.state_s:g}; it must be above 0 and below 3600 seconds")
+        if not 1.0 <= self.delivery_s <= 120.0:
+            raise ValueError(f"delivery_s is {self.delivery_s:g}; it must be from 1 to 120 seconds")
         if self.journal_max_mb is not None:
             if self.journals is None:
                 raise ValueError("journal_max_mb without journals: name the folder of the journals")

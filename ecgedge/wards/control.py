@@ -10,8 +10,13 @@
     {"do":"uncalibrate","name":"icu-3","user":"Dr Eight"}
     {"do":"swap","bundle":"/var/lib/ecgedge/new.ecgb"}
     {"do":"drain"}
+    {"do":"listen","station":"desk-3"}
+    {"do":"confirm","delivery":17}
+    {"do":"dismiss","station":"desk-3","user":"Nurse Seven"}
 
-Answers are {"ok":true,...} or {"ok":false,"error":"..."}. Garbage is answered with an error, counted, and harms nobody.
+A connection that listens is sent the events of all beds (`ecgedge.wards.delivery`); `confirm` is for it alone, and has
+no answer where all is well. Answers are {"ok":true,...} or {"ok":false,"error":"..."}. Garbage is answered with an
+error, counted, and harms nobody.
 """
 
 from __future__ import annotations
@@ -23,6 +28,8 @@ import socket
 import stat
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,13 +40,35 @@ from ecgedge.control import Acknowledge, Command, PauseAudio, ResumeAudio, Uncal
 from ecgedge.errors import EcgedgeError, UsageError
 from ecgedge.schema import from_plain
 from ecgedge.stream import Variants
-from ecgedge.wards.config import BedConfig
+from ecgedge.wards.config import BedConfig, check_name
+from ecgedge.wards.delivery import Listener
 from ecgedge.wards.serve import WardService
 
 LONGEST_LINE: Final = 65_536
 """In bytes."""
 
+_UNANSWERED: Final = ("listen", "confirm")
+"""Of them the first is answered as the first line of what is listened to."""
+
 Opened = tuple[Bundle, Variants]
+
+_Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any] | None]]
+
+
+@dataclass
+class Connection:
+    """One who is connected, and listens or does not; one who listens gets answers in order with what it hears."""
+
+    writer: asyncio.StreamWriter
+    listener: Listener | None = None
+
+    async def say(self, answer: Mapping[str, Any]) -> None:
+        """Write an answer."""
+        if self.listener is not None:
+            self.listener.say(answer)
+            return
+        self.writer.write(json.dumps(answer, separators=(",", ":"), default=str).encode() + b"\n")
+        await self.writer.drain()
 
 
 class WardControl:
@@ -58,16 +87,17 @@ class WardControl:
         self.refused: Counter[str] = Counter()
         self._swapping = asyncio.Lock()
 
-    async def answer(self, line: bytes) -> dict[str, Any]:
-        """Do what a line asks for, and say what came of it."""
+    async def answer(self, line: bytes, connection: Connection | None = None) -> dict[str, Any] | None:
+        """Do what a line asks for, and say what came of it, if it is for this to say."""
         try:
             asked = dict(json.loads(line))
-            do = self._commands()[asked.pop("do")]
+            name = asked.pop("do")
+            do = self._commands(connection)[name]
         except (ValueError, TypeError, KeyError, RecursionError):
             self.refused["unknown_command"] += 1
             return _error(f'expected a JSON object with "do" being one of {", ".join(self._commands())}')
         try:
-            return {"ok": True, **(await do(asked) or {})}
+            said = {"ok": True, **(await do(asked) or {})}
         except (
             EcgedgeError,
             ValueError,
@@ -75,13 +105,19 @@ class WardControl:
         ) as error:  # ValueError: a key of a wrong name, type or value
             self.refused["refused"] += 1
             return _error(str(error))
+        return None if name in _UNANSWERED else said
+
+    def left(self, connection: Connection) -> None:
+        """Take that a connection has ended."""
+        if connection.listener is not None:
+            self._service.deliveries.left(connection.listener)
 
     def too_long(self) -> dict[str, Any]:
         """Return the answer to a line that is too long to be read."""
         self.refused["too_long"] += 1
         return _error(f"a line may have {LONGEST_LINE} bytes; this one has more, and the connection ends")
 
-    def _commands(self) -> Mapping[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any] | None]]]:
+    def _commands(self, connection: Connection | None = None) -> Mapping[str, _Command]:
         return {
             "status": self._status,
             "add": self._add,
@@ -93,6 +129,9 @@ class WardControl:
             "uncalibrate": self._uncalibrate,
             "swap": self._swap,
             "drain": self._drain,
+            "listen": partial(self._listen, connection),
+            "confirm": partial(self._confirm, connection),
+            "dismiss": self._dismiss,
         }
 
     async def _status(self, asked: dict[str, Any]) -> dict[str, Any]:
@@ -151,6 +190,25 @@ class WardControl:
         _take(asked)
         self._service.stop()
 
+    async def _listen(self, connection: Connection | None, asked: dict[str, Any]) -> None:
+        (station,) = _take(asked, "station")
+        if connection is None or connection.listener is not None:
+            raise UsageError("listen is for a connection that does not listen yet, and stays open")
+        connection.listener = self._service.listen(check_name(station), connection.writer)
+
+    async def _confirm(self, connection: Connection | None, asked: dict[str, Any]) -> None:
+        number = asked.pop("delivery", None)
+        _take(asked)
+        if connection is None or connection.listener is None:
+            raise UsageError("confirm is for a connection that listens")
+        if type(number) is not int:
+            raise UsageError(f"delivery is {number!r}; expected the number of an event that was sent")
+        connection.listener.confirm(number)
+
+    async def _dismiss(self, asked: dict[str, Any]) -> None:
+        station, user = _take(asked, "station", "user")
+        self._service.deliveries.dismiss(station, check_resume(user))
+
 
 def _error(text: str) -> dict[str, Any]:
     return {"ok": False, "error": text}
@@ -192,19 +250,26 @@ async def open_socket(path: Path, control: WardControl) -> asyncio.Server:
         path.unlink()  # left by a killed ward
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = Connection(writer)
         try:
-            while (line := await _read_line(reader)) != b"":
-                answer = control.too_long() if line is None else await control.answer(line)
-                writer.write(json.dumps(answer, separators=(",", ":"), default=str).encode() + b"\n")
-                await writer.drain()
-                if line is None:
-                    break
+            await _converse(control, reader, connection)
         except (ConnectionError, asyncio.CancelledError):
             pass  # whoever asked has gone, or the ward has drained while he stayed
         finally:
+            control.left(connection)
             writer.close()
 
     return await asyncio.start_unix_server(serve, sock=_bound(path), limit=LONGEST_LINE)
+
+
+async def _converse(control: WardControl, reader: asyncio.StreamReader, connection: Connection) -> None:
+    """Answer line by line until the other side hangs up, or says too much at once."""
+    while (line := await _read_line(reader)) != b"":
+        answer = control.too_long() if line is None else await control.answer(line, connection)
+        if answer is not None:
+            await connection.say(answer)
+        if line is None:
+            return
 
 
 def _bound(path: Path) -> socket.socket:

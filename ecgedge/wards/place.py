@@ -28,6 +28,7 @@ from ecgedge.stream import Bed, BedSnapshot, Variants, Ward
 from ecgedge.stream.inbox import INBOX_S
 from ecgedge.wallclock import ClockWatch
 from ecgedge.wards.config import BedConfig, WardSettings
+from ecgedge.wards.delivery import Deliveries
 from ecgedge.wards.outlet import Outlet
 from ecgedge.wards.state import ended_alarms, read_state, write_state
 
@@ -53,6 +54,7 @@ class Shared:
     speed: float
     say: Callable[[str], None]
     clock: ClockWatch
+    deliveries: Deliveries
 
 
 @dataclass(frozen=True)
@@ -170,8 +172,16 @@ class Place:
             await self._station.emit(events)
 
     async def look_after(self, now_s: float) -> None:
-        """Notice silence, and a wall clock that no time server holds; at infinite speed neither says anything."""
-        if self.bed is None or self._station is None or math.isinf(self._speed):
+        """Notice alarms that are not confirmed, silence, and a wall clock that no time server holds.
+
+        At infinite speed the last two mean nothing.
+        """
+        if self.bed is None or self._station is None:
+            return
+        trouble = self._shared.deliveries.trouble(self.name)
+        if trouble.sure or trouble.why is not None:
+            await self._station.tell_of_delivery(trouble.why, user=trouble.user)
+        if math.isinf(self._speed):
             return
         await self._station.tell_of_clock(synchronised=self._shared.clock.synchronised)
         if now_s - self._heard_s >= SILENT_S:
@@ -292,7 +302,7 @@ class Place:
             )
         self._journal = self._open_journal(bed, restored=snapshot is not None)
         shared.ward.add(self.name, bed)
-        sinks = [] if shared.outlet is None else [_Lines(self.name, shared.outlet)]
+        sinks = [_Lines(self.name, shared.outlet, shared.deliveries)]
         self._station = Station(
             _InWard(shared.ward, self.name),
             sinks,
@@ -317,8 +327,9 @@ class Place:
         if self._journal is not None:
             await self._station.call("journal", t_s=due_s)
         await self._station.call("model_late", t_s=due_s)
-        # The clock is the machine's, and the same as before.
+        # The machine's clock, and those who should listen, are the same as before.
         self._station.unsync = self._shared.ward[self.name].holds("CLOCK_UNSYNC")
+        self._station.undelivered = self._shared.ward[self.name].holds("DELIVERY_FAILED")
 
     def _open_journal(self, bed: Bed, *, restored: bool) -> Journal | None:
         settings, variants = self._shared.settings, self._shared.variants
@@ -458,6 +469,9 @@ class _InWard:
     def clock_unsync(self, t_s: float, *, why: str | None) -> list[Event]:
         return self._settled(lambda bed: bed.clock_unsync(t_s, why=why))
 
+    def delivery(self, t_s: float, *, why: str | None, user: str | None = None) -> list[Event]:
+        return self._settled(lambda bed: bed.delivery(t_s, why=why, user=user))
+
     def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[Event]:
         return self._settled(lambda bed: bed.acknowledge(t_s, condition=condition, user=user))
 
@@ -480,13 +494,17 @@ class _InWard:
 class _Lines:
     """A sink of one bed: each event a JSON line that begins with the bed's name."""
 
-    def __init__(self, name: str, outlet: Outlet) -> None:
-        self._head = f'{{"bed":"{name}",'
-        self._outlet = outlet
+    def __init__(self, name: str, outlet: Outlet | None, deliveries: Deliveries) -> None:
+        self._name, self._head = name, f'{{"bed":"{name}",'
+        self._outlet, self._deliveries = outlet, deliveries
 
     async def send(self, event: Event) -> None:
-        line = self._head + event_to_json(event)[1:]
-        self._outlet.put(line.encode(), kind=event.type, urgent=event.type in _URGENT)
+        if self._outlet is None and not self._deliveries.is_heard:
+            return
+        line, urgent = event_to_json(event), event.type in _URGENT
+        if self._outlet is not None:
+            self._outlet.put((self._head + line[1:]).encode(), kind=event.type, urgent=urgent)
+        self._deliveries.put(self._name, line, event.type, urgent=urgent)
 
     async def close(self) -> None:
         """Leave the outlet open: it is the ward's."""

@@ -12,14 +12,17 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ecgedge.bundle import Bundle
 from ecgedge.errors import UsageError
+from ecgedge.events import event_to_json
 from ecgedge.stream import Variants, Ward
 from ecgedge.stream.ward import AT_ONCE
 from ecgedge.wallclock import ClockWatch, ReadClock, clock_synchronised
 from ecgedge.wards.config import BedConfig, WardSettings
+from ecgedge.wards.delivery import Deliveries, Listener
 from ecgedge.wards.notify import notify, watchdog_s
 from ecgedge.wards.outlet import Outlet
 from ecgedge.wards.place import Place, Shared
@@ -67,7 +70,9 @@ class WardService:
         self._variants = variants
         clock = ClockWatch(read_clock)
         clock.look(time.monotonic())
-        self._shared = Shared(bundle, variants, Ward(), settings, outlet, speed, say, clock)
+        remembered = None if settings.state is None else Path(settings.state) / "stations.json"
+        self.deliveries = Deliveries(delivery_s=settings.delivery_s, remembered=remembered, say=say)
+        self._shared = Shared(bundle, variants, Ward(), settings, outlet, speed, say, clock, self.deliveries)
         self._places: dict[str, Place] = {}
         self._stop = asyncio.Event()
         self._began_s = time.monotonic()
@@ -145,8 +150,22 @@ class WardService:
             "busy": round(self._busy_s / max(1e-9, time.monotonic() - self._began_s), 4),
             "dropped_lines": {} if shared.outlet is None else dict(shared.outlet.dropped),
             "events_trouble": None if shared.outlet is None else shared.outlet.failure,
+            "channels": {
+                "events": None if shared.outlet is None else {"delivery": "information only"},
+                "stations": self.deliveries.status(),
+            },
             "research_use_only": True,
         }
+
+    def listen(self, station: str, writer: asyncio.StreamWriter) -> Listener:
+        """Let a station listen on this connection; see `Deliveries.listen`."""
+        on = [
+            (name, event_to_json(alarm))
+            for name, place in self._places.items()
+            if place.bed is not None
+            for alarm in place.bed.alarms()
+        ]
+        return self.deliveries.listen(station, writer, on)
 
     def stop(self) -> None:
         """End `run` in good order."""
@@ -161,6 +180,7 @@ class WardService:
             notify("STOPPING=1")
             for place in self._places.values():
                 await place.leave(forget=False)
+            await self.deliveries.close()
             self._variants.close()
 
     async def _serve(self) -> None:
@@ -189,6 +209,7 @@ class WardService:
     async def _look_after(self, now_s: float) -> None:
         places = list(self._places.values())
         self._shared.clock.look(now_s)
+        self.deliveries.look(now_s)
         for place in places:
             await place.look_after(now_s)
         for place in places_to_save(places, now_s, state_s=self._shared.settings.state_s):

@@ -21,11 +21,16 @@ def write_state(path: Path, snapshot: BedSnapshot) -> None:
     RecordError
         If the disk does not take it; the one before is left.
     """
+    replace_file(path, snapshot.to_bytes())
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put this in the place of what a file had before, on the disk when this returns; else RecordError."""
     beside = path.with_name(f"{path.name}.new")
     try:
         fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
         with os.fdopen(fd, "wb") as stream:
-            stream.write(snapshot.to_bytes())
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(beside, path)

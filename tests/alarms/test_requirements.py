@@ -468,6 +468,29 @@ def test_r9_what_a_model_has_answered_on_trial_survives_a_restart(cut: int) -> N
     assert again.snapshot() == made.snapshot()
 
 
+@pytest.mark.parametrize(("letter", "priority"), [("H", "medium"), (".", "low")])
+def test_r12_delivery_that_fails_is_medium_where_a_physiological_alarm_was_on(letter, priority) -> None:
+    made = engine(LONG)
+    play(made, windows(letter * 5))
+    (alarm,) = made.on_fact(26.0, "DELIVERY_FAILED", on=True, text="not confirmed")
+    assert (alarm.condition, alarm.priority) == ("DELIVERY_FAILED", priority)
+
+
+def test_r12_it_becomes_medium_when_a_physiological_alarm_comes_and_breaks_through() -> None:
+    made = engine(LONG)
+    made.on_fact(1.0, "DELIVERY_FAILED", on=True, text="not confirmed")
+    made.acknowledge(2.0, condition="DELIVERY_FAILED", user="a")
+    said = play(made, windows("HHHHH") + windows("HH", first_s=30.0))
+    assert brief(said) == [
+        (25.0, "MPCWP_ELEVATED", "low", "on", "on"),
+        (25.0, "DELIVERY_FAILED", "medium", "on", "on"),
+    ]
+    assert said[1].text == "not confirmed"
+    assert brief(made.on_fact(50.0, "DELIVERY_FAILED", on=False, text="confirmed")) == [
+        (50.0, "DELIVERY_FAILED", "medium", "off", "off")
+    ]
+
+
 def test_r9_a_fact_that_holds_survives_a_restart() -> None:
     made = engine(LONG)
     made.on_fact(30.0, "FEED_STALE", on=True, text="late")

@@ -75,10 +75,8 @@ class Cli:
             command,
             cwd=self.folder,
             env={**os.environ, **SETTINGS},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
             text=True,
-            **options,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
         )
 
 

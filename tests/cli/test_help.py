@@ -12,6 +12,7 @@ COMMANDS = [
     "stream",
     "ward",
     "tell",
+    "listen",
     "predict",
     "bench",
     "train",

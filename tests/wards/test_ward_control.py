@@ -27,6 +27,7 @@ DOS = [
     *("status", "add", "remove", "acknowledge", "pause_audio", "resume_audio"),
     *("calibrate", "uncalibrate", "swap", "drain"),
 ]
+DOS += ["listen", "confirm", "dismiss"]
 
 
 async def no_bundle(path):
@@ -84,6 +85,7 @@ def test_status_says_how_each_bed_fares(served, formula_bundle):
             "simulated": formula_bundle.simulated,
             "beds": {},
             "clock_synchronised": None,
+            "channels": {"events": {"delivery": "information only"}, "stations": {}},
             "dropped_lines": {},
             "events_trouble": None,
             "research_use_only": True,

@@ -1,0 +1,76 @@
+"""One who listens to a ward: takes each line, and confirms those that carry a number once they are taken."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ecgedge.errors import EcgedgeError, UsageError
+
+
+def listen(path: Path, station: str, *, take: Callable[[bytes], None], say: Callable[[str], None]) -> None:
+    """Listen on a ward's control socket under a station's name, until the connection ends: always with an error.
+
+    Parameters
+    ----------
+    path
+        Of the socket.
+    station
+        Name under which the ward knows and misses this listener.
+    take
+        Gives a line, with its end, to whoever reads it. An alarm is confirmed when this returns: it must not before the
+        line is where it is seen.
+    say
+        Takes what a person at the station must know.
+
+    Raises
+    ------
+    UsageError
+        If no ward listens there, or it refuses the station.
+    EcgedgeError
+        When the ward hangs up.
+    """
+    with _connect(path) as connection, connection.makefile("rwb") as stream:
+        stream.write(json.dumps({"do": "listen", "station": station}).encode() + b"\n")
+        stream.flush()
+        lines = _lines(stream, path)
+        _, greeting = next(lines)
+        if not greeting.get("ok"):
+            raise UsageError(f"the ward refuses: {greeting.get('error', 'it gave no reason')}")
+        say(
+            f"listening as {station}; alarms are confirmed as they are written, within {greeting['delivery_s']:g} s"
+        )
+        for line, event in lines:
+            if "ok" in event:
+                say(f"the ward says: {event.get('error', 'nothing')}")
+                continue
+            take(line)
+            if "delivery" in event:
+                stream.write(b'{"do":"confirm","delivery":%d}\n' % event["delivery"])
+                stream.flush()
+
+
+def _connect(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        connection.connect(str(path))
+    except OSError as error:
+        connection.close()
+        raise UsageError(f"no ward listens on {path}: {error.strerror}") from error
+    return connection
+
+
+def _lines(stream: Any, path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Yield lines and what they say; EcgedgeError at the end, which nobody here has asked for."""
+    gone = f"the ward on {path} does not send any more: nobody at this station hears of alarms"
+    try:
+        for line in stream:
+            yield line, dict(json.loads(line))
+    except OSError as error:
+        raise EcgedgeError(f"{gone} ({error.strerror})") from error
+    except (ValueError, TypeError) as error:
+        raise EcgedgeError(f"what listens on {path} does not speak as a ward does: {error}") from error
+    raise EcgedgeError(gone)
