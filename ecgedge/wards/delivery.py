@@ -1,10 +1,10 @@
 """Delivery that a receiver confirms: who listens, what was confirmed, and what that means for each bed.
 
-A receiver listens on the ward's control socket under a station's name. It is sent the events of all beds; alarm, audio
-and expired events carry a number of their own, which it confirms once its user has them. A station that does not
-confirm in time, or that has listened and is gone, is a trouble of the beds: DELIVERY_FAILED. It stays one until the
-station has confirmed all that is overdue, or a user dismisses it. Every other way to hear of
-alarms is for information only.
+A receiver listens on the ward's control socket under a station's name. It is sent the events of all beds; alarm, audio,
+calibration and expired events carry a number of their own, which it confirms once its user has them. A station that
+does not confirm in time, or that has listened and is gone, is a trouble of the beds: DELIVERY_FAILED. It stays one
+until the station has confirmed all that is overdue, or a user dismisses it. Every other way to hear of alarms is for
+information only.
 """
 
 from __future__ import annotations
