@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,9 @@ def listen(path: Path, station: str, *, take: Callable[[bytes], None], say: Call
     EcgedgeError
         When the ward hangs up.
     """
-    with _connect(path) as connection, connection.makefile("rwb") as stream:
-        stream.write(json.dumps({"do": "listen", "station": station}).encode() + b"\n")
-        stream.flush()
+    with _connect(path) as connection, connection.makefile("rb") as stream:
+        with suppress(OSError):  # it has hung up already: so says the first line
+            connection.sendall(json.dumps({"do": "listen", "station": station}).encode() + b"\n")
         lines = _lines(stream, path)
         _, greeting = next(lines)
         if not greeting.get("ok"):
@@ -49,8 +50,8 @@ def listen(path: Path, station: str, *, take: Callable[[bytes], None], say: Call
                 continue
             take(line)
             if "delivery" in event:
-                stream.write(b'{"do":"confirm","delivery":%d}\n' % event["delivery"])
-                stream.flush()
+                with suppress(OSError):  # it has hung up: there may be lines left to take
+                    connection.sendall(b'{"do":"confirm","delivery":%d}\n' % event["delivery"])
 
 
 def _connect(path: Path) -> socket.socket:
