@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,14 +36,12 @@ def listen(path: Path, station: str, *, take: Callable[[bytes], None], say: Call
     """
     with _connect(path) as connection, connection.makefile("rb") as stream:
         with suppress(OSError):  # it has hung up already: so says the first line
-            connection.sendall(json.dumps({"do": "listen", "station": station}).encode() + b"\n")
+            connection.sendall(_line({"do": "listen", "station": station}))
         lines = _lines(stream, path)
         _, greeting = next(lines)
         if not greeting.get("ok"):
             raise UsageError(f"the ward refuses: {greeting.get('error', 'it gave no reason')}")
-        say(
-            f"listening as {station}; alarms are confirmed as they are written, within {greeting['delivery_s']:g} s"
-        )
+        say(f"listening as {station}; an alarm is confirmed once it is written. Research use only.")
         for line, event in lines:
             if "ok" in event:
                 say(f"the ward says: {event.get('error', 'nothing')}")
@@ -51,7 +49,11 @@ def listen(path: Path, station: str, *, take: Callable[[bytes], None], say: Call
             take(line)
             if "delivery" in event:
                 with suppress(OSError):  # it has hung up: there may be lines left to take
-                    connection.sendall(b'{"do":"confirm","delivery":%d}\n' % event["delivery"])
+                    connection.sendall(_line({"do": "confirm", "delivery": event["delivery"]}))
+
+
+def _line(asked: Mapping[str, Any]) -> bytes:
+    return json.dumps(asked).encode() + b"\n"
 
 
 def _connect(path: Path) -> socket.socket:

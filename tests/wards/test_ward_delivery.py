@@ -388,12 +388,12 @@ def test_what_a_listener_may_not_say_is_answered_in_order(served, asked, why):
     ("said", "error", "words"),
     [
         (b"", EcgedgeError, "does not send any more"),
-        (b'{"ok":true,"delivery_s":5}\n', EcgedgeError, "does not send any more"),
+        (b'{"ok":true}\n', EcgedgeError, "does not send any more"),
         (b'{"ok":false,"error":"full"}\n', UsageError, "the ward refuses: full"),
         (b"HTTP/1.1 400\n", EcgedgeError, "does not speak as a ward does"),
-        (b'{"ok":true,"delivery_s":5}\n\xff\n', EcgedgeError, "does not speak as a ward does"),
-        (b'{"ok":true,"delivery_s":5}\n[7]\n', EcgedgeError, "does not speak as a ward does"),
-        (b'{"ok":true,"delivery_s":5}\n{"bed":"a","delivery":1}\n', EcgedgeError, "does not send any more"),
+        (b'{"ok":true}\n\xff\n', EcgedgeError, "does not speak as a ward does"),
+        (b'{"ok":true}\n[7]\n', EcgedgeError, "does not speak as a ward does"),
+        (b'{"ok":true}\n{"bed":"a","delivery":1}\n', EcgedgeError, "does not send any more"),
     ],
 )
 def test_what_a_listener_hears_from_one_who_hangs_up_or_is_no_ward(tmp_path, said, error, words):
