@@ -424,6 +424,46 @@ def test_a_clock_that_was_not_held_before_the_first_sample_is_told_of_anew(bundl
     assert told == [(61.0, "on"), (70.0, "off"), (60.0, "on")]
 
 
+# --- a receiver that does not confirm -------------------------------------------------------------------
+
+
+def test_delivery_that_fails_and_a_receiver_that_is_dismissed_can_be_run_again(
+    bundle, variants, bed, sink, tmp_path
+):
+    path = tmp_path / "bed.jsonl"
+    chunks = _chunks(40.0, chunk_s=1.0)
+    troubles = {
+        5: ("late", None),
+        12: ("gone", None),
+        20: (None, None),
+        25: ("gone", None),
+        30: (None, "Seven"),
+    }
+
+    async def serve(journal):
+        station = Station(bed, [sink], journal)
+        for k, chunk in enumerate(chunks):
+            if k in troubles:
+                why, user = troubles[k]
+                await station.tell_of_delivery(why, user=user)
+            await station.push(chunk, end_s=chunk.t_s + 1.0)
+        await station.call("end")
+        await station.emit([bed.summary(latency_ms={}, journal=None)])
+
+    with Journal(path, facts=facts_of_bed(bed, "memory:", {})) as journal:
+        asyncio.run(serve(journal))
+    assert [(a.t_s, a.condition, a.presence, a.text) for a in sink.of(Alarm)] == [
+        (5.0, "DELIVERY_FAILED", "on", "late"),
+        (20.0, "DELIVERY_FAILED", "off", "alarms are confirmed by their receiver again"),
+        (25.0, "DELIVERY_FAILED", "on", "gone"),
+        (30.0, "DELIVERY_FAILED", "off", "the receiver was dismissed by Seven"),
+    ]
+    (run,) = find_runs(path)
+    found = asyncio.run(compare_run(path, run, bundle=bundle, feed=Feed(*chunks), variants=variants))
+    assert found.difference is None
+    assert found.equal == len(sink.events)
+
+
 # --- a journal that cannot be written -------------------------------------------------------------------
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +34,26 @@ def listen(path: Path, station: str, *, take: Callable[[bytes], None], say: Call
     EcgedgeError
         When the ward hangs up.
     """
-    with _connect(path) as connection, connection.makefile("rwb") as stream:
-        stream.write(json.dumps({"do": "listen", "station": station}).encode() + b"\n")
-        stream.flush()
+    with _connect(path) as connection, connection.makefile("rb") as stream:
+        with suppress(OSError):  # it has hung up already: so says the first line
+            connection.sendall(_line({"do": "listen", "station": station}))
         lines = _lines(stream, path)
         _, greeting = next(lines)
         if not greeting.get("ok"):
             raise UsageError(f"the ward refuses: {greeting.get('error', 'it gave no reason')}")
-        say(
-            f"listening as {station}; alarms are confirmed as they are written, within {greeting['delivery_s']:g} s"
-        )
+        say(f"listening as {station}; an alarm is confirmed once it is written. Research use only.")
         for line, event in lines:
             if "ok" in event:
                 say(f"the ward says: {event.get('error', 'nothing')}")
                 continue
             take(line)
             if "delivery" in event:
-                stream.write(b'{"do":"confirm","delivery":%d}\n' % event["delivery"])
-                stream.flush()
+                with suppress(OSError):  # it has hung up: there may be lines left to take
+                    connection.sendall(_line({"do": "confirm", "delivery": event["delivery"]}))
+
+
+def _line(asked: Mapping[str, Any]) -> bytes:
+    return json.dumps(asked).encode() + b"\n"
 
 
 def _connect(path: Path) -> socket.socket:

@@ -2,17 +2,21 @@
 
 import asyncio
 import json
+import socket
+import threading
 from contextlib import suppress
 
 import numpy as np
 import pytest
 from ward_lines import chunks, has, of, until
 
+from ecgedge.errors import EcgedgeError, UsageError
 from ecgedge.journal import read_journal
 from ecgedge.wards import delivery as module
 from ecgedge.wards.config import BedConfig
 from ecgedge.wards.control import WardControl, ask, open_socket
 from ecgedge.wards.delivery import Deliveries
+from ecgedge.wards.listen import listen as listen_to
 
 OFF = np.zeros((12, 1250), np.float32)
 OFF[0] = np.nan
@@ -378,6 +382,37 @@ def test_what_a_listener_may_not_say_is_answered_in_order(served, asked, why):
         assert why in desk.lines[-1]["error"]
 
     served(test)
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "words"),
+    [
+        (b"", EcgedgeError, "does not send any more"),
+        (b'{"ok":true}\n', EcgedgeError, "does not send any more"),
+        (b'{"ok":false,"error":"full"}\n', UsageError, "the ward refuses: full"),
+        (b"HTTP/1.1 400\n", EcgedgeError, "does not speak as a ward does"),
+        (b'{"ok":true}\n\xff\n', EcgedgeError, "does not speak as a ward does"),
+        (b'{"ok":true}\n[7]\n', EcgedgeError, "does not speak as a ward does"),
+        (b'{"ok":true}\n{"bed":"a","delivery":1}\n', EcgedgeError, "does not send any more"),
+    ],
+)
+def test_what_a_listener_hears_from_one_who_hangs_up_or_is_no_ward(tmp_path, said, error, words):
+    path, taken = tmp_path / "s", []
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+
+        def answer():
+            with server.accept()[0] as connection:
+                connection.recv(1000)
+                connection.sendall(said)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(error, match=words):
+            listen_to(path, "desk-3", take=taken.append, say=lambda _: None)
+        thread.join()
+    assert taken == [line for line in said.splitlines(keepends=True) if b'"bed"' in line]
 
 
 def test_who_does_not_listen_cannot_confirm(served):
