@@ -203,4 +203,4 @@ def _number(key: str, text: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise UsageError(f"{key} is {text!r}; expected a number, in {_NUMBERS[key]}") from error
+        raise UsageError(f"{key} is {text!r}; expected {_NUMBERS[key]}") from error

@@ -25,7 +25,7 @@ from ecgedge.schema import SchemaError, from_plain, to_plain
 from ecgedge.stream import Bed
 from ecgedge.stream.variants import VariantChoice
 
-COURSE_FORMAT: Final = 1
+COURSE_FORMAT: Final = 2
 SETTINGS_FILE: Final = "settings.json"
 COURSES_FOLDER: Final = "estimates"
 
@@ -45,6 +45,7 @@ class CourseHead:
     mode: Mode
     duration_s: float
     latent_mmhg: tuple[float, ...] | None
+    leads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ def run_bed(opened: Opened, bundle: Bundle, variants: VariantChoice) -> Course:
     facts: list[Fact] = []
     for t_s, samples_mv in opened.chunks:
         facts += [e for e in bed.push(samples_mv, t_s=t_s) if isinstance(e, Estimate | FeedEvent)]
-    head = CourseHead(COURSE_FORMAT, opened.key, opened.mode, opened.duration_s, opened.latent_mmhg)
+    head = CourseHead(
+        COURSE_FORMAT, opened.key, opened.mode, opened.duration_s, opened.latent_mmhg, opened.leads
+    )
     return Course(head, tuple(facts))
 
 

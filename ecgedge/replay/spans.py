@@ -24,7 +24,7 @@ class Span:
 
 def replay_alarms(course: Course, policy: AlarmPolicy, *, hop_s: float) -> list[Alarm]:
     """Return every alarm event that a bed under `policy` would have told."""
-    engine = AlarmEngine(policy, hop_s=hop_s)
+    engine = AlarmEngine(policy, hop_s=hop_s, leads=course.head.leads)
     events: list[Event] = [event for fact in course.facts for event in _give(engine, fact)]
     events += engine.advance(course.head.duration_s)
     return [event for event in events if isinstance(event, Alarm)]

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from ecgedge.alarms import CONDITIONS, AlarmEngine
 from ecgedge.alarms.table import DELAYS, RECOVERIES
-from ecgedge.events import Alarm, AudioEvent
+from ecgedge.events import Alarm, AudioEvent, Expired
 from ecgedge.policy import AlarmPolicy
 
 from .helpers import HOP_S, SMALL, WINDOWS, window
@@ -157,6 +157,9 @@ class Watched(RuleBasedStateMachine):
 
     def take(self, alarms: list[Alarm], *, acknowledged: str | None = None, valid: bool = False) -> None:
         for alarm in alarms:
+            if isinstance(alarm, Expired):
+                self.stamps.append(alarm.t_s)
+                continue
             if isinstance(alarm, AudioEvent):
                 self.take_audio(alarm)
                 continue

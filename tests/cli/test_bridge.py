@@ -66,7 +66,8 @@ def test_over_the_wire_or_from_the_file_the_estimates_agree(cli, ecg_data, tmp_p
     with _device(tmp_path, **_plan(real_counts)) as (_, port):
         wired = cli.stream(_uri(port))
     played = cli.stream(f"file:{ecg_data / 'long_2lead' / 'mitdb' / '100.hea'}", "--duration", "60")
-    pairs = [(a, b) for a, b in zip(wired, played, strict=True) if a["type"] == "estimate"]
+    estimates = [[e for e in events if e["type"] == "estimate"] for events in (wired, played)]
+    pairs = list(zip(*estimates, strict=True))
     assert len(pairs) == 11
     for a, b in pairs:
         # Counts of 1 uV are coarser than the file's millivolts, by up to half a count.
@@ -79,11 +80,12 @@ def test_a_pulled_cable_is_a_lost_feed(cli, tmp_path, real_counts):
     with _device(tmp_path, **_plan(real_counts, results=11, end="reset")) as (_, port):
         events = cli.stream(_uri(port), "--sink", "bridge", exits=3)
     (lost,) = [e for e in events if e["type"] == "feed" and e["state"] == "lost"]
-    (alarm,) = [e for e in events if e["type"] == "alarm"]
+    # Whether a time server holds the clock is the machine's matter.
+    (alarm,) = [e for e in events if e["type"] == "alarm" and e["condition"] != "CLOCK_UNSYNC"]
     assert (alarm["condition"], alarm["presence"], alarm["t_s"]) == ("FEED_LOST", "on", lost["t_s"])
     assert lost["t_s"] == pytest.approx(60.0, abs=0.01)
     assert events[-1]["type"] == "summary"
-    assert events[-1]["alarms"] == {"FEED_LOST": 1}
+    assert {**events[-1]["alarms"], "CLOCK_UNSYNC": 0} == {"FEED_LOST": 1, "CLOCK_UNSYNC": 0}
 
 
 def test_lost_frames_are_a_gap_in_time_and_counted(cli, tmp_path, real_counts):

@@ -34,7 +34,9 @@ def test_the_decompensating_patient_is_found_in_time(cli):
     passes_25_s = times_s[np.array([patient.mpcwp_mmhg(t) for t in times_s]) >= 25.0][0]
     onsets, summary = _stream(cli, "decompensating", 2.5)
     assert RISE_BEGINS_S < onsets[0] <= passes_25_s + LATEST_DELAY_S
-    assert summary["windows"] == summary["valid"] + 1  # only the first window is still settling
+    assert (
+        summary["windows"] > summary["valid"] >= 0.95 * summary["windows"]
+    )  # the first settles, some are in doubt
 
 
 @pytest.mark.slow

@@ -4,7 +4,8 @@ A stream needs state and must take gaps; an archive of plain ten-second records 
 interpreter's rounds of whole-array calls are most of the cost. This is the same arithmetic in the same order,
 sample by sample, with the leads side by side so that the processor works on several at once:
 
-    y[t] = taps[p, 0] x[t] + taps[p, 1] x[t - 1] + ...        polyphase FIR, `ecgedge.signal.resample`
+    y[t] = taps[p, 0] x[t] + taps[p, 1] x[t - 1] + ...        polyphase FIR, `ecgedge.signal.resample`;
+                                                              where it only decimates, equal taps once
     out  = b0 in + z1;  z1 = b1 in - a1 out + z2;  z2 = b2 in - a2 out      each section, as scipy's sosfilt
     count = rint(clip(out) / lsb)
 
@@ -64,7 +65,10 @@ def _filtered_mv(samples: NDArray[np.float32], rate_hz: float, spec: FrontEndSpe
     """Resample and filter (n, leads) into (m, leads)."""
     taps, up, down = _resampling(rate_hz, spec)
     filtered = np.empty((-(-samples.shape[0] * up // down), samples.shape[1]))
-    _resample(samples, taps, up, down, filtered)
+    if up == 1 and down > 1:
+        _decimate(samples, taps[0], down, filtered)
+    else:
+        _resample(samples, taps, up, down, filtered)
     sections, steady = filter_cascade(spec)
     state = steady[:, :, None] * samples[0].astype(np.float64)
     _cascade(sections, state[:, 0].copy(), state[:, 1].copy(), filtered)
@@ -123,6 +127,27 @@ def _resample(
             row = max(newest - j, 0)
             for lead in range(n_leads):
                 out[k, lead] += np.float64(samples[row, lead]) * taps[phase, j]
+
+
+@njit(cache=False, nogil=True)
+def _decimate(
+    samples: NDArray[np.float32], taps: NDArray[np.float64], down: int, out: NDArray[np.float64]
+) -> None:
+    """Do what `_resample` does where there is one branch: equal taps, from the ends inwards, are multiplied once."""
+    n_leads, last, half = samples.shape[1], len(taps) - 1, len(taps) // 2
+    out[:] = 0.0
+    for k in range(out.shape[0]):
+        newest = k * down
+        for j in range(half):
+            if taps[j] != 0.0:
+                near, far = max(newest - j, 0), max(newest - last + j, 0)
+                for lead in range(n_leads):
+                    pair = np.float64(samples[near, lead]) + np.float64(samples[far, lead])
+                    out[k, lead] += pair * taps[j]
+        if len(taps) % 2:
+            middle = max(newest - half, 0)
+            for lead in range(n_leads):
+                out[k, lead] += np.float64(samples[middle, lead]) * taps[half]
 
 
 @njit(cache=False, nogil=True)
