@@ -5,11 +5,20 @@ import asyncio
 import pytest
 from nats_server import nats_server
 
+from ecgedge.stream import Variants
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     with nats_server(tmp_path_factory.mktemp("nats")) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def variants(formula_bundle):
+    """Those of the formula's bundle take the place of the embedded bundle's."""
+    with Variants(formula_bundle) as loaded:
+        yield loaded
 
 
 @pytest.fixture
