@@ -1,6 +1,7 @@
 """A node serves beds from the bus; one that is killed is followed by another, and nothing is missing."""
 
 import asyncio
+import json
 import random
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from bus_lines import QUICK, RATE_HZ, TOLD_AGAIN, Told, alone, facts, messages, put
 
-from ecgedge.cluster.bus import open_bus
+from ecgedge.cluster.bus import Bus, BusError, open_bus
 from ecgedge.cluster.ward_node import WardNode
 from ecgedge.sim import Simulator
 from ecgedge.stream import Variants
@@ -37,8 +38,8 @@ def with_node(server, formula_bundle):
         async def main():
             bus, running, said = await open_bus(server.uri), [], []
 
-            async def new_node(beds, **chosen):
-                own = await open_bus(server.uri)
+            async def new_node(beds, *, own=None, **chosen):
+                own = own or await open_bus(server.uri)
                 chosen = {"policies": dict.fromkeys(beds, QUICK), "state_s": 0.5, "say": said.append} | chosen
                 node = WardNode(formula_bundle, Variants(formula_bundle), own, **chosen)
                 running.append((node, asyncio.create_task(node.run())))
@@ -120,6 +121,39 @@ def test_a_node_that_is_killed_is_followed_and_nothing_is_missing(
     for bed in beds:
         expected = facts(alone(formula_bundle, variants, bed, ecg), until_s=SECONDS)
         assert facts(told.of(bed), until_s=SECONDS) == expected
+
+
+class Muted(Bus):
+    """A bus that keeps what it is given, and from some stream time on takes no event: as a node that dies between."""
+
+    from_s = float("inf")
+
+    async def tell(self, bed, line):
+        if json.loads(line).get("t_s", 0.0) >= self.from_s:
+            raise BusError("it is muted")
+        await super().tell(bed, line)
+
+
+def test_what_was_kept_and_not_told_is_told_by_the_next(with_node, server, formula_bundle, variants, ecg):
+    expected = alone(formula_bundle, variants, "muted", ecg)
+    alarm_s = next(line["t_s"] for line in expected if line.get("condition") == "MPCWP_ELEVATED")
+
+    async def test(bus, new_node, said):
+        told = await Told.follow(bus)
+        for k, message in enumerate(messages(ecg)):
+            await bus.publish("muted", message, number=k)
+        own = await open_bus(server.uri)
+        own.__class__ = Muted
+        own.from_s = alarm_s
+        await (await new_node(["muted"], own=own)).take(["muted"])
+        # The alarm's checkpoint is kept, and nothing of what was said with it is told.
+        while f'"t_s":{alarm_s}'.encode() not in (await bus.checkpoint("muted")).data:
+            await asyncio.sleep(0.01)
+        await (await new_node(["muted"])).take(["muted"])
+        await told.until(seen("muted", SECONDS - 1.0))
+        assert facts(told.of("muted"), until_s=SECONDS) == facts(expected, until_s=SECONDS)
+
+    with_node(test)
 
 
 def test_what_the_bus_has_forgotten_is_a_gap(with_node, ecg):
