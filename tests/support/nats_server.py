@@ -46,12 +46,17 @@ class NatsServer:
         self._process.wait(20.0)
 
 
-@contextmanager
-def nats_server(folder):
+def nats_program():
+    """Debian puts it where only root's PATH looks."""
     program = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin")
     if program is None:
         pytest.skip("needs nats-server: apt-get install nats-server")
-    server = NatsServer(program, folder)
+    return program
+
+
+@contextmanager
+def nats_server(folder):
+    server = NatsServer(nats_program(), folder)
     server.start()
     try:
         yield server
