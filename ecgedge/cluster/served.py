@@ -30,8 +30,9 @@ from ecgedge.stream.inbox import INBOX_S
 from ecgedge.wards.in_ward import InWard
 from ecgedge.wards.state import ended_alarms
 
-SILENT_S: Final = 0.5
-"""A bed that has read all and heard nothing for so long is told that time passes."""
+SILENT_S: Final = 2.0
+"""A bed that has read all and heard nothing for so long is told that time passes; well above a message's length, since
+samples that come after it take effect late."""
 
 STUCK_S: Final = 5.0
 """So is one whose bus has more for it, and does not deliver."""
