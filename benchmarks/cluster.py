@@ -92,8 +92,8 @@ def expected(bundle: Bundle, kind: int, seconds: int) -> set[str]:
 
 
 @asynccontextmanager
-async def new_bus(folder: Path) -> AsyncIterator[tuple[str, Bus]]:
-    """Run a NATS server of our own, and connect to it."""
+async def new_bus(folder: Path) -> AsyncIterator[tuple[str, Bus, int]]:
+    """Run a NATS server of our own; give its address, a connection, and its process."""
     program = shutil.which("nats-server") or shutil.which("nats-server", path="/usr/sbin")
     if program is None:
         raise SystemExit("needs nats-server: apt-get install nats-server")
@@ -105,7 +105,7 @@ async def new_bus(folder: Path) -> AsyncIterator[tuple[str, Bus]]:
     try:
         uri = f"nats://127.0.0.1:{port}"
         bus = await patiently(lambda: open_bus(uri, settings=BusSettings()))
-        yield uri, bus
+        yield uri, bus, server.pid
         await bus.close()
     finally:
         server.terminate()
@@ -211,7 +211,7 @@ async def story(n_beds: int, n_nodes: int, seconds: int, speed: float, folder: P
     bundle = load_bundle("embedded")
     beds = [f"bed-{k:03}" for k in range(n_beds)]
     said: list[str] = []
-    async with new_bus(folder) as (uri, bus):
+    async with new_bus(folder) as (uri, bus, _):
         told = Told()
         await bus.follow_events(told.take)
         spec = WardSpec(uri, "embedded", bundle.id, policies=dict.fromkeys(beds, POLICY))

@@ -51,6 +51,18 @@ class Outbox:
         """Whether a checkpoint waits to be kept."""
         return any(batch.checkpoint is not None for batch in self._batches)
 
+    async def claim(self, checkpoint: bytes) -> None:
+        """Keep a checkpoint at once, before anything is written.
+
+        Raises
+        ------
+        BedTaken
+            If there is another than the one that this one must follow.
+        """
+        self._revision = await self._again(
+            lambda: self._bus.keep(self._bed, checkpoint, revision=self._revision)
+        )
+
     def put(self, lines: Sequence[str], *, checkpoint: bytes | None = None) -> None:
         """Send lines, behind the checkpoint if there is one."""
         self._batches.append(_Batch(checkpoint, deque(lines)))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ecgedge.bundle import Bundle
-from ecgedge.cluster.bus import Bus, BusError, Delivery, Following
+from ecgedge.cluster.bus import BedTaken, Bus, BusError, Delivery, Following
 from ecgedge.cluster.checkpoint import Checkpoint, Position
 from ecgedge.cluster.message import BedChunk, decode_chunk
 from ecgedge.cluster.outbox import AGAIN_S, Outbox
@@ -34,11 +34,20 @@ SILENT_S: Final = 2.0
 """A bed that has read all and heard nothing for so long is told that time passes; well above a message's length, since
 samples that come after it take effect late."""
 
+RENEW_S: Final = 10.0
+"""A subscription that has brought nothing for so long is made anew."""
+
+CATCHING_UP: Final = 8
+"""Beds of a node that catch up at a time."""
+
 STUCK_S: Final = 5.0
 """So is one whose bus has more for it, and does not deliver."""
 
 LOOK_S: Final = 0.005
 """How often a full inbox is looked at."""
+
+CLAIMS: Final = 5
+"""So often a bed is asked for whose last node still keeps checkpoints."""
 
 URGENT: Final = ("alarm", "audio", "expired")
 """Told only behind a checkpoint that knows it."""
@@ -54,6 +63,7 @@ class NodeShared:
     bus: Bus
     policies: dict[str, AlarmPolicy]
     say: Callable[[str], None]
+    catching_up: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CATCHING_UP))
 
 
 @dataclass
@@ -97,7 +107,8 @@ class ServedBed:
         self._came: deque[_Came] = deque()
         self._position = Position()
         self._n_came = 0
-        self._heard_s = time.monotonic()
+        self._heard_s = self._delivered_s = time.monotonic()
+        self._delivered, self._is_taking = 0, False
         self._published_s = 0.0
         self._is_caught_up = False
         self._replayed = 0
@@ -112,20 +123,55 @@ class ServedBed:
         BedTaken
             When another node serves it.
         """
-        kept = await self._again(lambda: self._shared.bus.checkpoint(self.name))
-        self._outbox = Outbox(self.name, self._shared.bus, revision=None if kept is None else kept.revision)
-        if kept is not None:
-            await self._restore(kept.data)
-        after = self._position.sequence
-        self._heard_s = time.monotonic()
-        self._following = await self._again(
-            lambda: self._shared.bus.follow(self.name, self._take, after=after)
-        )
-        if self._following.pending == 0:
-            self._catch_up()
+        self._outbox = await self._claim()
+        self._delivered = self._position.sequence
+        following = asyncio.create_task(self._follow(), name=f"samples of {self.name}")
         try:
             await self._outbox.write()
         finally:
+            following.cancel()
+            await self._unfollow()
+
+    async def _claim(self) -> Outbox:
+        """Restore the bed and keep a checkpoint of our own: from then on no other node can tell of it."""
+        for left in reversed(range(CLAIMS)):
+            kept = await self._again(lambda: self._shared.bus.checkpoint(self.name))
+            outbox = Outbox(self.name, self._shared.bus, revision=None if kept is None else kept.revision)
+            try:
+                if kept is not None:
+                    await self._restore(kept.data, outbox)
+            except BedTaken:  # whoever had the bed until now has kept one more meanwhile
+                self.forget()
+                if left == 0:
+                    raise
+            else:
+                break
+        return outbox
+
+    async def _follow(self) -> None:
+        """Follow the bus; where nothing comes for long, anew: a subscription may have died and nobody said so."""
+        while True:
+            # All of them at once would be more than the server lets wait for a reader.
+            async with self._shared.catching_up:
+                self._delivered_s = time.monotonic()
+                if self._following is None:
+                    self._heard_s = self._delivered_s
+                self._following = await self._again(
+                    lambda: self._shared.bus.follow(self.name, self._take, after=self._delivered)
+                )
+                if self._following.pending == 0:
+                    self._catch_up()
+                while not (self.back.is_set() or self._is_deaf()):
+                    await asyncio.sleep(LOOK_S)
+            while not self._is_deaf():
+                await asyncio.sleep(RENEW_S / 10.0)
+            await self._unfollow()
+
+    def _is_deaf(self) -> bool:
+        return not self._is_taking and time.monotonic() - self._delivered_s > RENEW_S
+
+    async def _unfollow(self) -> None:
+        if self._following is not None:
             await self._following.close()
 
     async def _again(self, work: Callable[[], Any]) -> Any:
@@ -141,8 +187,7 @@ class ServedBed:
 
     async def settle_down(self) -> None:
         """Keep the bed as it is now, and wait until all that it said is on the bus."""
-        if self._following is not None:
-            await self._following.close()
+        await self._unfollow()
         self.save(time.monotonic())
         if self._outbox is not None:
             await self._outbox.sent()
@@ -152,6 +197,7 @@ class ServedBed:
         if self._station is not None:
             self._shared.ward.remove(self.name)
             self._station = None
+        self._take_said()
 
     def status(self) -> dict[str, Any]:
         """Return what an overseer wants to know, as plain JSON types."""
@@ -171,7 +217,7 @@ class ServedBed:
 
     # --- the bed ---
 
-    async def _restore(self, data: bytes) -> None:
+    async def _restore(self, data: bytes, outbox: Outbox) -> None:
         """Make the bed as it was left; what does not fit is set aside, and said."""
         shared = self._shared
         try:
@@ -192,7 +238,9 @@ class ServedBed:
         # Who heard of an alarm, and whether of its end, nobody knows: what is on and what is not any more is told anew.
         await station.emit([*on, *ended_alarms(checkpoint.snapshot, on)])
         await station.call("model_late", t_s=bed.due_s)
-        self._flush(keep=True)
+        lines = self._take_said()
+        await outbox.claim(self._kept(lines))
+        outbox.put(lines)
 
     def _begin(self, chunk: BedChunk) -> None:
         shared = self._shared
@@ -230,12 +278,15 @@ class ServedBed:
     # --- samples ---
 
     async def _take(self, delivery: Delivery) -> None:
+        self._is_taking = True
         try:
             await self._push(delivery)
         except EcgedgeError as error:  # leads or a rate that no bed takes
             self._drop("refused", delivery)
             self._say(f"a message is dropped: {error}")
-        self._published_s = delivery.published_s
+        finally:
+            self._is_taking, self._delivered_s = False, time.monotonic()
+        self._delivered, self._published_s = delivery.sequence, delivery.published_s
         if delivery.pending == 0:
             self._catch_up()
 
@@ -298,7 +349,9 @@ class ServedBed:
     async def look_after(self, now_s: float) -> None:
         """Notice silence: not while the bus has more, unless it is stuck."""
         silent_s = now_s - self._heard_s
-        if self._station is None or silent_s < (SILENT_S if self._is_caught_up else STUCK_S):
+        if self._station is None or self._following is None:
+            return
+        if silent_s < (SILENT_S if self._is_caught_up else STUCK_S):
             return
         await self.emit(self._shared.ward.settle(self.name))
         await self._station.call("advance", t_s=self._shared.ward[self.name].due_s + silent_s)
@@ -314,16 +367,22 @@ class ServedBed:
         """Send what was said; behind a checkpoint where it is urgent."""
         if self._outbox is None or self._station is None:
             return
-        lines, urgent = tuple(self._said.lines), self._said.urgent
-        self._said.lines, self._said.urgent = [], False
+        urgent = self._said.urgent
+        lines = self._take_said()
         if keep or urgent:
-            unsent = (*self._outbox.unsent, *lines)
-            snapshot = self._shared.ward[self.name].snapshot()
-            kept = Checkpoint(self._read_up_to(), unsent, snapshot).to_bytes()
             self.saved_s = time.monotonic()
-            self._outbox.put(lines, checkpoint=kept)
+            self._outbox.put(lines, checkpoint=self._kept((*self._outbox.unsent, *lines)))
         elif lines:
             self._outbox.put(lines)
+
+    def _take_said(self) -> tuple[str, ...]:
+        lines = tuple(self._said.lines)
+        self._said.lines, self._said.urgent = [], False
+        return lines
+
+    def _kept(self, unsent: tuple[str, ...]) -> bytes:
+        snapshot = self._shared.ward[self.name].snapshot()
+        return Checkpoint(self._read_up_to(), unsent, snapshot).to_bytes()
 
     def _read_up_to(self) -> Position:
         """Return how far the bed has read: what waits in its inbox is in no snapshot, and must be read again."""

@@ -209,6 +209,8 @@ def test_a_node_that_was_thought_dead_lets_go(with_node, ecg):
             await bus.publish("zombie", message, number=k)
         first = await new_node(["zombie"])
         await first.take(["zombie"])
+        while await bus.checkpoint("zombie") is None:
+            await asyncio.sleep(0.01)
         second = await new_node(["zombie"])
         await second.take(["zombie"])
         while first.beds:
@@ -274,5 +276,55 @@ def test_a_bed_whose_feed_has_never_come_is_there(with_node):
         assert set(await node.take(["nobody"])) == {"nobody"}
         assert node.status()["nobody"]["back"]
         assert np.isfinite((await node.take(["nobody"]))["nobody"])
+
+    with_node(test)
+
+
+def test_a_subscription_that_has_died_is_made_anew(with_node, ecg, monkeypatch):
+    monkeypatch.setattr("ecgedge.cluster.served.RENEW_S", 0.3)
+
+    async def test(bus, new_node, said):
+        told = await Told.follow(bus)
+        sent = messages(ecg)
+        for k, message in enumerate(sent[:100]):
+            await bus.publish("deaf", message, number=k)
+        node = await new_node(["deaf"])
+        await node.take(["deaf"])
+        await node._beds["deaf"]._following.close()
+        for k in range(100, len(sent)):
+            await bus.publish("deaf", sent[k], number=k)
+        await told.until(seen("deaf", SECONDS - 1.0))
+        assert not any(line.get("state") == "gap" for line in told.of("deaf"))
+
+    with_node(test)
+
+
+class Busy(Bus):
+    """A bus on which, between a node's look at a checkpoint and its own, another node keeps one; some times."""
+
+    left = 2
+
+    async def checkpoint(self, bed):
+        kept = await super().checkpoint(bed)
+        if kept is not None and self.left > 0:
+            self.left -= 1
+            await super().keep(bed, kept.data, revision=kept.revision)
+        return kept
+
+
+def test_a_bed_whose_last_node_still_keeps_checkpoints_is_asked_for_again(with_node, server, ecg):
+    async def test(bus, new_node, said):
+        told = await Told.follow(bus)
+        for k, message in enumerate(messages(ecg)):
+            await bus.publish("busy", message, number=k)
+        first = await new_node(["busy"])
+        await first.take(["busy"])
+        await told.until(seen("busy", SECONDS - 1.0))
+        await first.release(["busy"])
+        own = await open_bus(server.uri)
+        own.__class__ = Busy
+        second = await new_node(["busy"], own=own)
+        await second.take(["busy"])
+        assert (own.left, second.beds, said) == (0, ("busy",), [])
 
     with_node(test)
