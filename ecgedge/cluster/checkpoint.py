@@ -40,15 +40,18 @@ class Checkpoint:
         What it has said up to here and was not known to be on the bus: whoever restores it tells these again.
     snapshot
         All that the bed knows.
+    owner
+        Whoever serves it, named at random: two nodes that know the same must not take each other's for their own.
     """
 
     position: Position
     lines: tuple[str, ...]
     snapshot: BedSnapshot
+    owner: str
 
     def to_bytes(self) -> bytes:
         """Return it as the bus keeps it."""
-        head = {"position": to_plain(self.position), "lines": list(self.lines)}
+        head = {"position": to_plain(self.position), "lines": list(self.lines), "owner": self.owner}
         body = json.dumps(head, separators=(",", ":")).encode() + b"\n" + self.snapshot.to_bytes()
         return _MAGIC + hashlib.sha256(body).hexdigest().encode() + body
 
@@ -70,7 +73,7 @@ class Checkpoint:
         try:
             plain: dict[str, Any] = json.loads(head)
             position = from_plain(Position, plain["position"], where="position")
-            lines = tuple(str(line) for line in plain["lines"])
+            lines, owner = tuple(str(line) for line in plain["lines"]), str(plain["owner"])
         except (SchemaError, ValueError, KeyError, TypeError) as error:
             raise RecordError(f"{source} is no checkpoint: {error}") from error
-        return cls(position, lines, BedSnapshot.from_bytes(snapshot, source=source))
+        return cls(position, lines, BedSnapshot.from_bytes(snapshot, source=source), owner)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -96,6 +97,7 @@ class ServedBed:
 
     def __init__(self, name: str, shared: NodeShared) -> None:
         self.name, self._shared = name, shared
+        self._owner = uuid.uuid4().hex
         self.dropped: Counter[str] = Counter()
         self.saved_s = 0.0
         self.back = asyncio.Event()
@@ -144,6 +146,7 @@ class ServedBed:
                 self.forget()
                 if left == 0:
                     raise
+                await asyncio.sleep(AGAIN_S)  # it may have several to keep
             else:
                 break
         return outbox
@@ -382,7 +385,7 @@ class ServedBed:
 
     def _kept(self, unsent: tuple[str, ...]) -> bytes:
         snapshot = self._shared.ward[self.name].snapshot()
-        return Checkpoint(self._read_up_to(), unsent, snapshot).to_bytes()
+        return Checkpoint(self._read_up_to(), unsent, snapshot, self._owner).to_bytes()
 
     def _read_up_to(self) -> Position:
         """Return how far the bed has read: what waits in its inbox is in no snapshot, and must be read again."""

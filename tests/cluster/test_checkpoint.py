@@ -27,15 +27,15 @@ SEQUENCES = st.integers(0, 2**63)
     lines=st.lists(st.text(max_size=50), max_size=5).map(tuple),
 )
 def test_what_is_kept_is_read(snapshot, position, lines):
-    data = Checkpoint(position, lines, snapshot).to_bytes()
+    data = Checkpoint(position, lines, snapshot, "a").to_bytes()
     found = Checkpoint.from_bytes(data, source="here")
-    assert (found.position, found.lines) == (position, lines)
+    assert (found.position, found.lines, found.owner) == (position, lines, "a")
     assert found.snapshot.to_bytes() == snapshot.to_bytes()
 
 
 @given(data=st.data())
 def test_a_bit_that_flips_is_noticed(snapshot, data):
-    kept = bytearray(Checkpoint(Position(5), ("a",), snapshot).to_bytes())
+    kept = bytearray(Checkpoint(Position(5), ("a",), snapshot, "a").to_bytes())
     kept[data.draw(st.integers(0, len(kept) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     with pytest.raises(RecordError, match="here is no checkpoint of this version, or damaged"):
         Checkpoint.from_bytes(bytes(kept), source="here")
@@ -49,4 +49,4 @@ def test_garbage_is_refused(garbage):
 
 def test_it_fits_into_a_message_of_the_bus(snapshot):
     lines = ("x" * 300,) * 100
-    assert len(Checkpoint(Position(5), lines, snapshot).to_bytes()) < 200_000
+    assert len(Checkpoint(Position(5), lines, snapshot, "a").to_bytes()) < 200_000

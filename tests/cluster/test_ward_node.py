@@ -5,6 +5,7 @@ import json
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import needs
@@ -13,6 +14,7 @@ import pytest
 from bus_lines import QUICK, RATE_HZ, TOLD_AGAIN, Told, alone, facts, messages, put
 
 from ecgedge.cluster.bus import Bus, BusError, open_bus
+from ecgedge.cluster.checkpoint import Checkpoint
 from ecgedge.cluster.ward_node import WardNode
 from ecgedge.sim import Simulator
 from ecgedge.stream import Variants
@@ -308,7 +310,8 @@ class Busy(Bus):
         kept = await super().checkpoint(bed)
         if kept is not None and self.left > 0:
             self.left -= 1
-            await super().keep(bed, kept.data, revision=kept.revision)
+            other = replace(Checkpoint.from_bytes(kept.data, source="here"), owner="another").to_bytes()
+            await super().keep(bed, other, revision=kept.revision)
         return kept
 
 
