@@ -227,7 +227,7 @@ class RayWards:
         try:
             await _answer(node.actor.start.remote(), START_S)
         except Exception as error:  # noqa: BLE001 - whatever it is: the other nodes serve
-            self._bury(key, f"has not started: {error}")
+            self._bury(key, f"has not started: {str(error).partition(chr(10))[0]}")
         else:
             node.is_ready, node.seen_s = True, time.monotonic()
             self._say(f"node {node.name} is there")
