@@ -10,6 +10,7 @@ from ecgedge.cli import (  # noqa: F401 - each adds its commands
     benching,
     building,
     bundles,
+    clustering,
     compressing,
     doctoring,
     exporting,

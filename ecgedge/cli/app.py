@@ -51,11 +51,13 @@ records_app = typer.Typer(help="Look at recordings.", **GROUP_OPTIONS)
 bundle_app = typer.Typer(help="Look at bundles and check them.", **GROUP_OPTIONS)
 journal_app = typer.Typer(help="Check journals, and run them again.", **GROUP_OPTIONS)
 alarms_app = typer.Typer(help="Gather evidence for alarms.", **GROUP_OPTIONS)
+cluster_app = typer.Typer(help="Serve beds on many machines, fed by a bus.", **GROUP_OPTIONS)
 app.add_typer(data_app, name="data")
 app.add_typer(records_app, name="records")
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(journal_app, name="journal")
 app.add_typer(alarms_app, name="alarms")
+app.add_typer(cluster_app, name="cluster")
 
 BundleArgument = Annotated[str, typer.Argument(help="Bundle directory, .ecgb.zip, or 'embedded'.")]
 BundleOption = Annotated[str, typer.Option("--bundle", help="Bundle directory, .ecgb.zip, or 'embedded'.")]

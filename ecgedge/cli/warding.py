@@ -86,7 +86,7 @@ async def _ward(
     from ecgedge.wards.serve import WardService
 
     for reason in variants.refused:
-        _say(reason)
+        say(reason)
     settings = config.ward
     for folder in filter(None, (settings.journals, settings.state)):
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ async def _ward(
         outlet = _outlet(settings.events)
         if outlet is not None:
             opened.callback(_close, outlet)
-        service = WardService(bundle, variants, settings, outlet=outlet, speed=speed, say=_say)
+        service = WardService(bundle, variants, settings, outlet=outlet, speed=speed, say=say)
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, service.stop)
         announce(bundle, "demo" if bundle.simulated else "real")
@@ -114,7 +114,8 @@ async def _listen(path: Path, service: WardService, reopen: Reopen) -> asyncio.S
     return await open_socket(path, WardControl(service, open_bundle=open_again))
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Tell people what no event tells, on standard error."""
     with suppress(OSError):  # whoever read it has gone, and the watch goes on
         typer.echo(f"ecgedge: {text}", err=True)
 
@@ -126,14 +127,14 @@ def _outlet(target: str | None) -> Outlet | None:
     if target is None:
         return None
     if target == "-":
-        return Outlet(io.FileIO(sys.stdout.fileno(), "wb", closefd=False), owned=False, say=_say)
+        return Outlet(io.FileIO(sys.stdout.fileno(), "wb", closefd=False), owned=False, say=say)
     try:
         stream = io.FileIO(target, "ab+")
         if stream.seekable() and stream.seek(0, io.SEEK_END) and _last_byte(stream) != b"\n":
             stream.write(b"\n")  # a line that a killed ward left torn must not take the next one with it
     except OSError as error:
         raise UsageError(f"cannot write events to {target}: {error.strerror}") from error
-    return Outlet(stream, owned=True, say=_say)
+    return Outlet(stream, owned=True, say=say)
 
 
 def _last_byte(stream: io.FileIO) -> bytes:
@@ -145,7 +146,7 @@ def _close(outlet: Outlet) -> None:
     outlet.close()
     if outlet.dropped:
         lost = ", ".join(f"{n} of type {kind}" for kind, n in outlet.dropped.items())
-        _say(f"lines of events that were never written: {lost}")
+        say(f"lines of events that were never written: {lost}")
 
 
 @app.command()
@@ -196,7 +197,7 @@ def listen(
         sys.stdout.buffer.write(line)
         sys.stdout.buffer.flush()
 
-    listen_to(socket, station, take=take, say=_say)
+    listen_to(socket, station, take=take, say=say)
 
 
 def _number(key: str, text: str) -> float:

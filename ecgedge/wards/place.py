@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ecgedge.alarms import Reading, load_policy
+from ecgedge.alarms import load_policy
 from ecgedge.bundle import Bundle
 from ecgedge.control import Command
 from ecgedge.ecg import Mode
@@ -29,6 +26,7 @@ from ecgedge.stream.inbox import INBOX_S
 from ecgedge.wallclock import ClockWatch
 from ecgedge.wards.config import BedConfig, WardSettings
 from ecgedge.wards.delivery import Deliveries
+from ecgedge.wards.in_ward import InWard
 from ecgedge.wards.outlet import Outlet
 from ecgedge.wards.state import ended_alarms, read_state, write_state
 
@@ -304,7 +302,7 @@ class Place:
         shared.ward.add(self.name, bed)
         sinks = [_Lines(self.name, shared.outlet, shared.deliveries)]
         self._station = Station(
-            _InWard(shared.ward, self.name),
+            InWard(shared.ward, self.name),
             sinks,
             self._journal,
             before_alarm=self._save_now,
@@ -441,54 +439,6 @@ class Place:
             )
         else:
             self._say(f"begins anew: {why}. Its old state is {aside}: {by_hand}")
-
-
-class _InWard:
-    """A bed as its station sees it: samples go to the inbox, and all else comes after what waits there."""
-
-    def __init__(self, ward: Ward, name: str) -> None:
-        self._ward, self._name = ward, name
-
-    def push(self, samples_mv: NDArray[np.float32], *, t_s: float) -> list[Event]:
-        self._ward.push(self._name, samples_mv, t_s=t_s)
-        return []
-
-    def advance(self, t_s: float) -> list[Event]:
-        return self._ward.advance(self._name, t_s)
-
-    def feed_lost(self) -> list[Event]:
-        return self._settled(Bed.feed_lost)
-
-    def journal(self, t_s: float, *, why: str | None) -> list[Event]:
-        return self._settled(lambda bed: bed.journal(t_s, why=why))
-
-    def model_late(self, t_s: float, *, why: str | None) -> list[Event]:
-        # Before what waits: to take all of it at once would end the lateness of this bed, and cost the others theirs.
-        return self._ward[self._name].model_late(t_s, why=why)
-
-    def clock_unsync(self, t_s: float, *, why: str | None) -> list[Event]:
-        return self._settled(lambda bed: bed.clock_unsync(t_s, why=why))
-
-    def delivery(self, t_s: float, *, why: str | None, user: str | None = None) -> list[Event]:
-        return self._settled(lambda bed: bed.delivery(t_s, why=why, user=user))
-
-    def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[Event]:
-        return self._settled(lambda bed: bed.acknowledge(t_s, condition=condition, user=user))
-
-    def pause_audio(self, t_s: float, *, duration_s: float, user: str) -> list[Event]:
-        return self._settled(lambda bed: bed.pause_audio(t_s, duration_s=duration_s, user=user))
-
-    def resume_audio(self, t_s: float, *, user: str) -> list[Event]:
-        return self._settled(lambda bed: bed.resume_audio(t_s, user=user))
-
-    def calibrate(self, t_s: float, *, reading: Reading) -> list[Event]:
-        return self._settled(lambda bed: bed.calibrate(t_s, reading=reading))
-
-    def uncalibrate(self, t_s: float, *, user: str) -> list[Event]:
-        return self._settled(lambda bed: bed.uncalibrate(t_s, user=user))
-
-    def _settled(self, tell: Callable[[Bed], list[Event]]) -> list[Event]:
-        return [*self._ward.settle(self._name), *tell(self._ward[self._name])]
 
 
 class _Lines:

@@ -1,5 +1,6 @@
 """Packages that some tests need: imported, or the test is skipped with the extra that brings them."""
 
+import os
 import warnings
 
 import pytest
@@ -17,3 +18,16 @@ def tensorrt_rtx():
     return pytest.importorskip(
         "tensorrt_rtx_bindings", reason="needs the extra rtx: pip install 'ecgedge[rtx]'"
     )
+
+
+def nats():
+    """Return NATS' own client."""
+    return pytest.importorskip("nats", reason="needs the extra cluster: pip install 'ecgedge[cluster]'")
+
+
+def ray():
+    """Return Ray, which must not report to anyone from here."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("ray", reason="needs the extra cluster: pip install 'ecgedge[cluster]'")

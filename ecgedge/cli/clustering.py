@@ -1,0 +1,203 @@
+"""Commands on a cluster: serve beds that a bus feeds, on one machine or on many, and put feeds onto the bus."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ecgedge.cli.app import (
+    BundleOption,
+    FormOption,
+    RuntimeOption,
+    SignatureOption,
+    announce,
+    check_serving,
+    cluster_app,
+    open_bundle,
+    open_variants,
+)
+from ecgedge.cli.warding import say
+from ecgedge.errors import UsageError
+
+if TYPE_CHECKING:
+    from ecgedge.bundle import Bundle
+    from ecgedge.cluster.bus import BusSettings
+    from ecgedge.cluster.ray_ward import WardSpec
+    from ecgedge.cluster.ward_node import WardNode
+    from ecgedge.policy import AlarmPolicy
+
+BusOption = Annotated[
+    str, typer.Option("--bus", help="nats://HOST:4222, or several of one NATS cluster with commas between.")
+]
+
+
+@cluster_app.command()
+def serve(
+    bus: BusOption,
+    beds: Annotated[
+        str, typer.Option(help="Names with commas between, or a ward's file (its feeds are not opened).")
+    ],
+    bundle: BundleOption = "embedded",
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of a Ray cluster, or local: beds on all its nodes. Left out: on this machine."
+        ),
+    ] = None,
+    resource: Annotated[
+        str | None, typer.Option(help="Only Ray nodes with this custom resource serve beds.")
+    ] = None,
+    state_s: Annotated[float, typer.Option(help="Seconds between a bed's checkpoints.")] = 10.0,
+    replay_s: Annotated[
+        float, typer.Option(help="So long the bus keeps samples, if its streams are not there yet.")
+    ] = 120.0,
+    replicas: Annotated[int, typer.Option(help="On so many NATS servers, if they are not there yet.")] = 1,
+    form: FormOption = "window",
+    runtime: RuntimeOption = "auto",
+    require_signature: SignatureOption = None,
+) -> None:
+    """Serve beds that a bus feeds; a bed whose node dies is served by another, and reads what it missed.
+
+    Example: `ecgedge cluster serve --bus nats://10.0.0.5:4222 --beds icu-1,icu-2 --ray auto`
+    """
+    from ecgedge.cluster.bus import BusSettings
+    from ecgedge.cluster.ray_ward import WardSpec
+    from ecgedge.runtime.memory import keep_freed_memory
+
+    check_serving(runtime=runtime, form=form)
+    if not 0.0 < state_s < 3600.0:
+        raise UsageError(f"--state-s is {state_s:g}; it must be above 0 and below 3600 seconds")
+    if resource is not None and ray is None:
+        raise UsageError("--resource without --ray: it names a resource of Ray's nodes")
+    settings = BusSettings(replay_s=replay_s, replicas=replicas)
+    loaded = open_bundle(bundle, signed_by=require_signature)
+    policies = _beds(beds, loaded)
+    announce(loaded, "demo" if loaded.simulated else "real")
+    place = bundle if bundle == "embedded" else str(Path(bundle).resolve())
+    own = {name: policy for name, policy in policies.items() if policy is not None}
+    spec = WardSpec(bus, place, loaded.id, runtime, form == "stream", state_s, settings, own)
+    if ray is None:
+        keep_freed_memory()
+        asyncio.run(_serve_here(loaded, spec, tuple(policies)))
+    else:
+        asyncio.run(_serve_on_ray(spec, tuple(policies), ray, resource))
+
+
+def _beds(text: str, bundle: Bundle) -> dict[str, AlarmPolicy | None]:
+    """Return the beds' names, each with its policy if it has one of its own."""
+    from ecgedge.alarms import load_policy
+    from ecgedge.wards.config import BedConfig, WardConfig, load_ward
+
+    if text.endswith(".toml"):
+        beds = load_ward(Path(text)).bed
+    else:
+        try:
+            beds = WardConfig(bed=tuple(BedConfig(name.strip(), "bus:") for name in text.split(","))).bed
+        except ValueError as error:
+            raise UsageError(f"--beds {text}: {error}") from error
+    if not beds:
+        raise UsageError(f"--beds {text}: there is no bed")
+    hop_s = bundle.manifest.hop_s
+    return {bed.name: load_policy(Path(bed.policy), hop_s=hop_s) if bed.policy else None for bed in beds}
+
+
+async def _serve_here(bundle: Bundle, spec: WardSpec, beds: tuple[str, ...]) -> None:
+    from ecgedge.cluster.bus import open_bus
+    from ecgedge.cluster.ward_node import WardNode
+
+    bus = await open_bus(spec.bus, settings=spec.settings, say=say)
+    variants = open_variants(bundle, runtime=spec.runtime, form="stream" if spec.streaming else "window")
+    for reason in variants.refused:
+        say(reason)
+    node = WardNode(bundle, variants, bus, policies=spec.policies, state_s=spec.state_s, say=say)
+    _stop_by_signal(node.stop)
+    running = asyncio.create_task(node.run())
+    taking = asyncio.create_task(_take(node, beds))
+    try:
+        await running
+    finally:
+        taking.cancel()
+
+
+async def _take(node: WardNode, beds: tuple[str, ...]) -> None:
+    back = await node.take(beds)
+    say(f"{len(back)} of {len(beds)} beds are served")
+
+
+async def _serve_on_ray(spec: WardSpec, beds: tuple[str, ...], address: str, resource: str | None) -> None:
+    from ecgedge.cluster.bus import open_bus
+    from ecgedge.cluster.ray_wards import RayWards, connect_ray
+
+    bus = await open_bus(spec.bus, settings=spec.settings, say=say)
+    connect_ray(address)
+    wards = RayWards(spec, beds, bus, resource=resource, say=say)
+    _stop_by_signal(wards.stop)
+    try:
+        await wards.run()
+    finally:
+        await bus.close()
+
+
+@cluster_app.command()
+def publish(
+    bus: BusOption,
+    bed: Annotated[str, typer.Option(help="The bed's name.")],
+    source: Annotated[str, typer.Option("--from", help="Any feed: tcp://..., sim:NAME, file:PATH.")],
+    speed: Annotated[
+        str, typer.Option(help="max, or a factor of real time, for feeds that are not live.")
+    ] = "1",
+    chunk_ms: Annotated[
+        float, typer.Option(help="Length of a message in milliseconds, at most 1000.")
+    ] = 250.0,
+    replay_s: Annotated[
+        float,
+        typer.Option(help="So much of a live feed waits for a bus that is away; the bus keeps as much."),
+    ] = 120.0,
+    replicas: Annotated[int, typer.Option(help="On so many NATS servers, if they are not there yet.")] = 1,
+) -> None:
+    """Play a feed onto the bus.
+
+    Example: `ecgedge cluster publish --bus nats://10.0.0.5:4222 --bed icu-1 --from "sim:stable?seed=1"`
+    """
+    from ecgedge.cli.bedside import parse_speed
+    from ecgedge.cluster.bus import BusSettings
+    from ecgedge.wards.config import BedConfig
+
+    try:
+        BedConfig(bed, source)
+    except ValueError as error:
+        raise UsageError(f"--bed: {error}") from error
+    settings = BusSettings(replay_s=replay_s, replicas=replicas)
+    asyncio.run(_publish(bus, settings, bed, source, chunk_s=chunk_ms / 1e3, speed=parse_speed(speed)))
+
+
+async def _publish(
+    uri: str, settings: BusSettings, bed: str, source: str, *, chunk_s: float, speed: float
+) -> None:
+    from ecgedge.cluster.bus import open_bus
+    from ecgedge.cluster.publish import publish_feed
+
+    bus = await open_bus(uri, settings=settings, say=say)
+    try:
+        playing = asyncio.create_task(
+            publish_feed(bus, bed, source, chunk_s=chunk_s, replay_s=settings.replay_s, speed=speed, say=say)
+        )
+        _stop_by_signal(playing.cancel)
+        try:
+            done = await playing
+        except asyncio.CancelledError:
+            return
+        dropped = f", {done.dropped} dropped" if done.dropped else ""
+        typer.echo(f"{done.sent} messages of {bed} are on the bus{dropped}")
+    finally:
+        await bus.close()
+
+
+def _stop_by_signal(stop: Callable[[], object]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop)

@@ -1,0 +1,79 @@
+"""What is kept of a bed on the bus: its snapshot, how far it has read, and what it said that may not be told yet."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ecgedge.errors import RecordError
+from ecgedge.schema import SchemaError, from_plain, to_plain
+from ecgedge.stream import BedSnapshot
+
+_MAGIC: Final = b"ecgedge checkpoint 1\n"
+_DIGEST: Final = 64
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a bed has read.
+
+    All messages up to `sequence` were taken whole, and the first `partial` samples of the one that is `partial_of`:
+    a bed takes whole hops, and a message may end elsewhere. The sequences are the stream's.
+    """
+
+    sequence: int = 0
+    partial_of: int = 0
+    partial: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A bed between two hops.
+
+    Attributes
+    ----------
+    position
+        What its snapshot has read.
+    lines
+        What it has said up to here and was not known to be on the bus: whoever restores it tells these again.
+    snapshot
+        All that the bed knows.
+    owner
+        Whoever serves it, named at random: two nodes that know the same must not take each other's for their own.
+    """
+
+    position: Position
+    lines: tuple[str, ...]
+    snapshot: BedSnapshot
+    owner: str
+
+    def to_bytes(self) -> bytes:
+        """Return it as the bus keeps it."""
+        head = {"position": to_plain(self.position), "lines": list(self.lines), "owner": self.owner}
+        body = json.dumps(head, separators=(",", ":")).encode() + b"\n" + self.snapshot.to_bytes()
+        return _MAGIC + hashlib.sha256(body).hexdigest().encode() + body
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, source: str) -> Checkpoint:
+        """Read what `to_bytes` gave.
+
+        Raises
+        ------
+        RecordError
+            If it is damaged, or of another format.
+        """
+        start = len(_MAGIC) + _DIGEST
+        body = data[start:]
+        digest = hashlib.sha256(body).hexdigest().encode()
+        if not data.startswith(_MAGIC) or data[len(_MAGIC) : start] != digest:
+            raise RecordError(f"{source} is no checkpoint of this version, or damaged")
+        head, _, snapshot = body.partition(b"\n")
+        try:
+            plain: dict[str, Any] = json.loads(head)
+            position = from_plain(Position, plain["position"], where="position")
+            lines, owner = tuple(str(line) for line in plain["lines"]), str(plain["owner"])
+        except (SchemaError, ValueError, KeyError, TypeError) as error:
+            raise RecordError(f"{source} is no checkpoint: {error}") from error
+        return cls(position, lines, BedSnapshot.from_bytes(snapshot, source=source), owner)

@@ -1,0 +1,403 @@
+"""One bed on a node: samples come from the bus, what it says and knows goes to the bus.
+
+Every checkpoint holds the bed, how far it has read, and what it has said that may not be on the bus yet. A bed is
+deterministic, so a node that restores it and reads on says everything that was never told, and some of it twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ecgedge.bundle import Bundle
+from ecgedge.cluster.bus import BedTaken, Bus, BusError, Delivery, Following
+from ecgedge.cluster.checkpoint import Checkpoint, Position
+from ecgedge.cluster.message import BedChunk, decode_chunk
+from ecgedge.cluster.outbox import AGAIN_S, Outbox
+from ecgedge.ecg import Mode
+from ecgedge.errors import EcgedgeError, RecordError, UsageError
+from ecgedge.events import Estimate, Event, event_to_json
+from ecgedge.feeds import Chunk
+from ecgedge.policy import AlarmPolicy
+from ecgedge.station import Station
+from ecgedge.stream import Bed, Variants, Ward
+from ecgedge.stream.inbox import INBOX_S
+from ecgedge.wards.in_ward import InWard
+from ecgedge.wards.state import ended_alarms
+
+SILENT_S: Final = 2.0
+"""A bed that has read all and heard nothing for so long is told that time passes; well above a message's length, since
+samples that come after it take effect late."""
+
+RENEW_S: Final = 10.0
+"""A subscription that has brought nothing for so long is made anew."""
+
+CATCHING_UP: Final = 8
+"""Beds of a node that catch up at a time."""
+
+STUCK_S: Final = 5.0
+"""So is one whose bus has more for it, and does not deliver."""
+
+LOOK_S: Final = 0.005
+"""How often a full inbox is looked at."""
+
+CLAIMS: Final = 5
+"""So often a bed is asked for whose last node still keeps checkpoints."""
+
+URGENT: Final = ("alarm", "audio", "expired")
+"""Told only behind a checkpoint that knows it."""
+
+
+@dataclass
+class NodeShared:
+    """What all beds of a node share."""
+
+    bundle: Bundle
+    variants: Variants
+    ward: Ward
+    bus: Bus
+    policies: dict[str, AlarmPolicy]
+    say: Callable[[str], None]
+    catching_up: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CATCHING_UP))
+
+
+@dataclass
+class _Came:
+    """A message that the bed may not have taken whole: its sequence, its samples, and all that came up to its end."""
+
+    sequence: int
+    n: int
+    until: int
+
+
+@dataclass
+class _Said:
+    """A sink of one bed: lines, and whether one of them is urgent."""
+
+    bed: str
+    lines: list[str] = field(default_factory=list)
+    urgent: bool = False
+
+    async def send(self, event: Event) -> None:
+        self.lines.append(f'{{"bed":"{self.bed}",' + event_to_json(event)[1:])
+        self.urgent = self.urgent or event.type in URGENT
+
+    async def close(self) -> None:
+        """Have nothing to close."""
+
+
+class ServedBed:
+    """A bed, from the moment that it is asked for; there is a `Bed` once a checkpoint or a message has come."""
+
+    def __init__(self, name: str, shared: NodeShared) -> None:
+        self.name, self._shared = name, shared
+        self._owner = uuid.uuid4().hex
+        self.dropped: Counter[str] = Counter()
+        self.saved_s = 0.0
+        self.back = asyncio.Event()
+        self._said = _Said(name)
+        self._signal: tuple[tuple[str, ...], float, Mode] | None = None
+        self._station: Station | None = None
+        self._outbox: Outbox | None = None
+        self._following: Following | None = None
+        self._came: deque[_Came] = deque()
+        self._position = Position()
+        self._n_came = 0
+        self._heard_s = self._delivered_s = time.monotonic()
+        self._delivered, self._is_taking = 0, False
+        self._published_s = 0.0
+        self._is_caught_up = False
+        self._replayed = 0
+
+    # --- from the first moment to the last ---
+
+    async def serve(self) -> None:
+        """Restore the bed, follow the bus and write what it says, until cancelled.
+
+        Raises
+        ------
+        BedTaken
+            When another node serves it.
+        """
+        self._outbox = await self._claim()
+        self._delivered = self._position.sequence
+        following = asyncio.create_task(self._follow(), name=f"samples of {self.name}")
+        try:
+            await self._outbox.write()
+        finally:
+            following.cancel()
+            await self._unfollow()
+
+    async def _claim(self) -> Outbox:
+        """Restore the bed and keep a checkpoint of our own: from then on no other node can tell of it."""
+        for left in reversed(range(CLAIMS)):
+            kept = await self._again(lambda: self._shared.bus.checkpoint(self.name))
+            outbox = Outbox(self.name, self._shared.bus, revision=None if kept is None else kept.revision)
+            try:
+                if kept is not None:
+                    await self._restore(kept.data, outbox)
+            except BedTaken:  # whoever had the bed until now has kept one more meanwhile
+                self.forget()
+                if left == 0:
+                    raise
+                await asyncio.sleep(AGAIN_S)  # it may have several to keep
+            else:
+                break
+        return outbox
+
+    async def _follow(self) -> None:
+        """Follow the bus; where nothing comes for long, anew: a subscription may have died and nobody said so."""
+        while True:
+            # All of them at once would be more than the server lets wait for a reader.
+            async with self._shared.catching_up:
+                self._delivered_s = time.monotonic()
+                if self._following is None:
+                    self._heard_s = self._delivered_s
+                self._following = await self._again(
+                    lambda: self._shared.bus.follow(self.name, self._take, after=self._delivered)
+                )
+                if self._following.pending == 0:
+                    self._catch_up()
+                while not (self.back.is_set() or self._is_deaf()):
+                    await asyncio.sleep(LOOK_S)
+            while not self._is_deaf():
+                await asyncio.sleep(RENEW_S / 10.0)
+            await self._unfollow()
+
+    def _is_deaf(self) -> bool:
+        return not self._is_taking and time.monotonic() - self._delivered_s > RENEW_S
+
+    async def _unfollow(self) -> None:
+        if self._following is not None:
+            await self._following.close()
+
+    async def _again(self, work: Callable[[], Any]) -> Any:
+        said = ""
+        while True:
+            try:
+                return await work()
+            except BusError as error:
+                if str(error) != said:
+                    said = str(error)
+                    self._say(f"{error}; trying again")
+                await asyncio.sleep(AGAIN_S)
+
+    async def settle_down(self) -> None:
+        """Keep the bed as it is now, and wait until all that it said is on the bus."""
+        await self._unfollow()
+        self.save(time.monotonic())
+        if self._outbox is not None:
+            await self._outbox.sent()
+
+    def forget(self) -> None:
+        """Take the bed out of the ward; what it would still say, who serves it next says."""
+        if self._station is not None:
+            self._shared.ward.remove(self.name)
+            self._station = None
+        self._take_said()
+
+    def status(self) -> dict[str, Any]:
+        """Return what an overseer wants to know, as plain JSON types."""
+        found: dict[str, Any] = {"back": self.back.is_set(), "replayed_messages": self._replayed}
+        found |= {"dropped": dict(self.dropped)} if self.dropped else {}
+        if self._outbox is not None and self._outbox.trouble is not None:
+            found["trouble"] = self._outbox.trouble
+        if self._station is not None:
+            bed = self._shared.ward[self.name]
+            found |= {
+                "t_s": bed.due_s,
+                "waiting_samples": self._shared.ward.waiting(self.name),
+                "alarms": [alarm.condition for alarm in bed.alarms()],
+                "latency_ms": self._station.latency(),
+            }
+        return found
+
+    # --- the bed ---
+
+    async def _restore(self, data: bytes, outbox: Outbox) -> None:
+        """Make the bed as it was left; what does not fit is set aside, and said."""
+        shared = self._shared
+        try:
+            checkpoint = Checkpoint.from_bytes(data, source=f"the checkpoint of {self.name}")
+            self._position = checkpoint.position
+            policy = shared.policies.get(self.name)
+            bed = Bed.restore(shared.bundle, checkpoint.snapshot, variants=shared.variants, policy=policy)
+        except (RecordError, UsageError) as error:
+            key = await self._again(lambda: shared.bus.set_aside(self.name, data))
+            self._say(
+                f"begins anew: {error}. What was kept is {key}: what was on or latched must be looked at by hand"
+            )
+            return
+        facts = checkpoint.snapshot.facts
+        station = self._add(bed, facts.mode)
+        self._said.lines += checkpoint.lines
+        on = bed.alarms()
+        # Who heard of an alarm, and whether of its end, nobody knows: what is on and what is not any more is told anew.
+        await station.emit([*on, *ended_alarms(checkpoint.snapshot, on)])
+        await station.call("model_late", t_s=bed.due_s)
+        lines = self._take_said()
+        await outbox.claim(self._kept(lines))
+        outbox.put(lines)
+
+    def _begin(self, chunk: BedChunk) -> None:
+        shared = self._shared
+        policy = shared.policies.get(self.name)
+        bed = Bed(
+            shared.bundle,
+            leads=chunk.leads,
+            rate_hz=chunk.rate_hz,
+            variants=shared.variants,
+            policy=policy,
+            mode=chunk.mode,
+        )
+        self._add(bed, chunk.mode)
+        self._flush(keep=True)  # from here on it is this node's
+
+    def _add(self, bed: Bed, mode: Mode) -> Station:
+        self._signal = (bed.leads, bed.rate_hz, mode)
+        self._shared.ward.add(self.name, bed)
+        self._station = Station(
+            InWard(self._shared.ward, self.name),
+            [self._said],
+            None,
+            late_ms=bed.hop_s * 1e3,
+            age_ms=self._age_ms,
+            taken=lambda: (self._n_came - self._shared.ward.waiting(self.name), bed.due_s),
+        )
+        return self._station
+
+    def _age_ms(self, estimate: Estimate) -> float:
+        """Return how long ago the last sample of an estimate's window was published, by this machine's clock."""
+        bed, waiting = self._shared.ward[self.name], self._shared.ward.waiting(self.name)
+        later_s = bed.reached_s + waiting / bed.rate_hz - estimate.t_s
+        return max(0.0, time.time() - self._published_s + later_s) * 1e3
+
+    # --- samples ---
+
+    async def _take(self, delivery: Delivery) -> None:
+        self._is_taking = True
+        try:
+            await self._push(delivery)
+        except EcgedgeError as error:  # leads or a rate that no bed takes
+            self._drop("refused", delivery)
+            self._say(f"a message is dropped: {error}")
+        finally:
+            self._is_taking, self._delivered_s = False, time.monotonic()
+        self._delivered, self._published_s = delivery.sequence, delivery.published_s
+        if delivery.pending == 0:
+            self._catch_up()
+
+    async def _push(self, delivery: Delivery) -> None:
+        chunk = decode_chunk(delivery.data)
+        if isinstance(chunk, str):
+            self._drop(chunk, delivery)
+            return
+        if self._station is None:
+            self._begin(chunk)
+        bed = self._shared.ward[self.name]
+        if (chunk.leads, chunk.rate_hz, chunk.mode) != self._signal:
+            self._drop("signal", delivery)
+            return
+        begun = self._position.partial if delivery.sequence == self._position.partial_of else 0
+        samples_mv, t_s = chunk.samples_mv[:, begun:], chunk.t_s + begun / chunk.rate_hz
+        await self._make_room(bed, samples_mv.shape[1])
+        if self._station is not None:
+            self._replayed += not self._is_caught_up
+            self._hear(bed, samples_mv.shape[1], t_s)
+            await self._station.push(
+                Chunk(t_s, samples_mv, chunk.sequence), end_s=t_s + samples_mv.shape[1] / chunk.rate_hz
+            )
+            self._note(delivery, samples_mv.shape[1], begun=begun)
+
+    def _hear(self, bed: Bed, n: int, t_s: float) -> None:
+        """Note that something came, unless it is all from the past: then time passes as though nothing did."""
+        waiting = self._shared.ward.waiting(self.name)
+        if not bed.started or bed.missing(t_s, waiting=waiting) + n > 0:
+            self._heard_s = time.monotonic()
+
+    def _drop(self, why: str, delivery: Delivery) -> None:
+        self.dropped[why] += 1
+        self._note(delivery, 0)
+
+    def _note(self, delivery: Delivery, n: int, *, begun: int = 0) -> None:
+        self._n_came += n
+        self._came.append(_Came(delivery.sequence, n + begun, self._n_came))
+
+    async def _make_room(self, bed: Bed, n: int) -> None:
+        """Wait until another n samples fit: the bus remembers, so nothing is lost to a full inbox."""
+        ward = self._shared.ward
+        while self._station is not None and ward.waiting(self.name) >= INBOX_S / 2.0 * bed.rate_hz:
+            await asyncio.sleep(LOOK_S)
+        if self._station is not None and ward.waiting(self.name) + n > INBOX_S * bed.rate_hz:
+            await self.emit(ward.settle(self.name))
+
+    def _catch_up(self) -> None:
+        self._is_caught_up = True
+        self.back.set()
+
+    # --- what it says ---
+
+    async def emit(self, events: Sequence[Event]) -> None:
+        """Tell what the ward said of this bed."""
+        if self._station is not None and events:
+            await self._station.emit(events)
+            self._flush()
+
+    async def look_after(self, now_s: float) -> None:
+        """Notice silence: not while the bus has more, unless it is stuck."""
+        silent_s = now_s - self._heard_s
+        if self._station is None or self._following is None:
+            return
+        if silent_s < (SILENT_S if self._is_caught_up else STUCK_S):
+            return
+        await self.emit(self._shared.ward.settle(self.name))
+        await self._station.call("advance", t_s=self._shared.ward[self.name].due_s + silent_s)
+        self._flush()
+
+    def save(self, now_s: float) -> None:
+        """Keep a checkpoint, unless one waits to be kept."""
+        self.saved_s = now_s
+        if self._outbox is not None and not self._outbox.keeping:
+            self._flush(keep=True)
+
+    def _flush(self, *, keep: bool = False) -> None:
+        """Send what was said; behind a checkpoint where it is urgent."""
+        if self._outbox is None or self._station is None:
+            return
+        urgent = self._said.urgent
+        lines = self._take_said()
+        if keep or urgent:
+            self.saved_s = time.monotonic()
+            self._outbox.put(lines, checkpoint=self._kept((*self._outbox.unsent, *lines)))
+        elif lines:
+            self._outbox.put(lines)
+
+    def _take_said(self) -> tuple[str, ...]:
+        lines = tuple(self._said.lines)
+        self._said.lines, self._said.urgent = [], False
+        return lines
+
+    def _kept(self, unsent: tuple[str, ...]) -> bytes:
+        snapshot = self._shared.ward[self.name].snapshot()
+        return Checkpoint(self._read_up_to(), unsent, snapshot, self._owner).to_bytes()
+
+    def _read_up_to(self) -> Position:
+        """Return how far the bed has read: what waits in its inbox is in no snapshot, and must be read again."""
+        taken = self._n_came - self._shared.ward.waiting(self.name)
+        while self._came and self._came[0].until <= taken:
+            self._position = Position(self._came.popleft().sequence)
+        if self._came:
+            first = self._came[0]
+            partial = max(0, first.n - (first.until - taken))
+            self._position = Position(self._position.sequence, first.sequence, partial)
+        return self._position
+
+    def _say(self, text: str) -> None:
+        with suppress(OSError):
+            self._shared.say(f"bed {self.name}: {text}")

@@ -1,0 +1,52 @@
+"""A checkpoint that is kept is the one that is read; a damaged one is refused."""
+
+import pytest
+from bus_lines import QUICK, RATE_HZ
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ecgedge.cluster.checkpoint import Checkpoint, Position
+from ecgedge.errors import RecordError
+from ecgedge.leads import STANDARD_LEADS
+from ecgedge.sim import Simulator
+from ecgedge.stream import Bed
+
+
+@pytest.fixture(scope="module")
+def snapshot(formula_bundle, variants):
+    bed = Bed(formula_bundle, leads=STANDARD_LEADS, rate_hz=RATE_HZ, variants=variants, policy=QUICK)
+    bed.push(Simulator("stable", seed=1, rate_hz=RATE_HZ).read(3000), t_s=0.0)
+    return bed.snapshot()
+
+
+SEQUENCES = st.integers(0, 2**63)
+
+
+@given(
+    position=st.builds(Position, SEQUENCES, SEQUENCES, SEQUENCES),
+    lines=st.lists(st.text(max_size=50), max_size=5).map(tuple),
+)
+def test_what_is_kept_is_read(snapshot, position, lines):
+    data = Checkpoint(position, lines, snapshot, "a").to_bytes()
+    found = Checkpoint.from_bytes(data, source="here")
+    assert (found.position, found.lines, found.owner) == (position, lines, "a")
+    assert found.snapshot.to_bytes() == snapshot.to_bytes()
+
+
+@given(data=st.data())
+def test_a_bit_that_flips_is_noticed(snapshot, data):
+    kept = bytearray(Checkpoint(Position(5), ("a",), snapshot, "a").to_bytes())
+    kept[data.draw(st.integers(0, len(kept) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    with pytest.raises(RecordError, match="here is no checkpoint of this version, or damaged"):
+        Checkpoint.from_bytes(bytes(kept), source="here")
+
+
+@given(garbage=st.binary(max_size=200))
+def test_garbage_is_refused(garbage):
+    with pytest.raises(RecordError):
+        Checkpoint.from_bytes(garbage, source="here")
+
+
+def test_it_fits_into_a_message_of_the_bus(snapshot):
+    lines = ("x" * 300,) * 100
+    assert len(Checkpoint(Position(5), lines, snapshot, "a").to_bytes()) < 200_000

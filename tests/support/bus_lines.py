@@ -1,0 +1,77 @@
+"""Samples onto a bus, and what is told there; what a bed alone would say of the same samples."""
+
+import asyncio
+import json
+
+from ecgedge.cluster.bus import BusError
+from ecgedge.cluster.message import BedChunk, encode_chunk
+from ecgedge.events import event_to_dict
+from ecgedge.leads import STANDARD_LEADS
+from ecgedge.policy import AlarmPolicy
+from ecgedge.stream import Bed
+
+RATE_HZ = 250.0
+QUICK = AlarmPolicy(persistence_s=20.0, recovery_window_s=20.0)
+TOLD_AGAIN = "as told again after a restart"
+
+
+def messages(samples_mv, *, t0_s=0.0, chunk_s=0.4, leads=STANDARD_LEADS):
+    """One message a chunk."""
+    n = round(chunk_s * RATE_HZ)
+    return [
+        encode_chunk(BedChunk(leads, RATE_HZ, "demo", t0_s + k / RATE_HZ, i, samples_mv[:, k : k + n]))
+        for i, k in enumerate(range(0, samples_mv.shape[1], n))
+    ]
+
+
+async def put(bus, bed, message, number):
+    """Publish until the bus has it."""
+    while True:
+        try:
+            return await bus.publish(bed, message, number=number)
+        except BusError:
+            await asyncio.sleep(0.05)
+
+
+class Told:
+    """Every line that is told on the bus, as it comes."""
+
+    def __init__(self):
+        self.lines = []
+
+    @classmethod
+    async def follow(cls, bus):
+        told = cls()
+        await bus.follow_events(told._take)
+        return told
+
+    async def _take(self, delivery):
+        self.lines.append((delivery.published_s, json.loads(delivery.data)))
+
+    def of(self, bed):
+        return [line for _, line in self.lines if line["bed"] == bed]
+
+    async def until(self, is_so, *, timeout_s=60.0):
+        async def wait():
+            while not is_so(self):
+                await asyncio.sleep(0.01)
+
+        await asyncio.wait_for(wait(), timeout_s)
+
+
+def facts(lines, *, until_s):
+    """Lines as a set, without what the wall clock brings and what a restart tells again."""
+    return {
+        json.dumps({k: v for k, v in line.items() if k != "latency_ms"}, sort_keys=True)
+        for line in lines
+        if line.get("t_s", 0.0) <= until_s
+        and line["type"] not in ("moved", "summary")
+        and line.get("condition") != "MODEL_LATE"
+        and TOLD_AGAIN not in line.get("text", "")
+    }
+
+
+def alone(bundle, variants, bed, samples_mv, *, leads=STANDARD_LEADS, policy=QUICK):
+    """What an uninterrupted bed says, as lines."""
+    straight = Bed(bundle, leads=leads, rate_hz=RATE_HZ, variants=variants, policy=policy, mode="demo")
+    return [{"bed": bed, **event_to_dict(event)} for event in straight.push(samples_mv, t_s=0.0)]

@@ -1,0 +1,29 @@
+"""A ward node in a process of its own, so that it can be killed: node_child.py URI BUNDLE BED..."""
+
+import asyncio
+import sys
+
+from bus_lines import QUICK
+
+from ecgedge.bundle import load_bundle
+from ecgedge.cluster.bus import open_bus
+from ecgedge.cluster.ward_node import WardNode
+from ecgedge.stream import Variants
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - a child has no other way to tell its test
+
+
+async def main(uri, bundle, *beds):
+    loaded = load_bundle(bundle)
+    bus = await open_bus(uri, say=say)
+    node = WardNode(loaded, Variants(loaded), bus, policies=dict.fromkeys(beds, QUICK), state_s=1.0, say=say)
+    running = asyncio.create_task(node.run())
+    await node.take(beds)
+    say("ready")
+    await running
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
