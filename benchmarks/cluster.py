@@ -200,7 +200,7 @@ async def play(bus: Bus, beds: list[str], seconds: int, speed: float) -> None:
         await asyncio.sleep(max(0.0, began_s + (k + 1) / speed - time.monotonic()))
         await asyncio.gather(
             *(
-                patiently(lambda bed=bed, i=i: bus.publish(bed, sent[i % KINDS][k], number=k))  # noqa: B023
+                patiently(lambda bed=bed, i=i: bus.publish(bed, sent[i % KINDS][k], number=k))  # noqa: B023 - called at once
                 for i, bed in enumerate(beds)
             )
         )
