@@ -295,13 +295,16 @@ def kilobytes(bundle: Bundle) -> int:
     grown: list[int] = []
     kept: list[Busy] = []
     with Variants(bundle, precision="fp32", form="stream") as variants:
-        for n in (32, 128):  # the first pays for what all share
+        for n in (
+            AT_ONCE,
+            AT_ONCE,
+        ):  # the first pay for what all share, also for what the largest batch needs
             before = resident_bytes()
             kept.append(Busy(n, ecg_mv, bundle, variants))
             for _ in range(round(600.0 / HOP_S) + 10):
                 kept[-1].hop()
             grown.append(resident_bytes() - before)
-    return round(grown[1] / 128 / 1000)
+    return round(grown[1] / AT_ONCE / 1000)
 
 
 def growth(us: dict[str, float], sizes: list[int]) -> dict[str, float]:

@@ -165,13 +165,7 @@ def assess(
         Names of the rows; without them limb leads are not held against each other.
     """
     counts, status = window.counts, window.status
-    kept = np.stack(
-        [
-            tenth_numbers(np.ascontiguousarray(counts[:, x]), status[:, x], spec)
-            for x in tenths(counts.shape[1])
-        ]
-    )
-    found = judge(kept, [len(counts)], counts.shape[1], spec, raw=raw)[0]
+    found = judge(window_numbers(counts, status, spec), [len(counts)], counts.shape[1], spec, raw=raw)[0]
     limb = limb_rows(leads)
     if not limb:
         return found
@@ -179,6 +173,20 @@ def assess(
     names = [leads[row] for row in limb]
     share = float(contradiction(products, names, n_samples=counts.shape[1]))
     return replace(found, contradicts=share > CONTRADICTION and are_sound(found, limb))
+
+
+def window_numbers(
+    counts: NDArray[np.int16], status: NDArray[np.uint8], spec: FrontEndSpec
+) -> NDArray[np.float64]:
+    """Return the numbers of all tenths of a window, (TENTHS, N_NUMBERS, n_leads)."""
+    n_leads, n = counts.shape
+    if n % TENTHS == 0:
+        rows = np.ascontiguousarray(counts).reshape(-1, n // TENTHS)
+        numbers = tenth_numbers(rows, np.ascontiguousarray(status).reshape(rows.shape), spec)
+        return np.ascontiguousarray(numbers.reshape(N_NUMBERS, n_leads, TENTHS).transpose(2, 0, 1))
+    return np.stack(
+        [tenth_numbers(np.ascontiguousarray(counts[:, x]), status[:, x], spec) for x in tenths(n)]
+    )
 
 
 def are_sound(found: Quality, rows: Sequence[int]) -> bool:
