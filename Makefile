@@ -22,7 +22,7 @@ test: dev system-deps  ## the whole suite, as CI runs it
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not soak"
 
 test-slow: dev system-deps system-deps-slow  ## what takes minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --durations=12
 
 test-soak: dev  ## what takes longer than CI may: hundreds of kills
 	$(BIN)/python -m pytest -m soak
