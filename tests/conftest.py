@@ -8,6 +8,8 @@ import pytest
 from foreign_wheels import build_wheel
 from hypothesis import HealthCheck, settings
 
+from ecgedge.signal import COMPILED
+
 # A busy machine is slow, not wrong: no test here is judged by the clock.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
@@ -33,6 +35,13 @@ def _one_thread():
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _whole_arrays():
+    """What a test has switched on is not the next one's."""
+    yield
+    COMPILED.off()
 
 
 @pytest.fixture(scope="session")

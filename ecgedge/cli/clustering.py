@@ -21,7 +21,7 @@ from ecgedge.cli.app import (
     open_bundle,
     open_variants,
 )
-from ecgedge.cli.warding import say
+from ecgedge.cli.warding import prepare_for_many, say
 from ecgedge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -67,7 +67,6 @@ def serve(
     """
     from ecgedge.cluster.bus import BusSettings
     from ecgedge.cluster.ray_ward import WardSpec
-    from ecgedge.runtime.memory import keep_freed_memory
 
     check_serving(runtime=runtime, form=form)
     if not 0.0 < state_s < 3600.0:
@@ -82,7 +81,7 @@ def serve(
     own = {name: policy for name, policy in policies.items() if policy is not None}
     spec = WardSpec(bus, place, loaded.id, runtime, form == "stream", state_s, settings, own)
     if ray is None:
-        keep_freed_memory()
+        prepare_for_many()
         asyncio.run(_serve_here(loaded, spec, tuple(policies)))
     else:
         asyncio.run(_serve_on_ray(spec, tuple(policies), ray, resource))

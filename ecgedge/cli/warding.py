@@ -57,11 +57,10 @@ def ward(
     Example: `ecgedge ward --bundle embedded --beds beds.toml`
     """
     from ecgedge.cli.bedside import parse_speed
-    from ecgedge.runtime.memory import keep_freed_memory
     from ecgedge.wards.config import load_ward
 
     check_serving(runtime=runtime, form=form)
-    keep_freed_memory()
+    prepare_for_many()
     config = load_ward(beds)
     loaded = open_bundle(bundle, signed_by=require_signature)
 
@@ -112,6 +111,16 @@ async def _listen(path: Path, service: WardService, reopen: Reopen) -> asyncio.S
         return await asyncio.to_thread(reopen, bundle)
 
     return await open_socket(path, WardControl(service, open_bundle=open_again))
+
+
+def prepare_for_many() -> None:
+    """Bring this process into the state in which serving many beds costs least, and say so."""
+    from ecgedge.runtime.memory import keep_freed_memory
+    from ecgedge.signal import COMPILED
+
+    keep_freed_memory()
+    why = COMPILED.on()
+    say("front ends run in compiled loops" if why is None else f"front ends run on numpy and scipy: {why}")
 
 
 def say(text: str) -> None:

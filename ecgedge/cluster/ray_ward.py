@@ -13,6 +13,7 @@ from ecgedge.cluster.bus import BusSettings, open_bus
 from ecgedge.cluster.ward_node import STATE_S, WardNode
 from ecgedge.errors import EcgedgeError
 from ecgedge.policy import AlarmPolicy
+from ecgedge.signal import COMPILED
 from ecgedge.stream import Variants
 
 
@@ -55,6 +56,7 @@ class RayWard:
                 f"node {self._name} has bundle {bundle.id[:12]} as {spec.bundle}, expected {spec.bundle_id[:12]}; "
                 "copy the same bundle to every node"
             )
+        COMPILED.on()
         bus = await open_bus(spec.bus, settings=spec.settings, say=self._say)
         variants = Variants(bundle, runtime=spec.runtime, form="stream" if spec.streaming else "window")
         self._node = WardNode(

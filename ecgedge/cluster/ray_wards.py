@@ -23,8 +23,9 @@ from ecgedge.errors import UsageError, missing_extra
 PING_S: Final = 0.5
 """How often each node is asked whether it is there."""
 
-ANSWER_S: Final = 2.0
-"""A node that has not answered for so long is dead: its beds are served elsewhere, and the bus tells it so."""
+ANSWER_S: Final = 5.0
+"""A node that has not answered for so long is dead: its beds are served elsewhere, and the bus tells it so. Of one that
+was killed its connection tells at once; this is for one that hangs or is cut off, and more than a busy one needs."""
 
 START_S: Final = 60.0
 """So long a node may take to open its bundle."""
@@ -266,7 +267,7 @@ class RayWards:
         import ray
 
         with suppress(Exception):  # its beds have their checkpoints
-            await _answer(node.actor.stop.remote(), 2.0 * ANSWER_S)
+            await _answer(node.actor.stop.remote(), ANSWER_S)
         with suppress(Exception):
             ray.kill(node.actor)
 

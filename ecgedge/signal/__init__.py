@@ -13,9 +13,11 @@ from ecgedge.signal.meter import Assess, Meter, assess_together
 from ecgedge.signal.quality import Quality, Reason, assess
 from ecgedge.signal.raw import TENTHS
 from ecgedge.signal.raw_track import MeasureRaw, RawTrack, measure_raw_together
+from ecgedge.signal.stretch import COMPILED
 from ecgedge.signal.windows import Window, Windower, WindowerState
 
 __all__ = [
+    "COMPILED",
     "MEASURED",
     "MISSING",
     "SETTLING",

@@ -38,7 +38,8 @@ from ecgedge.ecg import Recording, check_rate
 from ecgedge.errors import RecordError
 from ecgedge.signal.gaps import GapHolder, Held
 from ecgedge.signal.resample import Resampler
-from ecgedge.signal.sections import design, filter_in_place
+from ecgedge.signal.sections import design
+from ecgedge.signal.stretch import to_counts
 
 _BLOCK = 8192
 """Input samples worked on at once: an hour stays in the cache, and in bounded memory."""
@@ -365,14 +366,8 @@ class FrontEnd:
         self._cascade[leads] = self._steady * values_mv[:, None, None]
 
     def _filter(self, held: Held, piece: slice) -> Conditioned:
-        filtered, newest = self._resampler.push(held.samples_mv[:, piece])
-        if newest.size:
-            filter_in_place(self._sections, filtered, self._cascade)
+        samples_mv = held.samples_mv[:, piece]
+        counts, newest = to_counts(self._resampler, self._cascade, samples_mv, self._spec, self._sections)
         if held.status is None:
-            return Conditioned(self._to_counts(filtered), np.zeros(filtered.shape, np.uint8), whole=True)
-        return Conditioned(self._to_counts(filtered), np.take(held.status[:, piece], newest, axis=1))
-
-    def _to_counts(self, filtered_mv: NDArray[np.float64]) -> NDArray[np.int16]:
-        np.clip(filtered_mv, -self._spec.clip_mv, self._spec.clip_mv, out=filtered_mv)
-        filtered_mv *= 1.0 / self._spec.lsb_mv
-        return np.rint(filtered_mv, out=filtered_mv).astype(np.int16)
+            return Conditioned(counts, np.zeros(counts.shape, np.uint8), whole=True)
+        return Conditioned(counts, np.take(held.status[:, piece], newest, axis=1))

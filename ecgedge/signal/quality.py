@@ -35,6 +35,7 @@ from ecgedge.signal.limb import CONTRADICTION, contradiction, limb_products, lim
 from ecgedge.signal.raw import TENTHS
 from ecgedge.signal.raw_track import as_blocks
 from ecgedge.signal.steps import median_step, steps_of
+from ecgedge.signal.stretch import COMPILED
 from ecgedge.signal.windows import Window
 
 Reason = Literal["off", "gap", "flat", "clipped", "noise"]
@@ -42,7 +43,7 @@ _REASONS: Final[tuple[Reason | None, ...]] = (None, *get_args(Reason))
 
 _DOUBTS: Final[tuple[Doubt | None, ...]] = (None, *DOUBTS)
 
-_TOTAL, _SQUARES, _STEPS, _LOW, _HIGH, _SLOPE, _RAILED, _MISSING, _NEWEST, _SETTLING = range(10)
+_TOTAL, _SQUARES, _STEPS, _LOW, _HIGH, _RAILED, _SLOPE, _MISSING, _NEWEST, _SETTLING = range(10)
 N_NUMBERS = 10
 """Of a lead's tenth: the sum of its counts, of their squares and of the squares of their differences; the least and the
 greatest count; the median amount of the differences; how many samples stand at the clipping level, how many were not
@@ -114,6 +115,22 @@ def tenth_numbers(
         (N_NUMBERS, n_rows) float64, whole numbers below 2^53.
     """
     kept = np.zeros((N_NUMBERS, len(counts)))
+    rail = round(spec.clip_mv / spec.lsb_mv)
+    if COMPILED.loops is None:
+        amounts = _sums(counts, rail, kept[: _RAILED + 1])
+    else:
+        amounts = np.empty(counts.shape, np.uint16)
+        COMPILED.loops.tenths(counts, rail, kept[: _RAILED + 1], amounts)
+    kept[_SLOPE] = median_step(amounts)
+    if status is not None and status.any():
+        kept[_MISSING] = (status == MISSING).sum(axis=1)
+        kept[_NEWEST] = status[:, -1] == MISSING
+        kept[_SETTLING] = (status == SETTLING).sum(axis=1)
+    return kept
+
+
+def _sums(counts: NDArray[np.int16], rail: int, kept: NDArray[np.float64]) -> NDArray[np.uint16]:
+    """Fill in the first numbers, up to the railed ones; return the amounts of the differences."""
     exact = counts.astype(np.float64)
     amounts = steps_of(counts)
     np.matmul(exact, np.ones(counts.shape[1]), out=kept[_TOTAL])
@@ -121,15 +138,9 @@ def tenth_numbers(
     kept[_STEPS] = _square_sums(amounts.astype(np.float64))
     kept[_LOW] = counts.min(axis=1)
     kept[_HIGH] = counts.max(axis=1)
-    kept[_SLOPE] = median_step(amounts)
-    rail = round(spec.clip_mv / spec.lsb_mv)
     if kept[_HIGH].max() >= rail or kept[_LOW].min() <= -rail:
         kept[_RAILED] = ((counts >= rail) | (counts <= -rail)).sum(axis=1)
-    if status is not None and status.any():
-        kept[_MISSING] = (status == MISSING).sum(axis=1)
-        kept[_NEWEST] = status[:, -1] == MISSING
-        kept[_SETTLING] = (status == SETTLING).sum(axis=1)
-    return kept
+    return amounts
 
 
 def _square_sums(exact: NDArray[np.float64]) -> NDArray[np.float64]:

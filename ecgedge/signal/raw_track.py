@@ -66,8 +66,7 @@ class RawTrack:
         self._up, self._down, self._pair = ratio.numerator, ratio.denominator, 2 * tenth_samples
         self.spec = raw_spec(rate_in_hz, (tenth_samples - 1) * self._down // self._up)
         self._n_in = n_in
-        self._pieces: list[F32] = []  # the newest samples, of no block so far
-        self._n_waiting = 0  # samples in them
+        self._pieces: list[F32] = []  # the newest samples, from where the next block begins on
         # What a window has seen, each twice, so that from any place on the newest ones lie in their order.
         self._ring = np.zeros((2 * RAW_BLOCKS, N_RAW, n_leads), np.float32)
         self._seen = 0
@@ -86,7 +85,7 @@ class RawTrack:
             else:
                 self._ahead.append(of_block)
         rest = state[:, _HEAD + n_blocks * N_RAW :]
-        self._pieces, self._n_waiting = [rest], rest.shape[1]
+        self._pieces = [rest] if rest.shape[1] else []
 
     @property
     def state(self) -> F32:
@@ -110,9 +109,10 @@ class RawTrack:
         if not clean and not (samples_mv.min() >= -MAX_ABS_MV and samples_mv.max() <= MAX_ABS_MV):
             samples_mv = np.where(np.abs(samples_mv) <= MAX_ABS_MV, samples_mv, np.float32(np.nan))
         first = self._seen + len(self._ahead)
+        skip = 0 if self._pieces else max(0, self._start(first) - self._n_in)
         self._n_in += n
-        self._pieces.append(samples_mv)
-        self._n_waiting += n
+        if skip < n:
+            self._pieces.append(samples_mv[:, skip:])
         # End(k) <= inputs: ((k + 1) pair - 1) down / up < inputs, for the last input is number inputs - 1.
         whole = (self._n_in * self._up + self._down - 1) // (self._pair * self._down)
         if whole <= first:
@@ -122,8 +122,8 @@ class RawTrack:
         blocks = [
             joined[:, self._start(k) - begin :][:, : self.spec.block_samples] for k in range(first, whole)
         ]
-        rest = joined[:, max(0, min(joined.shape[1], self._start(whole) - begin)) :].copy()
-        self._pieces, self._n_waiting = [rest], rest.shape[1]
+        next_start = self._start(whole)
+        self._pieces = [joined[:, next_start - begin :].copy()] if next_start < self._n_in else []
         return blocks
 
     def take(self, measured: F32) -> None:

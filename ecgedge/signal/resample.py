@@ -102,6 +102,8 @@ class Resampler:
         (n_leads, n_taps - 1) float64, the last inputs; changed in place.
     phase
         How many inputs ago, modulo M, the stream began: all else that there is to know of the past.
+    taps
+        (L, n_taps), the branches.
     """
 
     def __init__(
@@ -115,12 +117,12 @@ class Resampler:
         phase: int = 0,
     ) -> None:
         self.ratio = rate_ratio(rate_in_hz, rate_out_hz)
-        self._taps = np.ones((1, 1))
+        self.taps = np.ones((1, 1))
         if self.ratio != 1:
             stop_hz = min(rate_in_hz, rate_out_hz) - pass_hz
-            self._taps = polyphase_taps(self.ratio, rate_in_hz=rate_in_hz, pass_hz=pass_hz, stop_hz=stop_hz)
-        self.delay_s = (self._taps.size - 1) / (2.0 * self.ratio.numerator * rate_in_hz)
-        self.history = np.zeros((n_leads, self._taps.shape[1] - 1)) if history is None else history
+            self.taps = polyphase_taps(self.ratio, rate_in_hz=rate_in_hz, pass_hz=pass_hz, stop_hz=stop_hz)
+        self.delay_s = (self.taps.size - 1) / (2.0 * self.ratio.numerator * rate_in_hz)
+        self.history = np.zeros((n_leads, self.taps.shape[1] - 1)) if history is None else history
         self.phase = phase
 
     def n_outputs(self, n_inputs: int) -> int:
@@ -146,10 +148,10 @@ class Resampler:
         newest
             (m,) int64: for each output, the column of `samples` that it became ready with.
         """
-        newest, phase = self._advance(samples.shape[1])
+        newest, phase = self.advance(samples.shape[1])
         if self.ratio == 1:
             return samples.astype(np.float64), newest
-        if self.ratio.numerator == 1 and newest.size * self._taps.shape[1] > _FEW:
+        if self.ratio.numerator == 1 and newest.size * self.taps.shape[1] > _FEW:
             outputs = self._decimate(samples, int(newest[0]), newest.size)
             self._remember(samples)
             return outputs, newest
@@ -158,7 +160,7 @@ class Resampler:
         if newest.size == 0:
             return np.empty((samples.shape[0], 0)), newest
         columns = newest + self.history.shape[1]
-        if newest.size * self._taps.shape[1] > _FEW:
+        if newest.size * self.taps.shape[1] > _FEW:
             return self._interpolate(buffer, columns, phase), newest
         return self._few(buffer, columns, phase), newest
 
@@ -171,7 +173,8 @@ class Resampler:
     def _outputs_until(self, n_inputs: int) -> int:
         return -(-n_inputs * self.ratio.numerator // self.ratio.denominator)
 
-    def _advance(self, n_inputs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def advance(self, n_inputs: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Move on by so many samples; return of each output that they make ready the column and the branch, (m,)."""
         outputs = np.arange(self._outputs_until(self.phase), self._outputs_until(self.phase + n_inputs))
         newest, phase = np.divmod(outputs * self.ratio.denominator, self.ratio.numerator)
         newest -= self.phase
@@ -182,7 +185,7 @@ class Resampler:
         self, buffer: NDArray[np.float64], columns: NDArray[np.int64], phase: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """Filter a short chunk in few calls. `accumulate`, unlike `sum`, adds strictly in order: same bits."""
-        taps = self._taps.T[:, phase]
+        taps = self.taps.T[:, phase]
         n = len(taps)
         terms = np.take(buffer, columns - np.arange(n)[:, None], axis=1)
         if self.ratio.numerator == 1:
@@ -215,12 +218,12 @@ class Resampler:
             line: NDArray[np.float64] = lines[start, column : column + length]
             return line
 
-        taps = self._taps[0].tolist()
+        taps = self.taps[0].tolist()
         last, half = len(taps) - 1, len(taps) // 2
         padded = np.empty((n_rows, width))
         total, term = padded.reshape(-1)[:length], np.empty(length)
         out = total
-        for j in np.flatnonzero(self._taps[0, :half]).tolist():
+        for j in np.flatnonzero(self.taps[0, :half]).tolist():
             np.multiply(np.add(inputs(j), inputs(last - j), out=out), taps[j], out=out)
             if out is term:
                 np.add(total, term, out=total)
@@ -233,7 +236,7 @@ class Resampler:
         self, buffer: NDArray[np.float64], columns: NDArray[np.int64], phase: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """Filter for any L: gather, per tap, the input and the coefficient of every output."""
-        weights = self._taps.T[:, phase]
+        weights = self.taps.T[:, phase]
         total = np.take(buffer, columns, axis=1)
         total *= weights[0]
         term = np.empty_like(total)

@@ -18,6 +18,7 @@ from typing import Any
 from ecgedge.bundle import Bundle
 from ecgedge.errors import UsageError
 from ecgedge.events import event_to_json
+from ecgedge.signal import COMPILED
 from ecgedge.stream import Variants, Ward
 from ecgedge.stream.ward import AT_ONCE
 from ecgedge.wallclock import ClockWatch, ReadClock, clock_synchronised
@@ -146,6 +147,7 @@ class WardService:
             "bundle": shared.bundle.id,
             "simulated": shared.bundle.simulated,
             "beds": {name: place.status() for name, place in self._places.items()},
+            "compiled_loops": COMPILED.loops is not None,
             "clock_synchronised": shared.clock.synchronised,
             "busy": round(self._busy_s / max(1e-9, time.monotonic() - self._began_s), 4),
             "dropped_lines": {} if shared.outlet is None else dict(shared.outlet.dropped),

@@ -46,7 +46,9 @@ def check(found):
     assert found["s away, killed, by the bus, max"] < BACK_S
     assert found["s away, renewed, max"] < BACK_S
     assert (found["lines missing"], found["lines that are other"]) == (0, 0), found["examples"]
-    assert found["alarm lines expected"] >= 2 * found["beds"]  # a lead that is off, and on again
+    on_time = found["beds"] - found["beds whose samples came late"]
+    assert on_time > 0.5 * found["beds"], "this machine is too busy for this test"
+    assert found["alarm lines expected"] >= 2 * on_time  # a lead that is off, and on again
 
 
 def test_one_of_three_nodes_is_killed(tmp_path):

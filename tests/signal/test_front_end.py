@@ -10,6 +10,7 @@ from ecgedge.errors import RecordError
 from ecgedge.signal import MEASURED, MISSING, SETTLING, FrontEnd, condition, counts_to_mv
 from ecgedge.signal.front_end import check_spec
 from ecgedge.signal.resample import polyphase_taps, rate_ratio
+from ecgedge.signal.stretch import rounded
 
 SPEC = FrontEndSpec()
 LSB_MV = 2.0**-12
@@ -129,10 +130,8 @@ def test_causal():
 
 
 def test_counts_clip_and_round_half_to_even():
-    spec = FrontEndSpec()
-    front_end = FrontEnd(spec, n_leads=1, rate_hz=250.0)
     values = np.array([[0.5, 1.5, 2.5, -0.5, -1.5, 1e9, -1e9]]) * LSB_MV
-    assert front_end._to_counts(values).tolist() == [[0, 2, 2, 0, -2, 20480, -20480]]
+    assert rounded(values, FrontEndSpec()).tolist() == [[0, 2, 2, 0, -2, 20480, -20480]]
 
 
 def test_counts_are_exact_in_float32():

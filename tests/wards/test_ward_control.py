@@ -84,6 +84,7 @@ def test_status_says_how_each_bed_fares(served, formula_bundle):
             "bundle": formula_bundle.id,
             "simulated": formula_bundle.simulated,
             "beds": {},
+            "compiled_loops": False,
             "clock_synchronised": None,
             "channels": {"events": {"delivery": "information only"}, "stations": {}},
             "dropped_lines": {},
