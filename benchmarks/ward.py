@@ -2,9 +2,10 @@
 
 Straightforward: at each hop, take a bed's last 10 s of raw samples, resample and filter them with scipy, run the fp32
 window form in ONNX Runtime; no quality, no alarms. The ward: front ends together, quality, the streaming form in
-batches, alarm rules, events. 12 leads at 500 Hz of a SIMULATED patient, the same ECG at another moment in each bed, a
-decision each 1.024 s. The student is EdgeNet S, the teacher a ResNet18, both causal, 12 leads, weights hardly trained
-(time does not depend on them). One thread; CPU seconds of the process; cases take turns, ratios are medians.
+batches, alarm rules, events; in compiled loops as in `ecgedge ward`, in one case on numpy and scipy. 12 leads at 500 Hz
+of a SIMULATED patient, the same ECG at another moment in each bed, a decision each 1.024 s. The student is EdgeNet S,
+the teacher a ResNet18, both causal, 12 leads, weights hardly trained (time does not depend on them). One thread; CPU
+seconds of the process; cases take turns, ratios are medians.
 
     python benchmarks/ward.py [--rounds 7] [--beds 1,16,256,1000,4000,8000] [--live 2000] [--live-s 30]
         [--work FOLDER] [--out benchmarks/results/ward.json]
@@ -39,6 +40,7 @@ from ecgedge.leads import STANDARD_LEADS
 from ecgedge.runtime import OrtRunner, Runner
 from ecgedge.runtime.memory import keep_freed_memory
 from ecgedge.runtime.step import StepRunner
+from ecgedge.signal import COMPILED
 from ecgedge.signal.front_end import filter_cascade
 from ecgedge.sim import Simulator
 from ecgedge.stream import Bed, Variants, Ward
@@ -147,6 +149,15 @@ class Busy:
         return self._ecg_mv[:, at : at + HOP]
 
 
+def without_loops(run: Callable[[], float]) -> float:
+    """Run a case on numpy and scipy."""
+    COMPILED.off()
+    try:
+        return run()
+    finally:
+        COMPILED.on()
+
+
 def resident_bytes() -> int:
     """Return the process's memory now."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -226,11 +237,17 @@ def main(
 ) -> None:
     """Measure, print, and write JSON if asked."""
     keep_freed_memory()
+    if (why := COMPILED.on()) is not None:
+        raise SystemExit(f"no compiled loops to measure: {why}")
     if memory_of is not None:
         sys.stdout.write(str(kilobytes(at_hop(memory_of))))
         return
     ecg_mv = Simulator("stable", seed=1, rate_hz=RATE_HZ).read(round(ECG_S * RATE_HZ))
-    result = {"benchmark": "ward", **common.machine("numpy", "onnxruntime", "ecgedge"), "simulated": True}
+    result = {
+        "benchmark": "ward",
+        **common.machine("numpy", "scipy", "numba", "onnxruntime", "ecgedge"),
+        "simulated": True,
+    }
     with tempfile.TemporaryDirectory() as scratch:
         bundle = make_student(work or Path(scratch))
         if rounds:
@@ -255,12 +272,14 @@ def measure(ecg_mv: NDArray[np.float32], bundle: Bundle, sizes: list[int], round
         wards = {n: Busy(n, ecg_mv, bundle, streams) for n in sizes}
         by_window = Busy(256, ecg_mv, bundle, windows)
         in_bits = Busy(1000, ecg_mv, bundle, streams, chunk=BITS)
+        in_arrays = Busy(1000, ecg_mv, bundle, streams)
         cases: dict[str, Callable[[], float]] = {
             "straightforward, student": lambda: straightforward(ecg_mv, bundle, student, 20),
             "straightforward, teacher": lambda: straightforward(ecg_mv, bundle, teacher, 4),
             "bare step, batch 16": bare_step(bundle, 16),
             "ward of 256, window form": by_window.hop,
             "ward of 1000, 32 ms a chunk": in_bits.hop,
+            "ward of 1000, numpy and scipy": lambda: without_loops(in_arrays.hop),
             **{f"ward of {n}": ward.hop for n, ward in wards.items()},
         }
         said = common.take_turns(cases, rounds=rounds, warm_up=1)
