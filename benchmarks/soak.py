@@ -23,6 +23,7 @@ import typer
 
 from ecgedge.bundle import load_bundle
 from ecgedge.runtime.memory import keep_freed_memory
+from ecgedge.signal import COMPILED
 from ecgedge.sim import Simulator
 from ecgedge.stream import Bed, Variants, Ward
 
@@ -94,6 +95,7 @@ class Soak:
 def main(beds: int = 500, hours: float = 2.0, out: Path | None = None) -> None:
     """Run, print, and write JSON if asked."""
     keep_freed_memory()
+    COMPILED.on()
     hops = round(hours * 3600.0 / HOP_S)
     rows: list[dict[str, float]] = []
     with Variants(load_bundle("embedded"), precision="fp32") as variants:

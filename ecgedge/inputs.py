@@ -33,6 +33,7 @@ Call = Literal[
     "journal",
     "model_late",
     "clock_unsync",
+    "feed_rate",
     "delivery",
     "end",
 ]
@@ -65,6 +66,10 @@ class Watched(Protocol):
         """Do what `Bed.clock_unsync` does."""
         ...
 
+    def feed_rate(self, t_s: float, *, why: str | None) -> list[Event]:
+        """Do what `Bed.feed_rate` does."""
+        ...
+
     def delivery(self, t_s: float, *, why: str | None, user: str | None = None) -> list[Event]:
         """Do what `Bed.delivery` does."""
         ...
@@ -92,7 +97,7 @@ class Watched(Protocol):
 
 @dataclass(frozen=True)
 class Input:
-    """One call. `why` says what is wrong with journal, estimates, clock or delivery; None there that all is well."""
+    """One call. `why` says what is wrong with journal, estimates, clock, rate or delivery; None there: all is well."""
 
     type: ClassVar[str] = "input"
     call: Call
@@ -147,6 +152,7 @@ _BY_THE_WORLD: Final[Mapping[Call, Callable[[Watched, Input], Sequence[Event]]]]
     "journal": lambda bed, given: bed.journal(given.t_s, why=given.why),
     "model_late": lambda bed, given: bed.model_late(given.t_s, why=given.why),
     "clock_unsync": lambda bed, given: bed.clock_unsync(given.t_s, why=given.why),
+    "feed_rate": lambda bed, given: bed.feed_rate(given.t_s, why=given.why),
     "delivery": lambda bed, given: bed.delivery(given.t_s, why=given.why, user=given.user),
     "end": lambda _bed, _given: [],
 }

@@ -20,6 +20,7 @@ from ecgedge.errors import FeedError, UsageError
 from ecgedge.events import Summary
 from ecgedge.feeds import Chunk, Feed
 from ecgedge.journal import Journal
+from ecgedge.pace import PaceWatch
 from ecgedge.sinks import Sink
 from ecgedge.station import Station, StreamClock
 from ecgedge.stream import Bed
@@ -83,7 +84,7 @@ async def run_stream(
     lost: FeedError | None = None
     try:
         clock = StreamClock(pace)
-        watch = ClockWatch(read_clock if clock.runs else lambda: None)
+        watch = _Watch(read_clock if clock.runs else lambda: None, feed)
         await _pump(
             bed, station, feed, control, clock, watch, duration_s=duration_s, stop=stop or asyncio.Event()
         )
@@ -105,13 +106,31 @@ async def run_stream(
     return StreamResult(summary, lost)
 
 
+class _Watch:
+    """Watches what no sample tells: the wall clock, and the pace of a live feed."""
+
+    def __init__(self, read_clock: ReadClock, feed: Feed) -> None:
+        self._clock, self._rate_hz = ClockWatch(read_clock), feed.info.rate_hz
+        self._pace = PaceWatch(self._rate_hz) if feed.info.live else None
+
+    async def tell(self, station: Station, item: Chunk | Command | None) -> None:
+        """Tell the station what has changed."""
+        now_s = time.monotonic()
+        await station.tell_of_clock(synchronised=self._clock.look(now_s))
+        if self._pace is None:
+            return
+        if isinstance(item, Chunk):
+            self._pace.heard(item.t_s + item.samples_mv.shape[1] / self._rate_hz, now_s)
+        await station.tell_of_rate(self._pace)
+
+
 async def _pump(
     bed: Bed,
     station: Station,
     feed: Feed,
     control: Control | None,
     clock: StreamClock,
-    watch: ClockWatch,
+    watch: _Watch,
     *,
     duration_s: float,
     stop: asyncio.Event,
@@ -120,7 +139,7 @@ async def _pump(
     async for item in _with_ticks(feed, control):
         if stop.is_set():
             return
-        await station.tell_of_clock(synchronised=watch.look(time.monotonic()))
+        await watch.tell(station, item)
         if not isinstance(item, Chunk):
             try:
                 if await _tick(station, item, clock, end_s=end_s):

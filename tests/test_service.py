@@ -13,7 +13,7 @@ from memory_feed import MemoryFeed as Feed
 from ecgedge.control import Control, PauseAudio
 from ecgedge.errors import FeedError, RecordError
 from ecgedge.events import Alarm, AudioEvent, Estimate, FeedEvent, SelfCheck, Summary, event_to_dict
-from ecgedge.feeds import Chunk
+from ecgedge.feeds import Chunk, FeedInfo
 from ecgedge.journal import Backlog, Journal, read_journal, verify_journal
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.rerun import compare_run, facts_of_bed, find_runs
@@ -375,6 +375,54 @@ def test_a_feed_that_never_sends_is_lost(bed, sink):
     # Connected, and then nothing: the bed that shows no number must say why.
     _run(bed, Feed(2.6), sink, speed=1.0)
     assert [alarm.condition for alarm in sink.of(Alarm)] == ["FEED_LOST"]
+
+
+# --- a feed whose rate is not the declared one ------------------------------------------------------------
+
+
+LIVE = FeedInfo("memory:", STANDARD_LEADS, RATE_HZ, "demo", 1.0, live=True)
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """The watch on the feed's rate knows within seconds."""
+    monkeypatch.setattr("ecgedge.pace.STEP_S", 0.4)
+
+
+def test_samples_that_come_too_fast_make_no_valid_estimate_and_can_be_run_again(
+    bundle, variants, bed, sink, hasty, tmp_path
+):
+    path = tmp_path / "bed.jsonl"
+    chunks = _chunks(45.0, chunk_s=1.0)
+    honest = _chunks(5.0, chunk_s=0.2, t0_s=45.0)
+    steps = [step for chunk in chunks for step in (chunk, 0.1)]
+    steps += [step for chunk in honest for step in (chunk, 0.2)]
+    with Journal(path, facts=facts_of_bed(bed, "memory:", {})) as journal:
+        _run(bed, Feed(*steps, info=LIVE), sink, journal=journal)
+    alarms = [a for a in sink.of(Alarm) if a.condition == "FEED_RATE"]
+    assert [(a.priority, a.presence, a.signal) for a in alarms] == [
+        ("low", "on", "on"),
+        ("low", "off", "off"),
+    ]
+    assert "per second, and the feed declares 250: its rate is wrong" in alarms[0].text
+    wrong = [e for e in sink.of(Estimate) if alarms[0].t_s < e.t_s <= alarms[1].t_s]
+    assert wrong
+    assert {(e.validity, e.reason) for e in wrong} == {
+        ("questionable", "samples do not come at the declared rate")
+    }
+    assert "valid" in {e.validity for e in sink.of(Estimate) if e.t_s <= alarms[0].t_s}
+    (run,) = find_runs(path)
+    assert [given.call for given in run.inputs if given.call == "feed_rate"] == ["feed_rate", "feed_rate"]
+    feed = Feed(*chunks, *honest)
+    found = asyncio.run(compare_run(path, run, bundle=bundle, feed=feed, variants=variants))
+    assert found.difference is None
+    assert found.equal == len(sink.events)
+
+
+def test_a_feed_that_is_played_may_be_played_at_any_pace(bed, sink, hasty):
+    steps = [step for chunk in _chunks(30.0, chunk_s=1.0) for step in (chunk, 0.1)]
+    _run(bed, Feed(*steps), sink, speed=10.0)
+    assert sink.of(Alarm) == []
 
 
 # --- a wall clock that no time server holds -------------------------------------------------------------

@@ -86,6 +86,7 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "NO_VARIANT": Condition("technical", latches=False),
     "LEAD_OFF": Condition("technical", latches=False),
     "FEED_STALE": Condition("technical", latches=False),
+    "FEED_RATE": Condition("technical", latches=False),
     "SATURATED": Condition("technical", latches=False),
     "FLAT": Condition("technical", latches=False),
     "GAP": Condition("technical", latches=False),
@@ -103,6 +104,7 @@ CONDITIONS: Final[dict[str, Condition]] = {
 DELAYS: Final[dict[str, str | None]] = {
     "MODEL_FAILED": None,
     "FEED_STALE": "feed_stale_s",
+    "FEED_RATE": None,
     "SATURATED": "lead_fault_s",
     "FLAT": "lead_fault_s",
     "GAP": "gap_s",
@@ -127,6 +129,7 @@ before. Then the condition goes with the next call that says so, never by time a
 Fact = Literal[
     "MODEL_FAILED",
     "FEED_STALE",
+    "FEED_RATE",
     "SATURATED",
     "FLAT",
     "GAP",

@@ -24,13 +24,17 @@ ENVELOPE_MARGIN = 1.5
 
 
 class Placed(NamedTuple):
-    """A window in its stream: who holds its samples, where and when it ends, which leads are off then, and the mode."""
+    """A window in its stream: who holds its samples, where and when it ends, which leads are off then, and the mode.
+
+    `doubt` says what is wrong with the feed, if anything is.
+    """
 
     windower: Windower
     end_index: int
     t_s: float
     off: frozenset[str]
     mode: Mode
+    doubt: str | None = None
 
 
 class Answer(NamedTuple):
@@ -123,13 +127,13 @@ class Answers:
             failed = self._invalid(place, quality, reason=f"model failed: {said}")
             return Answer(failed, (("MODEL_FAILED", f"the model failed: {said}"),))
         if quality.settling:
-            estimate = self._shown(
-                _estimate(place, server.spec, said, quality.sqi, "signal settling"), server
-            )
+            why = place.doubt or "signal settling"
+            estimate = self._shown(_estimate(place, server.spec, said, quality.sqi, why), server)
             return Answer(estimate, (("MODEL_FAILED", None),))
         outside = _outside(quality, server) or _strange(said, server.spec)
         doubt = _doubt(quality, server)
-        estimate = self._shown(_estimate(place, server.spec, said, quality.sqi, outside or doubt), server)
+        reason = place.doubt or outside or doubt
+        estimate = self._shown(_estimate(place, server.spec, said, quality.sqi, reason), server)
         facts: tuple[tuple[Fact, str | None], ...] = (
             ("MODEL_FAILED", None),
             ("OUT_OF_ENVELOPE", outside),

@@ -51,9 +51,11 @@ RESTART_AFTER_S = 60.0
 """A longer hole in time starts the front end afresh instead of being filled with missing samples."""
 
 _SIGNAL_FAULTS: Final[tuple[tuple[Fact, Reason], ...]] = (("SATURATED", "clipped"), ("FLAT", "flat"))
+_WRONG_RATE: Final = "samples do not come at the declared rate"
 _GONE: Final[dict[Fact, str]] = {
     "MODEL_FAILED": "the model answers again",
     "FEED_STALE": "samples come in time again",
+    "FEED_RATE": "samples come at the rate that the feed declares",
     "SATURATED": "no lead is clipped any more",
     "FLAT": "no lead is flat any more",
     "GAP": "windows are whole again",
@@ -211,6 +213,10 @@ class Bed:
     def clock_unsync(self, t_s: float, *, why: str | None) -> list[Event]:
         """Say that no time server holds the wall clock, or (None) that one does."""
         return self._world(t_s, "CLOCK_UNSYNC", why)
+
+    def feed_rate(self, t_s: float, *, why: str | None) -> list[Event]:
+        """Say that samples come at another rate than declared, or (None) at that; until then no estimate is valid."""
+        return self._world(t_s, "FEED_RATE", why)
 
     def delivery(self, t_s: float, *, why: str | None, user: str | None = None) -> list[Event]:
         """Say that a receiver does not confirm alarms, or (None) does again, or was dismissed by `user`."""
@@ -576,7 +582,8 @@ class Bed:
             t_s = self._t0_s + window.end_index / self._spec.rate_hz
             self._pass_time(t_s, events)
             quality: Quality = yield self._path.assess(window)
-            place = Placed(self._path.windower, window.end_index, t_s, frozenset(self._off), self.mode)
+            rate = _WRONG_RATE if self._alarms.holds("FEED_RATE") else None
+            place = Placed(self._path.windower, window.end_index, t_s, frozenset(self._off), self.mode, rate)
             answer: Answer = yield from self._answers.ask(place, quality)
             self._windows += 1
             self._valid += answer.estimate.validity == "valid"

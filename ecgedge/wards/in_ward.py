@@ -44,6 +44,10 @@ class InWard:
         """See `Bed.clock_unsync`."""
         return self._settled(lambda bed: bed.clock_unsync(t_s, why=why))
 
+    def feed_rate(self, t_s: float, *, why: str | None) -> list[Event]:
+        """See `Bed.feed_rate`."""
+        return self._settled(lambda bed: bed.feed_rate(t_s, why=why))
+
     def delivery(self, t_s: float, *, why: str | None, user: str | None = None) -> list[Event]:
         """See `Bed.delivery`."""
         return self._settled(lambda bed: bed.delivery(t_s, why=why, user=user))

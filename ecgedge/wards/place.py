@@ -19,6 +19,7 @@ from ecgedge.errors import EcgedgeError, FeedError, RecordError, UsageError
 from ecgedge.events import Alarm, Estimate, Event, event_to_json
 from ecgedge.feeds import Chunk, Feed, FeedInfo, open_feed
 from ecgedge.journal import Journal
+from ecgedge.pace import PaceWatch
 from ecgedge.rerun import facts_of_bed
 from ecgedge.station import Station
 from ecgedge.stream import Bed, BedSnapshot, Variants, Ward
@@ -99,6 +100,7 @@ class Place:
         self._n_came = 0
         self.saved_s = 0.0
         self._feed: Feed | None = None
+        self._pace: PaceWatch | None = None
         self._is_told_lost = False
         self._trouble: str | None = None
         self._said: set[str] = set()
@@ -182,6 +184,8 @@ class Place:
         if math.isinf(self._speed):
             return
         await self._station.tell_of_clock(synchronised=self._shared.clock.synchronised)
+        if self._pace is not None:
+            await self._station.tell_of_rate(self._pace)
         if now_s - self._heard_s >= SILENT_S:
             await self._settle()
             await self._station.call("advance", t_s=self._now_s())
@@ -244,6 +248,8 @@ class Place:
             is_late = self._is_late(chunk)
             await self._station.push(chunk, end_s=chunk.t_s + chunk.samples_mv.shape[1] / rate_hz)
             self._n_came += chunk.samples_mv.shape[1]
+            if self._pace is not None:
+                self._pace.heard(chunk.t_s + chunk.samples_mv.shape[1] / rate_hz, time.monotonic())
             if not is_late:
                 self._heard_s = time.monotonic()
             self._is_told_lost, self._wait_s = False, AGAIN_S[0]
@@ -272,6 +278,7 @@ class Place:
                 f"{info.uri} has {found} now, and had {self._signal}; remove the bed and add it again"
             )
         self._speed = 1.0 if info.live else self._shared.speed
+        self._pace = PaceWatch(info.rate_hz) if info.live else None
         if self._station is not None and self.bed is not None:
             self._station.late_ms = self.bed.hop_s * 1e3 / self._speed if self._speed < math.inf else math.inf
 
@@ -327,6 +334,7 @@ class Place:
         await self._station.call("model_late", t_s=due_s)
         # The machine's clock, and those who should listen, are the same as before.
         self._station.unsync = self._shared.ward[self.name].holds("CLOCK_UNSYNC")
+        self._station.wrong_rate = self._shared.ward[self.name].holds("FEED_RATE")
         self._station.undelivered = self._shared.ward[self.name].holds("DELIVERY_FAILED")
 
     def _open_journal(self, bed: Bed, *, restored: bool) -> Journal | None:

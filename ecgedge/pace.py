@@ -1,0 +1,95 @@
+"""Whether a live feed's samples come at the rate that it declares.
+
+A device that is set to 250 Hz and declared with 500 delivers every beat at twice its speed, and nothing in its samples
+says so: windows look like an ECG, and every estimate is wrong. Only time tells. Samples come late by what the way
+takes, never early, so the least lag in each stretch of time hardly moves; where the rate is wrong, it grows or shrinks,
+and goes on to. One step (another way through a network, a backlog that is sent at once, a device's clock that is set)
+moves it once, in two stretches at most.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+STEP_S: Final = 10.0
+"""Lags are compared from stretch to stretch of so long."""
+
+SPANS: Final = ((6, 0.05), (60, 0.01))
+"""Over so many stretches each third must be wrong by more than this share: 250 for 500 Hz is told after a minute, 250
+for 256 after ten. Crystals differ by a ten-thousandth."""
+
+
+class _Lag(NamedTuple):
+    """The least lag of a stretch, and when it was."""
+
+    lag_s: float
+    now_s: float
+
+
+class PaceWatch:
+    """Watches one feed from its opening on.
+
+    Parameters
+    ----------
+    rate_hz
+        As declared.
+
+    Attributes
+    ----------
+    steady
+        Whether samples come at that rate; None while nobody can know.
+    """
+
+    def __init__(self, rate_hz: float) -> None:
+        self._rate_hz = rate_hz
+        self._lags: deque[_Lag] = deque(maxlen=SPANS[-1][0] + 1)
+        self._begin_s = self._heard_s = 0.0
+        self._least: _Lag | None = None
+        self._found_hz: float | None = None
+        self.steady: bool | None = None
+
+    def heard(self, t_s: float, now_s: float) -> None:
+        """Take that the feed has come to `t_s`, of its own time, at `now_s`, of a clock that is never set."""
+        if (
+            self._least is None or now_s - self._heard_s > STEP_S
+        ):  # after a silence nobody knows what was lost
+            self._lags.clear()
+            self._begin_s, self._least = now_s, None
+        self._heard_s = now_s
+        if now_s - self._begin_s >= STEP_S and self._least is not None:
+            self._lags.append(self._least)
+            self._begin_s, self._least = now_s, None
+            self._look()
+        lag_s = now_s - t_s
+        if self._least is None or lag_s < self._least.lag_s:
+            self._least = _Lag(lag_s, now_s)
+
+    @property
+    def why(self) -> str | None:
+        """Say what is wrong, if anything is."""
+        if self._found_hz is None:
+            return None
+        return (
+            f"samples come at {self._found_hz:.3g} per second, and the feed declares {self._rate_hz:g}: its rate is "
+            "wrong, or they cannot come as fast"
+        )
+
+    def _look(self) -> None:
+        """Compare the newest stretch with those before it."""
+        for span, most in SPANS:
+            if len(self._lags) <= span:
+                return
+            edges = [self._lags[-1 - span * k // 3] for k in (3, 2, 1, 0)]
+            thirds = [_growth(a, b) for a, b in pairwise(edges)]
+            if min(thirds) > most or max(thirds) < -most:
+                self._found_hz, self.steady = self._rate_hz * (1.0 - _growth(edges[0], edges[-1])), False
+                return
+            if span == SPANS[0][0]:
+                self._found_hz, self.steady = None, True
+
+
+def _growth(earlier: _Lag, later: _Lag) -> float:
+    """Return by how many seconds a second the lag grows."""
+    return (later.lag_s - earlier.lag_s) / (later.now_s - earlier.now_s)

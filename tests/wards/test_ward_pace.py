@@ -1,0 +1,54 @@
+"""A live feed that comes at another rate than it declares: the ward tells it of that bed, over a restart, too."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from ward_lines import chunks, has, of, until
+
+from ecgedge.wards.config import BedConfig
+
+ECG = np.zeros((12, 2500), np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch):
+    monkeypatch.setattr("ecgedge.pace.STEP_S", 0.3)
+
+
+def paced(seconds, *, t0_s, pace):
+    """Chunks of 0.2 s of samples, `pace` times as fast as they should come."""
+    silence = np.zeros((12, round(250 * seconds)), np.float32)
+    return [step for chunk in chunks(silence, t0_s=t0_s, chunk_s=0.2) for step in (chunk, 0.2 / pace)]
+
+
+def told(lines, bed):
+    return [(x["presence"], x["signal"]) for x in of(lines, bed, "alarm") if x["condition"] == "FEED_RATE"]
+
+
+def test_only_the_bed_of_that_feed_tells_of_it_until_its_feed_is_set_right(ward, memory):
+    async def test(service, lines):
+        service.add(
+            BedConfig("a", memory.add("a", paced(20.0, t0_s=0.0, pace=5.0), paced(6.0, t0_s=20.0, pace=1.0)))
+        )
+        service.add(BedConfig("b", memory.add("b", paced(6.0, t0_s=0.0, pace=1.0))))
+        await until(lambda: told(lines, "a") == [("on", "on")])
+        assert service.status()["beds"]["a"]["alarms"] == ["FEED_RATE"]
+        await until(lambda: told(lines, "a")[-1:] == [("off", "off")])
+
+    lines, _ = ward(test)
+    assert told(lines, "b") == []
+
+
+def test_after_a_restart_it_is_on_until_the_rate_is_known(ward, memory, tmp_path):
+    async def first(service, lines):
+        service.add(BedConfig("a", memory.add("a", [*paced(20.0, t0_s=0.0, pace=5.0), 3600.0])))
+        await until(lambda: has(lines, condition="FEED_RATE"))
+
+    async def second(service, lines):
+        service.add(BedConfig("a", memory.add("a", [*paced(0.3, t0_s=60.0, pace=1.0), 3600.0])))
+        await until(lambda: has(lines, condition="FEED_RATE"))
+        await asyncio.sleep(0.5)
+
+    assert told(ward(first, state=tmp_path)[0], "a") == [("on", "on")]
+    assert told(ward(second, state=tmp_path)[0], "a") == [("on", "on")]
