@@ -64,6 +64,14 @@ def test_a_set_without_wheels_is_refused_with_the_name(wheel, tmp_path):
         resolve(wheel, DEVICE_EXTRAS, JETPACK_6, constraints=tmp_path / "constraints.txt")
 
 
+@pytest.mark.parametrize("target", [JETPACK_6, JETPACK_7], ids=["JetPack 6", "JetPack 7"])
+def test_so_are_those_of_compiled_loops(wheel, target):
+    files = {x.name: x.file for x in resolve(wheel, (*DEVICE_EXTRAS, "compiled"), target).dependencies}
+    assert {"numba", "llvmlite"} <= set(files)
+    assert "aarch64" in files["numba"]
+    assert not TRAINING & set(files)
+
+
 @pytest.mark.slow
 def test_they_can_be_downloaded_and_the_size_is_said(resolved, wheel, tmp_path, capsys):
     target, found = resolved
