@@ -10,7 +10,7 @@ processor works on several rows at once and the block stays in its nearest cache
     count = rint(clip(out) / lsb)
 
 It is the arithmetic of the whole-array code in the same order, and no product is fused with a sum. Nobody imports this
-module but `ecgedge.signal.compiled`, which holds it against that code before it is used. Types are fixed, so that all
+module but `ecgedge.signal.stretch`, which holds it against that code before it is used. Types are fixed, so that all
 is compiled on import, or read from numba's cache where there is a folder for it.
 """
 
@@ -46,7 +46,7 @@ def _jit(*signature: Any) -> Callable[[Callable[..., None]], Callable[..., None]
         fixed = types.void(*signature)
         try:
             loop: Callable[..., None] = njit(fixed, cache=True, **_OPTIONS)(function)
-        except RuntimeError:  # no folder that numba may write to
+        except (RuntimeError, OSError):  # no folder that numba may write to, or no room in it
             loop = njit(fixed, **_OPTIONS)(function)
         return loop
 

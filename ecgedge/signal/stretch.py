@@ -50,8 +50,10 @@ def _look_for_loops() -> tuple[ModuleType | None, str | None]:
     """Return the compiled loops, or why there are none."""
     try:
         from ecgedge.signal import loops  # noqa: PLC0415 - numba takes half a second
-    except ImportError:
+    except ModuleNotFoundError:
         return None, "numba is not installed: pip install 'ecgedge[compiled]'"
+    except ImportError as error:  # a numba that does not know this numpy
+        return None, f"numba cannot be loaded: {error}"
     if not _same_bits(loops):
         return None, "on this machine compiled loops would give other bits than numpy and scipy"
     return loops, None
