@@ -149,6 +149,11 @@ class Station:
         if self._backlog is not None and self._backlog.waiting:
             raise RecordError(f"{self._backlog.why}; it lacks the last {self._backlog.waiting} entries")
 
+    def close_journal(self) -> None:
+        """Close the journal, if there is one; RecordError where it cannot be brought to the disk."""
+        if self._backlog is not None:
+            self._backlog.close()
+
     async def _tell_of_journal(self) -> None:
         """Tell on every sink where the journal fails since the last call, or works again."""
         why = None if self._backlog is None else self._backlog.why

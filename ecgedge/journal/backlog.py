@@ -1,4 +1,4 @@
-"""What a journal does not take waits here: a full disk must not end the watch over a patient."""
+"""What a journal does not take waits here: a disk that is full, or hangs, must not end the watch over a patient."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from ecgedge.errors import RecordError
 from ecgedge.journal.writer import Journal
+from ecgedge.patience import Patient
 
 MOST_WAITING: Final = 20_000
 """Events of about 14 hours with an estimate and a self-check each 5 s."""
@@ -30,6 +31,8 @@ class Backlog:
         self._most_waiting = most_waiting
         self._dropped = 0
         self._why: str | None = None
+        self._disk = Patient(f"the journal {journal.path}")
+        self._written: Mapping[str, Any] | None = None  # the last that a thread has brought to the disk
 
     @property
     def why(self) -> str | None:
@@ -52,12 +55,41 @@ class Backlog:
     def retry(self) -> None:
         """Write what waits, as far as the disk takes it."""
         try:
+            self._disk.require_answer()
+            self._forget_written()
             if self._dropped:
                 self._journal.append({"type": "dropped", "events": self._dropped})
                 self._dropped = 0
             while self._waiting:
-                self._journal.append(self._waiting[0])
+                self._write(self._waiting[0])
                 self._waiting.popleft()
             self._why = None
         except RecordError as error:
             self._why = str(error)
+
+    def close(self) -> None:
+        """Close the journal.
+
+        Raises
+        ------
+        RecordError
+            If it cannot be brought to the disk, or the disk does not answer: then it is left as it is.
+        """
+        self._disk.do(self._journal.close)
+
+    def _write(self, event: Mapping[str, Any]) -> None:
+        if not self._journal.waits_for_the_disk(event):
+            self._journal.append(event)
+            return
+
+        def write() -> None:
+            self._journal.append(event)
+            self._written = event
+
+        self._disk.do(write)
+
+    def _forget_written(self) -> None:
+        """Let go of what a thread has written after all, later than anyone waited for."""
+        if self._waiting and self._waiting[0] is self._written:
+            self._waiting.popleft()
+        self._written = None

@@ -84,6 +84,14 @@ class Journal:
         """Hash of the last entry."""
         return self._head
 
+    def waits_for_the_disk(self, event: Mapping[str, Any]) -> bool:
+        """Tell whether `append` of this event would wait for the disk itself."""
+        return event.get("type") in _SYNCED or self._is_full or self._is_name_due
+
+    @property
+    def _is_full(self) -> bool:
+        return self._full_bytes is not None and self._size >= self._full_bytes
+
     def append(self, event: Mapping[str, Any], *, wall_s: float | None = None) -> JournalEntry:
         """Write one event and return its entry; fsync if its `type` is one of `_SYNCED`.
 
@@ -95,7 +103,7 @@ class Journal:
         ValueError, TypeError
             If the journal is closed, or the event is no plain JSON (NaN is not). Nothing is written.
         """
-        if self._full_bytes is not None and self._size >= self._full_bytes:
+        if self._is_full:
             self._rotate_or_say()
         return self._append(event, wall_s=wall_s, sync=event.get("type") in _SYNCED)
 

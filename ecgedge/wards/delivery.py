@@ -15,10 +15,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from ecgedge.errors import RecordError, UsageError
+from ecgedge.patience import Patient
 from ecgedge.wards.config import check_name
 from ecgedge.wards.outlet import Line, LineQueue
 from ecgedge.wards.state import replace_file
@@ -163,6 +165,7 @@ class Deliveries:
 
     def __init__(self, *, delivery_s: float, remembered: Path | None, say: Callable[[str], None]) -> None:
         self.delivery_s, self._remembered, self._say = delivery_s, remembered, say
+        self._disk = Patient("the names of the stations")
         now_s = time.monotonic()
         self._stations = {name: _Station(grace_s=now_s + delivery_s) for name in self._recall()}
         self._of_all: str | None = None
@@ -295,6 +298,6 @@ class Deliveries:
         if self._remembered is None:
             return
         try:
-            replace_file(self._remembered, json.dumps(list(self._stations)).encode())
+            self._disk.do(partial(replace_file, self._remembered, json.dumps(list(self._stations)).encode()))
         except RecordError as error:
             self._say(f"{error}; a restart would not miss the stations")

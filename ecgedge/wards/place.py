@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ecgedge.events import Alarm, Estimate, Event, event_to_json
 from ecgedge.feeds import Chunk, Feed, FeedInfo, open_feed
 from ecgedge.journal import Journal
 from ecgedge.pace import PaceWatch
+from ecgedge.patience import Patient
 from ecgedge.rerun import facts_of_bed
 from ecgedge.station import Station
 from ecgedge.stream import Bed, BedSnapshot, Variants, Ward
@@ -29,7 +31,7 @@ from ecgedge.wards.config import BedConfig, WardSettings
 from ecgedge.wards.delivery import Deliveries
 from ecgedge.wards.in_ward import InWard
 from ecgedge.wards.outlet import Outlet
-from ecgedge.wards.state import ended_alarms, read_state, write_state
+from ecgedge.wards.state import ended_alarms, read_state, replace_file
 
 SILENT_S = 0.5
 """A feed that has been silent for so long is told that time passes."""
@@ -105,6 +107,7 @@ class Place:
         self._trouble: str | None = None
         self._said: set[str] = set()
         self._unsaved: str | None = None
+        self._disk = Patient(f"the state of {config.name}")
         self._ended = False
         self._wait_s = AGAIN_S[0]
         self._task = asyncio.create_task(self._read(), name=f"feed of {config.name}")
@@ -360,7 +363,7 @@ class Place:
         self._shared.ward.remove(self.name)
         journal = None if self._journal is None else str(self._journal.path)
         await self._station.emit([bed.summary(latency_ms=self._station.latency(), journal=journal)])
-        for finish in (self._station.require_written, *([self._journal.close] if self._journal else [])):
+        for finish in (self._station.require_written, self._station.close_journal):
             try:
                 finish()
             except RecordError as error:
@@ -410,7 +413,7 @@ class Place:
         if path is None or bed is None:
             return
         try:
-            write_state(path, bed.snapshot())
+            self._disk.do(partial(replace_file, path, bed.snapshot().to_bytes()))
         except RecordError as error:
             if self._unsaved is None:
                 self._say(f"{error}; a restart would begin with an older state")

@@ -13,17 +13,6 @@ from ecgedge.journal.files import sync_folder
 from ecgedge.stream import BedSnapshot
 
 
-def write_state(path: Path, snapshot: BedSnapshot) -> None:
-    """Put a snapshot in the place of the one before, on the disk when this returns.
-
-    Raises
-    ------
-    RecordError
-        If the disk does not take it; the one before is left.
-    """
-    replace_file(path, snapshot.to_bytes())
-
-
 def replace_file(path: Path, content: bytes) -> None:
     """Put this in the place of what a file had before, on the disk when this returns; else RecordError."""
     beside = path.with_name(f"{path.name}.new")

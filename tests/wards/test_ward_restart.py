@@ -8,7 +8,7 @@ from ecgedge.journal import read_journal
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.stream import Bed
 from ecgedge.wards.config import BedConfig
-from ecgedge.wards.state import write_state
+from ecgedge.wards.state import replace_file
 
 BEGIN = {"bed": "a", "type": "feed", "t_s": 0.0, "state": "connected", "lead": None, "age_s": None}
 
@@ -134,7 +134,7 @@ def test_what_ailed_an_earlier_process_is_told_as_off(
     bed.advance(21.0)
     ailing = {"JOURNAL_FAILED", "MODEL_LATE"}
     assert ailing <= {alarm.condition for alarm in bed.alarms()}
-    write_state(tmp_path / "a.bed", bed.snapshot())
+    replace_file(tmp_path / "a.bed", bed.snapshot().to_bytes())
     lines, _ = ward(
         lambda s, lines: _serve(
             s,

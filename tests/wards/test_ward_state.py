@@ -16,7 +16,7 @@ from ecgedge.sim import Simulator
 from ecgedge.stream import Bed, Variants
 from ecgedge.wards import state as module
 from ecgedge.wards.serve import TICK_S, places_to_save
-from ecgedge.wards.state import ended_alarms, read_state, write_state
+from ecgedge.wards.state import ended_alarms, read_state, replace_file
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +40,19 @@ class _Killed(BaseException):
 def test_a_kill_at_any_step_leaves_the_old_one_or_the_new_one(tmp_path, snapshots, monkeypatch, steps):
     old, new = snapshots
     path = tmp_path / "a.bed"
-    write_state(path, old)
+    replace_file(path, old.to_bytes())
     stepping = _Steps(steps)
     for of in (module, files):
         monkeypatch.setattr(of, "os", stepping)
     killed = False
     try:
-        write_state(path, new)
+        replace_file(path, new.to_bytes())
     except _Killed:
         killed = True
     monkeypatch.undo()
     assert killed == (steps < 9)
     assert read_state(path).to_bytes() == (new if steps > 5 else old).to_bytes()
-    write_state(path, new)  # what the kill left behind is in nobody's way
+    replace_file(path, new.to_bytes())  # what the kill left behind is in nobody's way
     assert read_state(path).to_bytes() == new.to_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.bed"]
 
@@ -146,21 +146,21 @@ def test_one_that_cannot_be_read_is_named(tmp_path):
 def test_a_full_disk_is_said_and_the_old_one_stays(tmp_path, snapshots, monkeypatch, failing):
     old, new = snapshots
     path = tmp_path / "a.bed"
-    write_state(path, old)
+    replace_file(path, old.to_bytes())
 
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(module.os, failing, fail)
     with pytest.raises(RecordError, match=rf"cannot write the state {path}: No space left on device"):
-        write_state(path, new)
+        replace_file(path, new.to_bytes())
     monkeypatch.undo()
     assert read_state(path).to_bytes() == old.to_bytes()
 
 
 def test_others_on_the_machine_may_not_read_a_patients_state(tmp_path, snapshots):
     path = tmp_path / "a.bed"
-    write_state(path, snapshots[0])
+    replace_file(path, snapshots[0].to_bytes())
     assert path.stat().st_mode & 0o007 == 0
 
 
