@@ -81,11 +81,12 @@ def facts(lines: list[dict[str, Any]], seconds: int) -> set[str]:
     }
 
 
-def is_of_the_wall_clock(line: dict[str, Any]) -> bool:
+def is_of_the_wall_clock(line: dict[str, Any], seconds: int) -> bool:
     """Tell whether samples were not there when the wall clock said that they should be."""
-    at_sample = (line.get("t_s") or 0.0) * RATE_HZ
-    silent = line["type"] == "feed" and line["state"] == "lost"
-    return silent or (line["type"] == "alarm" and abs(at_sample - round(at_sample)) > 1e-3)
+    if line["type"] not in ("feed", "alarm") or line["t_s"] > seconds:
+        return False
+    at_sample = line["t_s"] * RATE_HZ
+    return line.get("state") == "lost" or abs(at_sample - round(at_sample)) > 1e-3
 
 
 def expected(bundle: Bundle, kind: int, seconds: int) -> set[str]:
@@ -284,7 +285,7 @@ def held_against(bundle: Bundle, beds: list[str], told: Told, seconds: int) -> d
     by_bed: dict[str, list[dict[str, Any]]] = {bed: [] for bed in beds}
     for _, line in told.lines:
         by_bed[line["bed"]].append(line)
-    late = {bed for bed, lines in by_bed.items() if any(is_of_the_wall_clock(line) for line in lines)}
+    late = {bed for bed, lines in by_bed.items() if any(is_of_the_wall_clock(x, seconds) for x in lines)}
     pairs = [
         (wanted[i % KINDS], facts(by_bed[bed], seconds)) for i, bed in enumerate(beds) if bed not in late
     ]
