@@ -52,10 +52,8 @@ class PaceWatch:
 
     def heard(self, t_s: float, now_s: float) -> None:
         """Take that the feed has come to `t_s`, of its own time, at `now_s`, of a clock that is never set."""
-        if (
-            self._least is None or now_s - self._heard_s > STEP_S
-        ):  # after a silence nobody knows what was lost
-            self._lags.clear()
+        if self._least is None or now_s - self._heard_s > STEP_S:
+            self._lags.clear()  # after a silence nobody knows what was lost
             self._begin_s, self._least = now_s, None
         self._heard_s = now_s
         if now_s - self._begin_s >= STEP_S and self._least is not None:
@@ -72,7 +70,7 @@ class PaceWatch:
         if self._found_hz is None:
             return None
         return (
-            f"samples come at {self._found_hz:.3g} per second, and the feed declares {self._rate_hz:g}: its rate is "
+            f"samples come at {self._found_hz:.4g} per second, and the feed declares {self._rate_hz:g}: its rate is "
             "wrong, or they cannot come as fast"
         )
 

@@ -66,7 +66,12 @@ class _Threads:
 
 _threads = _Threads()
 _hanging: set[_Work] = set()
-"""What was given up on and has not ended."""
+"""What was given up on and had not ended when anyone last looked."""
+
+
+def _any_hangs() -> bool:
+    _hanging.difference_update([work for work in _hanging if work.ended.is_set()])
+    return bool(_hanging)
 
 
 class Patient:
@@ -86,7 +91,6 @@ class Patient:
     def hangs(self) -> bool:
         """Whether there is work that was given up on and has not ended."""
         if self._work is not None and self._work.ended.is_set():
-            _hanging.discard(self._work)
             self._work = None
         return self._work is not None
 
@@ -108,7 +112,7 @@ class Patient:
         self.require_answer()
         begun = _Work(work)
         _threads.start(begun)
-        if not begun.ended.wait(NONE_LEFT_S if _hanging else PATIENCE_S):
+        if not begun.ended.wait(NONE_LEFT_S if _any_hangs() else PATIENCE_S):
             self._work = begun
             _hanging.add(begun)
             self.require_answer()

@@ -16,8 +16,7 @@ def gate():
     opened = threading.Event()
     yield opened
     opened.set()
-    ends(lambda: not patience._hanging or all(work.ended.is_set() for work in patience._hanging))
-    patience._hanging.clear()
+    ends(lambda: not patience._any_hangs())
 
 
 def ends(is_so):
@@ -56,6 +55,16 @@ def test_what_hangs_is_left_and_nothing_else_is_begun_until_it_ends(gate, monkey
     ends(lambda: not patient.hangs)
     patient.do(lambda: done.append("next"))
     assert done == ["late", "next"]
+
+
+def test_what_hung_and_was_forgotten_makes_nobody_impatient_once_it_has_ended(gate, monkeypatch):
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.05)
+    with pytest.raises(RecordError):
+        Patient("of a bed that has left").do(gate.wait)
+    gate.set()
+    monkeypatch.setattr(patience, "PATIENCE_S", 5.0)
+    ends(lambda: not patience._any_hangs())
+    Patient("another").do(lambda: time.sleep(3 * patience.NONE_LEFT_S))
 
 
 def test_while_the_disk_does_not_answer_one_the_others_wait_for_a_moment_only(gate, monkeypatch):

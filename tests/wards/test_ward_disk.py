@@ -38,9 +38,8 @@ def disk(monkeypatch):
     monkeypatch.setattr(patience, "PATIENCE_S", 0.3)
     yield made
     made.answers.set()
-    while patience._hanging and not all(work.ended.is_set() for work in patience._hanging):
+    while patience._any_hangs():
         time.sleep(0.01)
-    patience._hanging.clear()
 
 
 def told(lines, name):
