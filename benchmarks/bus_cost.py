@@ -25,6 +25,7 @@ from ecgedge.cluster.message import BedChunk, encode_chunk
 from ecgedge.cluster.ward_node import WardNode
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.runtime.memory import keep_freed_memory
+from ecgedge.signal import COMPILED
 from ecgedge.sim import Simulator
 from ecgedge.stream import Variants
 
@@ -90,6 +91,7 @@ def main(
 ) -> None:
     """Measure, and write it."""
     keep_freed_memory()
+    COMPILED.on()
     with tempfile.TemporaryDirectory() as folder:
         found = asyncio.run(cost(beds, seconds, Path(folder)))
     facts = {"benchmark": "bus_cost", **common.machine("numpy", "onnxruntime", "nats-py"), "simulated": True}

@@ -186,7 +186,7 @@ class Live:
     def __init__(self, n: int, ecg_mv: NDArray[np.float32], bundle: Bundle, variants: Variants) -> None:
         self._ecg_mv, self.ward = ecg_mv, Ward()
         self._phases = [HOP_S * k / n for k in range(n)]
-        self._hops = [0] * n
+        self._next, self._hop = 0, 0  # whose samples are due next, and the how manieth
         for k in range(n):
             self.ward.add(str(k), Bed(bundle, leads=STANDARD_LEADS, rate_hz=RATE_HZ, variants=variants))
 
@@ -211,7 +211,7 @@ class Live:
         p50, p99 = np.percentile(ages, [50, 99])
         wall = time.perf_counter() - began
         return {
-            "beds": len(self._hops),
+            "beds": len(self._phases),
             "decisions": len(ages),
             "age in hops, p50": float(p50),
             "age in hops, p99": float(p99),
@@ -219,11 +219,12 @@ class Live:
         }
 
     def _push(self, now: float) -> None:
-        for k, phase in enumerate(self._phases):
-            while phase + (self._hops[k] + 1) * HOP_S <= now:
-                at = (97 * k + self._hops[k] * HOP) % (self._ecg_mv.shape[1] - HOP)
-                self.ward.push(str(k), self._ecg_mv[:, at : at + HOP], t_s=self._hops[k] * HOP_S)
-                self._hops[k] += 1
+        while self._phases[self._next] + (self._hop + 1) * HOP_S <= now:
+            k = self._next
+            at = (97 * k + self._hop * HOP) % (self._ecg_mv.shape[1] - HOP)
+            self.ward.push(str(k), self._ecg_mv[:, at : at + HOP], t_s=self._hop * HOP_S)
+            self._next = (k + 1) % len(self._phases)
+            self._hop += self._next == 0
 
 
 def main(

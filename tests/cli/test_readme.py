@@ -161,6 +161,7 @@ def _speed():
         f"{ward['beds a core'][largest]:,} beds a core",
         f"{ward['straightforward student over ward']:.1f} x",
         f"{ward['straightforward teacher over ward']:.0f} x",
+        f"without it, {ward['beds a core']['ward of 1000, numpy and scipy']:,} beds",
     )
     slopes = ward["slope"]
     yield (
@@ -173,6 +174,8 @@ def _speed():
         "the same against the wall clock, beds at phases of their own",
         f"{ward['live']['beds']:,} beds",
         f"{ward['live']['age in hops, p99']:.2f} hops",
+        f"{ward['live, overloaded']['beds']:,} beds",
+        f"and {ward['live, overloaded']['age in hops, p99']:.2f}, after",
     )
     soak = of("soak")
     yield (
