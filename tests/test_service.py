@@ -8,6 +8,7 @@ import os
 
 import numpy as np
 import pytest
+from memory_feed import At
 from memory_feed import MemoryFeed as Feed
 
 from ecgedge.control import Control, PauseAudio
@@ -395,8 +396,8 @@ def test_samples_that_come_too_fast_make_no_valid_estimate_and_can_be_run_again(
     path = tmp_path / "bed.jsonl"
     chunks = _chunks(45.0, chunk_s=1.0)
     honest = _chunks(5.0, chunk_s=0.2, t0_s=45.0)
-    steps = [step for chunk in chunks for step in (chunk, 0.1)]
-    steps += [step for chunk in honest for step in (chunk, 0.2)]
+    steps = [step for k, chunk in enumerate(chunks) for step in (chunk, At(0.1 * k))]
+    steps += [step for k, chunk in enumerate(honest) for step in (chunk, At(4.5 + 0.2 * k))]
     with Journal(path, facts=facts_of_bed(bed, "memory:", {})) as journal:
         _run(bed, Feed(*steps, info=LIVE), sink, journal=journal)
     alarms = [a for a in sink.of(Alarm) if a.condition == "FEED_RATE"]

@@ -6,6 +6,10 @@ from ecgedge.feeds import Chunk, FeedInfo
 from ecgedge.leads import STANDARD_LEADS
 
 
+class At(float):
+    """A pause that ends so many seconds after the feed began: what a busy machine loses, the next one gives back."""
+
+
 class MemoryFeed:
     """Plays steps: a Chunk is delivered, a number is a pause in seconds, an Event is awaited, an exception raised."""
 
@@ -15,6 +19,7 @@ class MemoryFeed:
         self.closed = 0
 
     async def __aiter__(self):
+        begin_s = asyncio.get_running_loop().time()
         for step in self.steps:
             if isinstance(step, BaseException):
                 raise step
@@ -22,6 +27,8 @@ class MemoryFeed:
                 yield step
             elif isinstance(step, asyncio.Event):
                 await step.wait()
+            elif isinstance(step, At):
+                await asyncio.sleep(begin_s + step - asyncio.get_running_loop().time())
             else:
                 await asyncio.sleep(step)
 

@@ -4,6 +4,7 @@ import asyncio
 
 import numpy as np
 import pytest
+from memory_feed import At
 from ward_lines import chunks, has, of, until
 
 from ecgedge.wards.config import BedConfig
@@ -19,7 +20,8 @@ def _hasty(monkeypatch):
 def paced(seconds, *, t0_s, pace):
     """Chunks of 0.2 s of samples, `pace` times as fast as they should come."""
     silence = np.zeros((12, round(250 * seconds)), np.float32)
-    return [step for chunk in chunks(silence, t0_s=t0_s, chunk_s=0.2) for step in (chunk, 0.2 / pace)]
+    played = enumerate(chunks(silence, t0_s=t0_s, chunk_s=0.2))
+    return [step for k, chunk in played for step in (chunk, At(0.2 * k / pace))]
 
 
 def told(lines, bed):
