@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,7 @@ async def play(bus: Bus, beds: list[str], seconds: int, speed: float) -> None:
         await asyncio.sleep(max(0.0, began_s + (k + 1) / speed - time.monotonic()))
         await asyncio.gather(
             *(
-                patiently(lambda bed=bed, i=i: bus.publish(bed, sent[i % KINDS][k], number=k))  # noqa: B023 - called at once
+                patiently(partial(bus.publish, bed, sent[i % KINDS][k], number=k))
                 for i, bed in enumerate(beds)
             )
         )

@@ -441,8 +441,8 @@ def test_a_clock_that_no_server_holds_is_told_in_time_and_can_be_run_again(
     path = tmp_path / "bed.jsonl"
     chunks = _chunks(130.0, chunk_s=1.0)
     with Journal(path, facts=facts_of_bed(bed, "memory:", {})) as journal:
-        held = lambda: not 10.0 <= bed.due_s < 100.0  # noqa: E731 - one line, beside its use
-        _run(bed, Feed(*chunks), sink, speed=20.0, journal=journal, read_clock=held)
+        options = {"speed": 20.0, "read_clock": lambda: not 10.0 <= bed.due_s < 100.0}
+        _run(bed, Feed(*chunks), sink, journal=journal, **options)
     alarms = [a for a in sink.of(Alarm) if a.condition == "CLOCK_UNSYNC"]
     assert [(a.t_s, a.priority, a.presence, a.signal) for a in alarms] == [
         (70.0, "low", "on", "on"),

@@ -175,7 +175,7 @@ _workers: list[_Replayer] = []
 
 
 def _start_worker(served: Served, policies: Sequence[AlarmPolicy]) -> None:
-    keep_freed_memory()  # hours of the same work: a bed takes a sixth less
+    keep_freed_memory()  # hours of the same work
     _workers.append(_Replayer(served, policies))
 
 

@@ -147,7 +147,10 @@ def _branch(
 def _cascade(
     sections: NDArray[np.float64], n: int, states: NDArray[np.float64], block: NDArray[np.float64]
 ) -> None:
-    """Filter the first n rows of `block` in place; states are (2, SECTIONS, rows)."""
+    """Filter the first n rows of `block` in place; states are (2, SECTIONS, rows).
+
+    Written out, since around a loop over sections the compiler does not work on several rows at once.
+    """
     z0, z1, z2, z3, z4 = states[0, 0], states[0, 1], states[0, 2], states[0, 3], states[0, 4]
     y0, y1, y2, y3, y4 = states[1, 0], states[1, 1], states[1, 2], states[1, 3], states[1, 4]
     c0, c1, c2, c3, c4 = sections[0], sections[1], sections[2], sections[3], sections[4]

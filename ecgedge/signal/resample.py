@@ -102,8 +102,8 @@ class Resampler:
         (n_leads, n_taps - 1) float64, the last inputs; changed in place.
     phase
         How many inputs ago, modulo M, the stream began: all else that there is to know of the past.
-    taps
-        (L, n_taps), the branches.
+    taps, pairs
+        (L, n_taps), the branches; and which of the first half of the first are not 0.
     """
 
     def __init__(
@@ -121,6 +121,7 @@ class Resampler:
         if self.ratio != 1:
             stop_hz = min(rate_in_hz, rate_out_hz) - pass_hz
             self.taps = polyphase_taps(self.ratio, rate_in_hz=rate_in_hz, pass_hz=pass_hz, stop_hz=stop_hz)
+        self.pairs = np.flatnonzero(self.taps[0, : self.taps.shape[1] // 2])
         self.delay_s = (self.taps.size - 1) / (2.0 * self.ratio.numerator * rate_in_hz)
         self.history = np.zeros((n_leads, self.taps.shape[1] - 1)) if history is None else history
         self.phase = phase
@@ -223,7 +224,7 @@ class Resampler:
         padded = np.empty((n_rows, width))
         total, term = padded.reshape(-1)[:length], np.empty(length)
         out = total
-        for j in np.flatnonzero(self.taps[0, :half]).tolist():
+        for j in self.pairs.tolist():
             np.multiply(np.add(inputs(j), inputs(last - j), out=out), taps[j], out=out)
             if out is term:
                 np.add(total, term, out=total)

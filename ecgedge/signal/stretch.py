@@ -115,21 +115,22 @@ def _by_loops(
 ) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
     newest, phase = resampler.advance(samples_mv.shape[1])
     counts = np.empty((len(samples_mv), newest.size), np.int16)
-    taps, pairs = _taps(resampler.taps.tobytes(), len(resampler.taps))
     whole = _filled_up(sections.tobytes(), loops.SECTIONS)
     samples_mv = np.ascontiguousarray(samples_mv)
     past = resampler.history, cascade
     loops.condition(
-        samples_mv, newest, phase, taps, pairs, whole, spec.clip_mv, 1.0 / spec.lsb_mv, *past, counts
+        samples_mv,
+        newest,
+        phase,
+        resampler.taps,
+        resampler.pairs,
+        whole,
+        spec.clip_mv,
+        1.0 / spec.lsb_mv,
+        *past,
+        counts,
     )
     return counts, newest
-
-
-@lru_cache(maxsize=32)
-def _taps(taps: bytes, n_branches: int) -> tuple[F64, NDArray[np.int64]]:
-    """Return the branches, and which of the first half of the only one are not 0."""
-    branches = np.frombuffer(taps).reshape(n_branches, -1)
-    return branches, np.flatnonzero(branches[0, : branches.shape[1] // 2]).astype(np.int64)
 
 
 @lru_cache(maxsize=8)

@@ -3,12 +3,12 @@
 import asyncio
 import json
 import os
-import random
 import signal
 import socket
 import time
 from contextlib import suppress
 
+import numpy as np
 import pytest
 
 from ecgedge.wards.control import ask
@@ -145,12 +145,12 @@ def test_a_station_whose_reader_does_not_read_does_not_confirm(cli, ward, tmp_pa
 
 
 def test_garbage_on_the_socket_harms_nobody(cli, ward, listener, tmp_path):
-    noise = random.Random(7)  # noqa: S311 - not for secrets
+    noise = np.random.default_rng(7)
     pieces = [
-        b"\n".join([noise.randbytes(200) for _ in range(50)]) + b"\n",
+        b"\n".join([noise.bytes(200) for _ in range(50)]) + b"\n",
         b'{"do":"confirm","delivery":1}\n{"do":"confirm"}\n{"do":"listen"}\n{"do":"listen","station":"../x"}\n',
         b'{"do":"listen","station":"x1"}\n{"do":"listen","station":"x1"}\n'
-        b'{"do":"confirm","delivery":99999}\n{"do":"confirm","delivery":true}\n' + noise.randbytes(5000),
+        b'{"do":"confirm","delivery":99999}\n{"do":"confirm","delivery":true}\n' + noise.bytes(5000),
         b"x" * 100_000,
     ]
     for piece in pieces:

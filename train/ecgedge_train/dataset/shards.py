@@ -23,6 +23,7 @@ from ecgedge.leads import STANDARD_LEADS
 from ecgedge.signal import condition
 from ecgedge_train.cohorts.base import Entry, Unit
 from ecgedge_train.dataset.index import WINDOW_SAMPLES, file_sha256, lead_mask
+from ecgedge_train.dataset.quick import quick_counts
 
 SHARD_ROWS: Final = 1024
 """1024 x 60,000 bytes = 61 MB: large enough for sequential reads, small enough to redo."""
@@ -101,7 +102,7 @@ def window_counts(recording: Recording, spec: FrontEndSpec, *, quick: bool = Fal
     RecordError
         If the recording is shorter than the window.
     """
-    counts = _quick_counts(recording, spec) if quick else condition(recording, spec).counts
+    counts = quick_counts(recording, spec) if quick else condition(recording, spec).counts
     short = WINDOW_SAMPLES - counts.shape[1]
     if short > MAX_PAD_SAMPLES:
         raise RecordError(
@@ -114,12 +115,6 @@ def window_counts(recording: Recording, spec: FrontEndSpec, *, quick: bool = Fal
     for i, lead in enumerate(recording.leads):
         window[STANDARD_LEADS.index(lead)] = counts[i, -WINDOW_SAMPLES:]
     return window
-
-
-def _quick_counts(recording: Recording, spec: FrontEndSpec) -> NDArray[np.int16]:
-    from ecgedge_train.dataset.quick import quick_counts  # noqa: PLC0415 - numba takes a third of a second
-
-    return quick_counts(recording, spec)
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
