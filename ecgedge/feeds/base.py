@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +16,18 @@ from ecgedge.ecg import Mode
 class FeedInfo:
     """What a feed declares before its first chunk.
 
-    `chunk_s` is the usual length of a chunk. A `live` feed keeps the time of the world: no playing speed applies.
+    Attributes
+    ----------
+    chunk_s
+        The usual length of a chunk.
+    live
+        Whether it keeps the time of the world: then no playing speed applies.
+    resolution_mv
+        The step between two neighbouring values; None where the source does not say.
+    band_hz
+        What the source's own filters leave; None where it does not say.
+    calibrated
+        Whether the source says that its millivolts are true (True), that they are not (False), or nothing (None).
     """
 
     uri: str
@@ -25,6 +36,9 @@ class FeedInfo:
     mode: Mode
     chunk_s: float
     live: bool = False
+    resolution_mv: float | None = None
+    band_hz: tuple[float, float] | None = None
+    calibrated: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -40,11 +54,15 @@ class Chunk:
         lead is off, all leads NaN means a gap.
     seq
         Counts up by one per chunk sent; a hole is a lost chunk.
+    arrived_s
+        When its last sample came, on this machine's clock that is never set (`time.monotonic`); None where the feed
+        does not know better than who reads it.
     """
 
     t_s: float
     samples_mv: NDArray[np.float32]
     seq: int
+    arrived_s: float | None = None
 
 
 class Feed(Protocol):
@@ -53,6 +71,11 @@ class Feed(Protocol):
     @property
     def info(self) -> FeedInfo:
         """What the feed declares."""
+        ...
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """What came and could not be delivered as it came, by name; only what has happened stands in it."""
         ...
 
     def __aiter__(self) -> AsyncIterator[Chunk]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
@@ -64,6 +64,11 @@ class SimFeed:
     def info(self) -> FeedInfo:
         """What the feed declares."""
         return self._info
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Nothing: no wire lies between."""
+        return {}
 
     @property
     def simulator(self) -> Simulator:

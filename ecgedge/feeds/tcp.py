@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, cast, get_args
 from urllib.parse import parse_qsl, urlsplit
@@ -19,17 +19,20 @@ from numpy.typing import NDArray
 from ecgedge.ecg import Mode, check_rate
 from ecgedge.errors import FeedError, RecordError
 from ecgedge.feeds.base import Chunk, FeedInfo
+from ecgedge.feeds.dejitter import Dejitter, Packet
 from ecgedge.leads import canonical_lead, order_leads
 from ecgedge_bridge import Counters, Data, Decoder
 
 CONNECT_TIMEOUT_S: Final = 5.0
 READ_SIZE: Final = 4096
-LARGEST_HOLE_S: Final = 3600.0
 MAX_UNSENT: Final = 2048
 """Bytes of results that may wait for a device that does not read; an old result is worth nothing."""
 
 SPARE: Final = "-"
 """Stands in `leads` for a channel that is no ECG lead; it is not delivered."""
+
+_WELL: Final = ("chunks", "frames", "long_payload", "results_sent")
+"""Counters of what went well."""
 
 _EXAMPLE: Final = "tcp://192.168.1.20:5000?leads=I,II,V1&rate_hz=500&lsb_nv=286.1"
 _REQUIRED: Final = ("leads", "rate_hz", "lsb_nv")
@@ -151,51 +154,6 @@ def _positive(values: dict[str, str], name: str) -> float:
     return number
 
 
-class SampleClock:
-    """Unwraps the 32-bit sample index, and tells a hole from a device that started anew."""
-
-    def __init__(self, rate_hz: float) -> None:
-        # A longer hole within one connection is a fault, and nobody downstream should have to fill it.
-        self._largest_hole = round(LARGEST_HOLE_S * rate_hz)
-        self._next: int | None = None
-        self._last_t_us = 0
-        self._after_stale: int | None = None
-
-    def place(self, data: Data) -> tuple[int, int] | None:
-        """Return the unwrapped index of the frame's first sample and the number of samples lost before it.
-
-        None stands for a frame from the past, which must be dropped.
-
-        Raises
-        ------
-        FeedError
-            When two frames from the past follow on one another (the device started anew, and its time with it), or
-            a frame comes from more than an hour ahead.
-        """
-        if self._next is None:
-            self._next = data.sample_index
-        ahead = (data.sample_index - self._next) % 2**32
-        if ahead >= 2**31 or data.t_us < self._last_t_us:
-            self._check_restart(data)
-            return None
-        if ahead > self._largest_hole:
-            raise FeedError(
-                f"the device's sample index leapt {ahead} samples ahead, more than an hour. Open the feed again"
-            )
-        index = self._next + ahead
-        self._next = index + data.n_samples
-        self._last_t_us, self._after_stale = data.t_us, None
-        return index, ahead
-
-    def _check_restart(self, data: Data) -> None:
-        if self._after_stale == data.sample_index:
-            raise FeedError(
-                f"the device started anew: its sample index went from {cast('int', self._next) % 2**32} back to "
-                f"{data.sample_index}. Open the feed again; its time begins anew"
-            )
-        self._after_stale = (data.sample_index + data.n_samples) % 2**32
-
-
 class FrameReader:
     """Bytes in, chunks out (no I/O)."""
 
@@ -203,8 +161,8 @@ class FrameReader:
         self.counters = TcpCounters()
         self._address = address
         self._decoder = Decoder()
-        self._clock = SampleClock(address.rate_hz)
-        self._seq = 0
+        self._order = Dejitter(rate_hz=address.rate_hz, modulus=2**32)
+        self._stale, self._t_us = 0, 0
         self._gain_id: int | None = None
         self._rows = np.array([address.channels.index(lead) for lead in address.leads])
 
@@ -216,30 +174,18 @@ class FrameReader:
         FeedError
             When the device started anew, or sends simulated samples to a feed that was opened as real.
         """
-        chunks = []
+        chunks: list[Chunk] = []
         for frame in self._decoder.push(received):
             if not isinstance(frame, Data):
                 self.counters.not_data += 1
-            elif (chunk := self._chunk(frame)) is not None:
-                chunks.append(chunk)
+            elif self._is_ours(frame):
+                chunks += self._order.push(Packet(self._millivolts(frame), frame.sample_index))
+        disorder = self._order.disorder
+        self.counters.chunks += len(chunks)
+        self.counters.lost_samples = disorder.lost_samples
+        self.counters.stale = self._stale + disorder.duplicates + disorder.late
         self.counters.wire = self._decoder.counters
         return chunks
-
-    def _chunk(self, data: Data) -> Chunk | None:
-        if not self._is_ours(data):
-            return None
-        place = self._clock.place(data)
-        if place is None:
-            self.counters.stale += 1
-            return None
-        index, lost = place
-        if lost:
-            self.counters.lost_samples += lost
-            self._seq += max(1, round(lost / data.n_samples))
-        chunk = Chunk(t_s=index / self._address.rate_hz, samples_mv=self._millivolts(data), seq=self._seq)
-        self._seq += 1
-        self.counters.chunks += 1
-        return chunk
 
     def _is_ours(self, data: Data) -> bool:
         if data.simulated and self._address.mode == "real":
@@ -254,6 +200,10 @@ class FrameReader:
         if data.gain_id != self._gain_id:
             self.counters.gain_changed += 1
             return False
+        if data.t_us < self._t_us and not self._order.is_past(data.sample_index, data.n_samples):
+            self._stale += 1  # the count went on, and the clock did not
+            return False
+        self._t_us = max(self._t_us, data.t_us)
         return True
 
     def _millivolts(self, data: Data) -> NDArray[np.float32]:
@@ -287,6 +237,12 @@ class TcpFeed:
     def counters(self) -> TcpCounters:
         """A copy of the counters as they stand."""
         return replace(self._frames.counters)
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """The counters of what could not be delivered."""
+        counted = {**vars(self._frames.counters), **vars(self._frames.counters.wire)}
+        return {name: n for name, n in counted.items() if isinstance(n, int) and n and name not in _WELL}
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
         """Deliver chunks until the device closes the connection.

@@ -17,6 +17,7 @@ class MemoryFeed:
         self.info = info or FeedInfo("memory:", STANDARD_LEADS, rate_hz, "demo", 1.0)
         self.steps = steps
         self.closed = 0
+        self.dropped = {}
 
     async def __aiter__(self):
         begin_s = asyncio.get_running_loop().time()
