@@ -7,36 +7,27 @@ frames are a hole in time and nothing shifts. RESULT frames can go back over the
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, cast, get_args
+from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ecgedge.ecg import Mode, check_rate
-from ecgedge.errors import FeedError, RecordError
+from ecgedge.errors import FeedError
 from ecgedge.feeds.base import Chunk, FeedInfo
-from ecgedge.feeds.dejitter import Dejitter, Packet
-from ecgedge.leads import canonical_lead, order_leads
-from ecgedge_bridge import Counters, Data, Decoder
+from ecgedge.feeds.declared import SETTINGS, Declared, from_settings
+from ecgedge.feeds.dejitter import Dejitter
+from ecgedge.feeds.eeb import MODULUS, DataFrames
+from ecgedge_bridge import Counters, Decoder
 
 CONNECT_TIMEOUT_S: Final = 5.0
 READ_SIZE: Final = 4096
 MAX_UNSENT: Final = 2048
 """Bytes of results that may wait for a device that does not read; an old result is worth nothing."""
 
-SPARE: Final = "-"
-"""Stands in `leads` for a channel that is no ECG lead; it is not delivered."""
-
 _WELL: Final = ("chunks", "frames", "long_payload", "results_sent")
 """Counters of what went well."""
 
 _EXAMPLE: Final = "tcp://192.168.1.20:5000?leads=I,II,V1&rate_hz=500&lsb_nv=286.1"
-_REQUIRED: Final = ("leads", "rate_hz", "lsb_nv")
-_OPTIONAL: Final = ("mode", "chunk_ms")
 
 
 @dataclass
@@ -74,23 +65,13 @@ class TcpCounters:
     wire: Counters = field(default_factory=Counters)
 
 
-@dataclass(frozen=True)
-class TcpAddress:
-    """A `tcp://` URI, read. `channels` holds one lead name or "-" per channel on the wire."""
+@dataclass(frozen=True, kw_only=True)
+class TcpAddress(Declared):
+    """A `tcp://` URI, read."""
 
     uri: str
     host: str
     port: int
-    channels: tuple[str, ...]
-    rate_hz: float
-    lsb_nv: float
-    mode: Mode
-    chunk_s: float
-
-    @property
-    def leads(self) -> tuple[str, ...]:
-        """The leads delivered, in standard order."""
-        return order_leads([name for name in self.channels if name != SPARE])
 
 
 def parse_tcp_uri(uri: str) -> TcpAddress:
@@ -103,10 +84,10 @@ def parse_tcp_uri(uri: str) -> TcpAddress:
     """
     try:
         return _parse(uri)
-    except (ValueError, RecordError) as error:
+    except ValueError as error:
         raise FeedError(
             f"{uri}: {error}. Expected tcp://HOST:PORT?leads=...&rate_hz=...&lsb_nv=... with, if wanted, "
-            f"mode=real|test|demo and chunk_ms=...; for example {_EXAMPLE}"
+            f"mode=real|test|demo, chunk_ms=..., band_hz=LOW,HIGH and calibrated=0|1; for example {_EXAMPLE}"
         ) from error
 
 
@@ -118,40 +99,10 @@ def _parse(uri: str) -> TcpAddress:
     values = dict(pairs)
     if len(values) != len(pairs):
         raise ValueError("a setting stands twice")
-    if unknown := values.keys() - {*_REQUIRED, *_OPTIONAL}:
+    if unknown := values.keys() - set(SETTINGS):
         raise ValueError(f"unknown setting '{min(unknown)}'")
-    if missing := [name for name in _REQUIRED if name not in values]:
-        raise ValueError(f"'{missing[0]}' is missing")
-    mode = values.get("mode", "real")
-    if mode not in get_args(Mode):
-        raise ValueError(f"mode '{mode}' is not one of {', '.join(get_args(Mode))}")
-    address = TcpAddress(
-        uri=uri,
-        host=parts.hostname,
-        port=parts.port,
-        channels=tuple(_channel(name) for name in values["leads"].split(",")),
-        rate_hz=_positive(values, "rate_hz"),
-        lsb_nv=_positive(values, "lsb_nv"),
-        mode=cast("Mode", mode),
-        chunk_s=_positive({"chunk_ms": "20", **values}, "chunk_ms") / 1e3,
-    )
-    check_rate(address.rate_hz, source="rate_hz")
-    _ = address.leads  # Raises on a repeated lead, or none.
-    return address
-
-
-def _channel(name: str) -> str:
-    return SPARE if name.strip() == SPARE else canonical_lead(name)
-
-
-def _positive(values: dict[str, str], name: str) -> float:
-    try:
-        number = float(values[name])
-    except ValueError:
-        number = math.nan
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{name} is '{values[name]}', not a number above 0")
-    return number
+    declared = from_settings(values)
+    return TcpAddress(uri=uri, host=parts.hostname, port=parts.port, **vars(declared))
 
 
 class FrameReader:
@@ -159,12 +110,9 @@ class FrameReader:
 
     def __init__(self, address: TcpAddress) -> None:
         self.counters = TcpCounters()
-        self._address = address
         self._decoder = Decoder()
-        self._order = Dejitter(rate_hz=address.rate_hz, modulus=2**32)
-        self._stale, self._t_us = 0, 0
-        self._gain_id: int | None = None
-        self._rows = np.array([address.channels.index(lead) for lead in address.leads])
+        self._frames = DataFrames(address, uri=address.uri)
+        self._order = Dejitter(rate_hz=address.rate_hz, modulus=MODULUS)
 
     def push(self, received: bytes) -> list[Chunk]:
         """Take bytes in any portions and return the chunks that they complete.
@@ -176,42 +124,20 @@ class FrameReader:
         """
         chunks: list[Chunk] = []
         for frame in self._decoder.push(received):
-            if not isinstance(frame, Data):
-                self.counters.not_data += 1
-            elif self._is_ours(frame):
-                chunks += self._order.push(Packet(self._millivolts(frame), frame.sample_index))
-        disorder = self._order.disorder
-        self.counters.chunks += len(chunks)
-        self.counters.lost_samples = disorder.lost_samples
-        self.counters.stale = self._stale + disorder.duplicates + disorder.late
-        self.counters.wire = self._decoder.counters
+            packet = self._frames.packet(frame)
+            if packet is not None:
+                chunks += self._order.push(packet)
+        self._count(len(chunks))
         return chunks
 
-    def _is_ours(self, data: Data) -> bool:
-        if data.simulated and self._address.mode == "real":
-            raise FeedError(
-                f"{self._address.uri}: the device marks its samples as simulated; add mode=demo (or mode=test)"
-            )
-        if data.n_channels != len(self._address.channels):
-            self.counters.wrong_channels += 1
-            return False
-        if self._gain_id is None:
-            self._gain_id = data.gain_id
-        if data.gain_id != self._gain_id:
-            self.counters.gain_changed += 1
-            return False
-        if data.t_us < self._t_us and not self._order.is_past(data.sample_index, data.n_samples):
-            self._stale += 1  # the count went on, and the clock did not
-            return False
-        self._t_us = max(self._t_us, data.t_us)
-        return True
-
-    def _millivolts(self, data: Data) -> NDArray[np.float32]:
-        counts = np.array(data.counts, np.float64).reshape(data.n_samples, data.n_channels).T
-        samples_mv = (counts * (self._address.lsb_nv * 1e-6)).astype(np.float32)
-        either_off = (data.lead_off | data.lead_off >> 16) & 0xFFFF
-        samples_mv[[bool(either_off >> i & 1) for i in range(data.n_channels)]] = np.nan
-        return np.ascontiguousarray(samples_mv[self._rows])
+    def _count(self, n_chunks: int) -> None:
+        counters, dropped, disorder = self.counters, self._frames.dropped, self._order.disorder
+        counters.chunks += n_chunks
+        counters.lost_samples = disorder.lost_samples
+        counters.stale = dropped["stale"] + disorder.duplicates + disorder.late
+        for name in ("wrong_channels", "gain_changed", "not_data"):
+            setattr(counters, name, dropped[name])
+        counters.wire = self._decoder.counters
 
 
 class TcpFeed:
@@ -228,10 +154,7 @@ class TcpFeed:
     @property
     def info(self) -> FeedInfo:
         """What the URI declares; leads in standard order."""
-        a = self._address
-        return FeedInfo(
-            uri=a.uri, leads=a.leads, rate_hz=a.rate_hz, mode=a.mode, chunk_s=a.chunk_s, live=True
-        )
+        return self._address.info(self._address.uri)
 
     @property
     def counters(self) -> TcpCounters:

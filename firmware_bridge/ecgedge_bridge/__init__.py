@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ecgedge_bridge.codec import pack, to_wire
+from ecgedge_bridge.codec import RejectedError, pack, to_wire, unpack
 from ecgedge_bridge.decoder import Counters, Decoder
 from ecgedge_bridge.frames import (
     Data,
@@ -21,6 +21,7 @@ __all__ = [
     "Decoder",
     "Frame",
     "FrameType",
+    "RejectedError",
     "Result",
     "SampleFormat",
     "Validity",
@@ -28,4 +29,5 @@ __all__ = [
     "make_result",
     "pack",
     "to_wire",
+    "unpack",
 ]

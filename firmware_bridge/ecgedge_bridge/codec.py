@@ -14,6 +14,7 @@ from ecgedge_bridge.frames import (
     DATA_HEAD_SIZE,
     HEADER_SIZE,
     MAX_CHANNELS,
+    MAX_FRAME,
     NO_VALUE,
     Data,
     Frame,
@@ -53,6 +54,20 @@ def pack(frame: Frame) -> bytes:
 def to_wire(frame: Frame) -> bytes:
     """Return `frame` as a byte stream carries it: COBS and the delimiter."""
     return cobs.encode(pack(frame)) + b"\0"
+
+
+def unpack(decoded: bytes) -> Frame:
+    """Return the frame in one message of a transport that keeps messages apart: what `pack` gave.
+
+    Raises
+    ------
+    RejectedError
+        Naming oversize, or a counter of `open_envelope` or `read_payload`.
+    """
+    if len(decoded) > MAX_FRAME:
+        raise RejectedError("oversize")
+    frame, _ = read_payload(open_envelope(decoded))
+    return frame
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ def test_a_result_from_a_device_is_counted_only():
 
 
 def test_simulated_samples_never_pass_as_real():
-    with pytest.raises(FeedError, match="simulated; add mode=demo"):
+    with pytest.raises(FeedError, match="simulated; declare mode=demo"):
         reader().push(frame(0, simulated=True))
     assert len(reader("leads=I,II&rate_hz=500&lsb_nv=1&mode=demo").push(frame(0, simulated=True))) == 1
 
