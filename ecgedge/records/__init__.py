@@ -16,6 +16,7 @@ from ecgedge.ecg import Recording, require_gapless
 from ecgedge.errors import RecordError, UsageError
 from ecgedge.records._describe import describe
 from ecgedge.records.dicom import read_dicom
+from ecgedge.records.edf import read_edf
 from ecgedge.records.npz import read_npz, write_npz
 from ecgedge.records.wfdb import read_wfdb
 
@@ -26,6 +27,7 @@ Gaps = Literal["refuse", "keep"]
 FORMATS: Final[Mapping[str, Callable[[Path], Recording]]] = {
     "wfdb": read_wfdb,
     "dicom": read_dicom,
+    "edf": read_edf,
     "npz": read_npz,
 }
 """Every format that is read today, by name."""
@@ -35,13 +37,13 @@ _SUFFIXES: Final = {
     ".dat": "wfdb",
     ".mat": "wfdb",
     ".dcm": "dicom",
+    ".edf": "edf",
     ".npz": "npz",
 }
 _READ_TODAY: Final = (
-    "WFDB (.hea, .dat, .mat with its .hea, or the bare record name), DICOM ECG (.dcm) and .npz"
+    "WFDB (.hea, .dat, .mat with its .hea, or the bare record name), DICOM ECG (.dcm), EDF (.edf) and .npz"
 )
 _COMING_LATER: Final = {
-    ".edf": "EDF",
     ".xml": "XML (HL7 aECG, Philips Sierra, GE MUSE, Schiller)",
 }
 # Where the content says what it is, it outweighs the suffix: (offset, magic bytes, format)

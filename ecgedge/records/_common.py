@@ -10,7 +10,7 @@ from ecgedge.errors import RecordError
 from ecgedge.leads import STANDARD_LEADS, canonical_lead
 
 # Both code points that look like a micro sign occur in files: U+00B5 and U+03BC.
-_MV_PER_UNIT: Final = {"mv": 1.0, "uv": 1e-3, "\u00b5v": 1e-3, "\u03bcv": 1e-3, "v": 1e3}
+_MV_PER_UNIT: Final = {"mv": 1.0, "uv": 1e-3, "\u00b5v": 1e-3, "\u03bcv": 1e-3, "nv": 1e-6, "v": 1e3}
 _STANDARD_SPELLINGS: Final = frozenset(lead.upper() for lead in STANDARD_LEADS)
 
 
@@ -83,7 +83,7 @@ def mv_per_unit(unit: str, *, lead: str, source: str) -> float:
     factor = _MV_PER_UNIT.get(unit.strip().lower())
     if factor is None:
         raise RecordError(
-            f"{source}: lead {lead} is in {unit!r}; expected mV, uV or V. "
+            f"{source}: lead {lead} is in {unit!r}; expected mV, uV, nV or V. "
             "Correct the unit in the file if it is wrong, or convert the samples to mV"
         )
     return factor

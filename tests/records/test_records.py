@@ -58,7 +58,6 @@ def test_dicom_without_suffix_is_recognised(ecg_data: Path, tmp_path: Path) -> N
             "HL7 aECG, Philips Sierra.* is not read yet; ecgedge reads WFDB",
         ),
         ("schiller_xml/cardio_sample.xml", "is not read yet"),
-        ("edf/cardio_sample_1lead_300hz.edf", "EDF is not read yet"),
         ("philips_sierra_xml/LICENSE", "format of a suffixless file is not known; ecgedge reads WFDB"),
         ("philips_sierra_xml", "a folder"),
     ],
