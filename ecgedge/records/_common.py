@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from ecgedge.errors import RecordError
 from ecgedge.leads import STANDARD_LEADS, canonical_lead
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # Both code points that look like a micro sign occur in files: U+00B5 and U+03BC.
 _MV_PER_UNIT: Final = {"mv": 1.0, "uv": 1e-3, "\u00b5v": 1e-3, "\u03bcv": 1e-3, "nv": 1e-6, "v": 1e3}
@@ -92,3 +97,21 @@ def mv_per_unit(unit: str, *, lead: str, source: str) -> float:
 def dropped_metadata(dropped: Sequence[str]) -> dict[str, str]:
     """Return the metadata entry that lists dropped channels, empty if there are none."""
     return {"dropped_channels": ", ".join(dropped)} if dropped else {}
+
+
+def stack_rows(
+    rows: Sequence[NDArray[np.float64]], leads: Sequence[str], *, source: str
+) -> NDArray[np.float32]:
+    """Return (n_leads, n_samples) float32 millivolts of one row a lead.
+
+    Raises
+    ------
+    RecordError
+        If the leads are not all of one length.
+    """
+    if len({len(row) for row in rows}) > 1:
+        seen = ", ".join(f"{lead} {len(row)}" for lead, row in zip(leads, rows, strict=True))
+        raise RecordError(f"{source}: the leads differ in their number of samples ({seen}); export it again")
+    # no electrode gives what float32 cannot hold; Recording then refuses the infinity
+    with np.errstate(over="ignore"):
+        return np.stack(rows).astype(np.float32)
