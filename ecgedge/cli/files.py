@@ -13,7 +13,10 @@ from ecgedge.cli.app import records_app
 @records_app.command("show")
 def records_show(
     file: Annotated[
-        Path, typer.Argument(help="A recording: WFDB, DICOM waveform, EDF, XML (HL7 aECG) or NPZ.")
+        Path,
+        typer.Argument(
+            help="A recording: WFDB, DICOM waveform, EDF, XML (HL7 aECG, GE MUSE, Schiller) or NPZ."
+        ),
     ],
 ) -> None:
     """Print what a recording holds.

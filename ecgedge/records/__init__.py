@@ -19,7 +19,9 @@ from ecgedge.records._xml import root_name
 from ecgedge.records.aecg import read_aecg
 from ecgedge.records.dicom import read_dicom
 from ecgedge.records.edf import read_edf
+from ecgedge.records.muse import read_muse
 from ecgedge.records.npz import read_npz, write_npz
+from ecgedge.records.schiller import read_schiller
 from ecgedge.records.wfdb import read_wfdb
 
 __all__ = ["FORMATS", "describe", "read", "write_npz"]
@@ -31,6 +33,8 @@ FORMATS: Final[Mapping[str, Callable[[Path], Recording]]] = {
     "dicom": read_dicom,
     "edf": read_edf,
     "aecg": read_aecg,
+    "schiller": read_schiller,
+    "muse": read_muse,
     "npz": read_npz,
 }
 """Every format that is read today, by name."""
@@ -44,10 +48,14 @@ _SUFFIXES: Final = {
     ".npz": "npz",
 }
 # XML says by its root element which dialect it is, whatever the file is called.
-_XML_ROOTS: Final = {"AnnotatedECG": "aecg"}
+_XML_ROOTS: Final = {
+    "AnnotatedECG": "aecg",
+    "com.xiriuz.sema.xml.schillerEDI.SchillerEDI": "schiller",
+    "RestingECG": "muse",
+}
 _READ_TODAY: Final = (
     "WFDB (.hea, .dat, .mat with its .hea, or the bare record name), DICOM ECG (.dcm), EDF (.edf), "
-    "HL7 aECG (.xml) and .npz"
+    "XML of HL7 aECG, GE MUSE and Schiller (.xml) and .npz"
 )
 # Where the content says what it is, it outweighs the suffix: (offset, magic bytes, format)
 _MAGIC: Final = ((128, b"DICM", "dicom"), (0, b"PK\x03\x04", "npz"))

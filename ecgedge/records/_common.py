@@ -107,11 +107,15 @@ def stack_rows(
     Raises
     ------
     RecordError
-        If the leads are not all of one length.
+        If the leads are not all of one length, or a sample is beyond float32.
     """
     if len({len(row) for row in rows}) > 1:
         seen = ", ".join(f"{lead} {len(row)}" for lead, row in zip(leads, rows, strict=True))
         raise RecordError(f"{source}: the leads differ in their number of samples ({seen}); export it again")
-    # no electrode gives what float32 cannot hold; Recording then refuses the infinity
     with np.errstate(over="ignore"):
-        return np.stack(rows).astype(np.float32)
+        samples_mv = np.stack(rows).astype(np.float32)
+    if np.isinf(samples_mv).any():
+        raise RecordError(
+            f"{source}: infinite samples; the scale of a lead cannot be right: export the file again"
+        )
+    return samples_mv
