@@ -22,6 +22,7 @@ from ecgedge.records.edf import read_edf
 from ecgedge.records.muse import read_muse
 from ecgedge.records.npz import read_npz, write_npz
 from ecgedge.records.schiller import read_schiller
+from ecgedge.records.sierra import read_sierra
 from ecgedge.records.wfdb import read_wfdb
 
 __all__ = ["FORMATS", "describe", "read", "write_npz"]
@@ -35,6 +36,7 @@ FORMATS: Final[Mapping[str, Callable[[Path], Recording]]] = {
     "aecg": read_aecg,
     "schiller": read_schiller,
     "muse": read_muse,
+    "sierra": read_sierra,
     "npz": read_npz,
 }
 """Every format that is read today, by name."""
@@ -52,10 +54,11 @@ _XML_ROOTS: Final = {
     "AnnotatedECG": "aecg",
     "com.xiriuz.sema.xml.schillerEDI.SchillerEDI": "schiller",
     "RestingECG": "muse",
+    "restingecgdata": "sierra",
 }
 _READ_TODAY: Final = (
     "WFDB (.hea, .dat, .mat with its .hea, or the bare record name), DICOM ECG (.dcm), EDF (.edf), "
-    "XML of HL7 aECG, GE MUSE and Schiller (.xml) and .npz"
+    "XML of HL7 aECG, GE MUSE, Philips Sierra and Schiller (.xml) and .npz"
 )
 # Where the content says what it is, it outweighs the suffix: (offset, magic bytes, format)
 _MAGIC: Final = ((128, b"DICM", "dicom"), (0, b"PK\x03\x04", "npz"))

@@ -11,7 +11,7 @@ from ecgedge import records
 from ecgedge.errors import RecordError, UsageError
 from ecgedge.records import _xml
 
-ROOTS = ["AnnotatedECG", "RestingECG", "com.xiriuz.sema.xml.schillerEDI.SchillerEDI"]
+ROOTS = ["AnnotatedECG", "RestingECG", "com.xiriuz.sema.xml.schillerEDI.SchillerEDI", "restingecgdata"]
 _BOMB = (
     '<!DOCTYPE {root} [<!ENTITY a "ha ha ha ha ha ha ha ha">'
     + "".join(f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=True))
