@@ -15,7 +15,7 @@ def records_show(
     file: Annotated[
         Path,
         typer.Argument(
-            help="A recording: WFDB, DICOM waveform, EDF, XML (HL7 aECG, GE MUSE, Philips, Schiller) or NPZ."
+            help="A recording: WFDB, DICOM waveform, EDF, XML (HL7 aECG, GE MUSE, Philips, Schiller), .vital or NPZ."
         ),
     ],
 ) -> None:

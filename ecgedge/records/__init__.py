@@ -23,6 +23,7 @@ from ecgedge.records.muse import read_muse
 from ecgedge.records.npz import read_npz, write_npz
 from ecgedge.records.schiller import read_schiller
 from ecgedge.records.sierra import read_sierra
+from ecgedge.records.vital import read_vital
 from ecgedge.records.wfdb import read_wfdb
 
 __all__ = ["FORMATS", "describe", "read", "write_npz"]
@@ -33,6 +34,7 @@ FORMATS: Final[Mapping[str, Callable[[Path], Recording]]] = {
     "wfdb": read_wfdb,
     "dicom": read_dicom,
     "edf": read_edf,
+    "vital": read_vital,
     "aecg": read_aecg,
     "schiller": read_schiller,
     "muse": read_muse,
@@ -47,6 +49,7 @@ _SUFFIXES: Final = {
     ".mat": "wfdb",
     ".dcm": "dicom",
     ".edf": "edf",
+    ".vital": "vital",
     ".npz": "npz",
 }
 # XML says by its root element which dialect it is, whatever the file is called.
@@ -57,7 +60,7 @@ _XML_ROOTS: Final = {
     "restingecgdata": "sierra",
 }
 _READ_TODAY: Final = (
-    "WFDB (.hea, .dat, .mat with its .hea, or the bare record name), DICOM ECG (.dcm), EDF (.edf), "
+    "WFDB (.hea, .dat, .mat with its .hea, or the bare record name), DICOM ECG (.dcm), EDF (.edf), .vital, "
     "XML of HL7 aECG, GE MUSE, Philips Sierra and Schiller (.xml) and .npz"
 )
 # Where the content says what it is, it outweighs the suffix: (offset, magic bytes, format)

@@ -15,13 +15,12 @@ from ecgedge.ecg import Recording, check_rate
 from ecgedge.errors import RecordError, missing_extra
 from ecgedge.records._common import LeadSelection, dropped_metadata, mv_per_unit, select_leads
 from ecgedge.records._edf_onsets import record_onsets_s
+from ecgedge.records._gaps import check_gaps
 
 if TYPE_CHECKING:
     from edfio import Edf, EdfSignal
     from numpy.typing import NDArray
 
-_MAX_MISSING_VALUES: Final = 50_000_000
-"""A gap is as long as the file claims: beyond 200 MB of NaN the claim is taken for damage."""
 # What edfio 0.4 was seen to raise for damaged files. It warns where it mends a file that is cut or uncalibrated;
 # here those warnings are errors. A record duration of zero leaves a variable unbound in it.
 _DAMAGE: Final = (
@@ -122,11 +121,7 @@ def _with_gaps(
                 "record before it; the times cannot be trusted: export the file again"
             )
     n_samples = starts[-1] + n_record
-    if (n_samples - n_stored) * n_leads > _MAX_MISSING_VALUES:
-        raise RecordError(
-            f"{source}: the gaps between records are {(n_samples - n_stored) / rate_hz:.0f} s in all; "
-            "cut the file into one file for each stretch"
-        )
+    check_gaps(n_samples - n_stored, n_leads=n_leads, rate_hz=rate_hz, source=source)
     spread = np.full((n_leads, n_samples), np.nan, np.float32)
     for record, start in enumerate(starts):
         spread[:, start : start + n_record] = samples_mv[:, record * n_record : (record + 1) * n_record]
