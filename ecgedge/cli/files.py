@@ -12,7 +12,12 @@ from ecgedge.cli.app import records_app
 
 @records_app.command("show")
 def records_show(
-    file: Annotated[Path, typer.Argument(help="A recording: WFDB, DICOM waveform or NPZ.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A recording: WFDB, DICOM waveform, EDF, XML (HL7 aECG, GE MUSE, Philips, Schiller), .vital or NPZ."
+        ),
+    ],
 ) -> None:
     """Print what a recording holds.
 

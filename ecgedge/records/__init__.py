@@ -1,7 +1,7 @@
 """Recordings from files: `read` any format that is known, `describe` it, `write_npz` it.
 
 A later format is one more module with a function `Path -> Recording`, an entry in `FORMATS` and its suffixes
-in `_SUFFIXES` (then strike it from `_COMING_LATER`). Libraries are imported when a file of theirs is read.
+in `_SUFFIXES`, or its root element in `_XML_ROOTS`. Libraries are imported when a file of theirs is read.
 """
 
 from __future__ import annotations
@@ -15,8 +15,15 @@ import numpy as np
 from ecgedge.ecg import Recording, require_gapless
 from ecgedge.errors import RecordError, UsageError
 from ecgedge.records._describe import describe
+from ecgedge.records._xml import root_name
+from ecgedge.records.aecg import read_aecg
 from ecgedge.records.dicom import read_dicom
+from ecgedge.records.edf import read_edf
+from ecgedge.records.muse import read_muse
 from ecgedge.records.npz import read_npz, write_npz
+from ecgedge.records.schiller import read_schiller
+from ecgedge.records.sierra import read_sierra
+from ecgedge.records.vital import read_vital
 from ecgedge.records.wfdb import read_wfdb
 
 __all__ = ["FORMATS", "describe", "read", "write_npz"]
@@ -26,6 +33,12 @@ Gaps = Literal["refuse", "keep"]
 FORMATS: Final[Mapping[str, Callable[[Path], Recording]]] = {
     "wfdb": read_wfdb,
     "dicom": read_dicom,
+    "edf": read_edf,
+    "vital": read_vital,
+    "aecg": read_aecg,
+    "schiller": read_schiller,
+    "muse": read_muse,
+    "sierra": read_sierra,
     "npz": read_npz,
 }
 """Every format that is read today, by name."""
@@ -35,17 +48,25 @@ _SUFFIXES: Final = {
     ".dat": "wfdb",
     ".mat": "wfdb",
     ".dcm": "dicom",
+    ".edf": "edf",
+    ".vital": "vital",
     ".npz": "npz",
 }
-_READ_TODAY: Final = (
-    "WFDB (.hea, .dat, .mat with its .hea, or the bare record name), DICOM ECG (.dcm) and .npz"
-)
-_COMING_LATER: Final = {
-    ".edf": "EDF",
-    ".xml": "XML (HL7 aECG, Philips Sierra, GE MUSE, Schiller)",
+# XML says by its root element which dialect it is, whatever the file is called.
+_XML_ROOTS: Final = {
+    "AnnotatedECG": "aecg",
+    "com.xiriuz.sema.xml.schillerEDI.SchillerEDI": "schiller",
+    "RestingECG": "muse",
+    "restingecgdata": "sierra",
 }
+_READ_TODAY: Final = (
+    "WFDB (.hea, .dat, .mat with its .hea, or the bare record name), DICOM ECG (.dcm), EDF (.edf), .vital, "
+    "XML of HL7 aECG, GE MUSE, Philips Sierra and Schiller (.xml) and .npz"
+)
 # Where the content says what it is, it outweighs the suffix: (offset, magic bytes, format)
 _MAGIC: Final = ((128, b"DICM", "dicom"), (0, b"PK\x03\x04", "npz"))
+# Byte order marks of UTF-8 and UTF-16, the zero halves of UTF-16, white space
+_BEFORE_XML: Final = b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"
 
 
 def read(path: str | Path, *, gaps: Gaps = "refuse") -> Recording:
@@ -95,11 +116,21 @@ def _format_of(path: Path) -> str:
         return _SUFFIXES[suffix]
     if _header_of(path).is_file():
         return "wfdb"
-    later = _COMING_LATER.get(suffix)
-    what = (
-        f"{later} is not read yet" if later else f"the format of a {suffix or 'suffixless'} file is not known"
+    # last: samples of a suffix that is known may begin with the same bytes
+    if start.lstrip(_BEFORE_XML).startswith(b"<"):
+        return _format_of_xml(path)
+    raise RecordError(
+        f"{path}: the format of a {suffix or 'suffixless'} file is not known; ecgedge reads {_READ_TODAY}"
     )
-    raise RecordError(f"{path}: {what}; ecgedge reads {_READ_TODAY}")
+
+
+def _format_of_xml(path: Path) -> str:
+    root = root_name(path)
+    if root not in _XML_ROOTS:
+        raise RecordError(
+            f"{path}: XML that begins with <{root[:60]}> is not read; ecgedge reads {_READ_TODAY}"
+        )
+    return _XML_ROOTS[root]
 
 
 def _format_of_bare_name(path: Path) -> str:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from ecgedge.errors import RecordError
 from ecgedge.leads import STANDARD_LEADS, canonical_lead
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 # Both code points that look like a micro sign occur in files: U+00B5 and U+03BC.
-_MV_PER_UNIT: Final = {"mv": 1.0, "uv": 1e-3, "\u00b5v": 1e-3, "\u03bcv": 1e-3, "v": 1e3}
+_MV_PER_UNIT: Final = {"mv": 1.0, "uv": 1e-3, "\u00b5v": 1e-3, "\u03bcv": 1e-3, "nv": 1e-6, "v": 1e3}
 _STANDARD_SPELLINGS: Final = frozenset(lead.upper() for lead in STANDARD_LEADS)
 
 
@@ -83,7 +88,7 @@ def mv_per_unit(unit: str, *, lead: str, source: str) -> float:
     factor = _MV_PER_UNIT.get(unit.strip().lower())
     if factor is None:
         raise RecordError(
-            f"{source}: lead {lead} is in {unit!r}; expected mV, uV or V. "
+            f"{source}: lead {lead} is in {unit!r}; expected mV, uV, nV or V. "
             "Correct the unit in the file if it is wrong, or convert the samples to mV"
         )
     return factor
@@ -92,3 +97,25 @@ def mv_per_unit(unit: str, *, lead: str, source: str) -> float:
 def dropped_metadata(dropped: Sequence[str]) -> dict[str, str]:
     """Return the metadata entry that lists dropped channels, empty if there are none."""
     return {"dropped_channels": ", ".join(dropped)} if dropped else {}
+
+
+def stack_rows(
+    rows: Sequence[NDArray[np.float64]], leads: Sequence[str], *, source: str
+) -> NDArray[np.float32]:
+    """Return (n_leads, n_samples) float32 millivolts of one row a lead.
+
+    Raises
+    ------
+    RecordError
+        If the leads are not all of one length, or a sample is beyond float32.
+    """
+    if len({len(row) for row in rows}) > 1:
+        seen = ", ".join(f"{lead} {len(row)}" for lead, row in zip(leads, rows, strict=True))
+        raise RecordError(f"{source}: the leads differ in their number of samples ({seen}); export it again")
+    with np.errstate(over="ignore"):
+        samples_mv = np.stack(rows).astype(np.float32)
+    if np.isinf(samples_mv).any():
+        raise RecordError(
+            f"{source}: infinite samples; the scale of a lead cannot be right: export the file again"
+        )
+    return samples_mv

@@ -10,7 +10,7 @@ from ecgedge.ecg import Recording
 from ecgedge.leads import derivable_leads
 
 # Free-text comments are left out on purpose: they may name the patient.
-_SHOWN_METADATA = ("format", "age", "sex", "dropped_channels", "checksum")
+_SHOWN_METADATA = ("format", "age", "sex", "dropped_channels", "derived_leads", "checksum")
 
 
 def describe(recording: Recording) -> str:

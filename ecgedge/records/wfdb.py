@@ -38,7 +38,7 @@ _TEXT_PROBE_BYTES: Final = 4096
 def read_wfdb(path: Path) -> Recording:
     """Read the WFDB record of which `path` is the header, the sample file or the bare stem.
 
-    Samples come in the header's physical unit (mV, uV or V) and are converted to millivolts; where the
+    Samples come in the header's physical unit (mV, uV, nV or V) and are converted to millivolts; where the
     header writes no unit, header(5) defines millivolts. Channels that are no ECG lead are dropped and listed
     in `metadata["dropped_channels"]`. A checksum that differs from the header's is noted in
     `metadata["checksum"]` and not refused, since published sets (cinc2017) carry wrong ones.

@@ -30,7 +30,7 @@ FIRST_SEED: Final = 1000
 LATENT_STEP_S: Final = 60.0
 """How often the latent pressure of a simulated patient is looked at."""
 
-_RECORDING_SUFFIXES: Final = (".hea", ".dcm", ".npz")
+_RECORDING_SUFFIXES: Final = (".hea", ".dcm", ".edf", ".vital", ".xml", ".npz")
 
 
 @dataclass(frozen=True)

@@ -218,7 +218,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("no sample file", {"write_dat": False}, r"no such file r\.dat"),
     ("NaN-filled", {"samples": np.full((2, 300), -32768)}, r"every sample is missing"),
     ("text as samples", {"dat": b"I am no ECG.\n" * 200}, r"r\.dat is a text file"),
-    ("wrong unit", {"gain": "200/mmHg"}, r"lead I is in 'mmHg'; expected mV, uV or V"),
+    ("wrong unit", {"gain": "200/mmHg"}, r"lead I is in 'mmHg'; expected mV, uV, nV or V"),
     ("unit of no meaning", {"gain": "200/NU"}, r"lead I is in 'NU'"),
     ("gain zero", {"gain": "0/mV"}, r"lead I is uncalibrated"),
     ("gain unreadable", {"gain": "2E3/mV"}, r"signal line .*2E3/mV.* cannot be read"),

@@ -13,6 +13,12 @@ def wfdb():
         return pytest.importorskip("wfdb", reason="WFDB records need the extra 'records'")
 
 
+def vitaldb():
+    """Return VitalDB's own reader and writer, which imports wfdb."""
+    wfdb()
+    return pytest.importorskip("vitaldb", reason="needs the development group: make dev")
+
+
 def tensorrt_rtx():
     """Return the bindings of TensorRT-RTX."""
     return pytest.importorskip(
