@@ -1,5 +1,4 @@
-"""Messages of HL7 v2: segments, fields, components by the separators that MSH declares; nothing is read before it is asked
-for.
+"""Messages of HL7 v2: segments, fields, components by the separators that MSH declares, read as they are asked for.
 
 Source: HL7 v2.6, chapter 2 (2.5 message construction, 2.7 formatting codes, 2.15.9 MSH); table 0211 for character sets.
 """
@@ -232,7 +231,7 @@ def unescape(text: str, separators: Separators = STANDARD, codec: str = "utf-8")
 
 
 def escape(text: str) -> str:
-    """Escape the standard separators in a text, and line ends as \\.br\\, so that it can stand in a field."""
+    r"""Escape the standard separators in a text, and line ends as \.br\, so that it can stand in a field."""
     out = text.replace("\\", "\\E\\")
     for plain, code in (("|", "F"), ("^", "S"), ("&", "T"), ("~", "R")):
         out = out.replace(plain, f"\\{code}\\")
