@@ -104,6 +104,22 @@ class Segment:
             part = _part(part, self.separators.subcomponent, subcomponent)
         return "" if part in (b"", NULL) else self._text(part, number)
 
+    def components(self, number: int) -> tuple[str, ...]:
+        """Return the texts of all components of a field's first repetition, unescaped; "" where one is null.
+
+        Raises
+        ------
+        Hl7Error
+            As `field` does.
+        """
+        marks = self.separators
+        first = self.raw_field(number).partition(marks.repetition)[0]
+        if marks.escape not in first and NULL not in first:
+            return tuple(self._text(first, number).split(marks.component.decode()))
+        return tuple(
+            "" if part == NULL else self._text(part, number) for part in first.split(marks.component)
+        )
+
     def repetitions(self, number: int) -> int:
         """Return how often a field stands there, 0 if it is absent or null."""
         raw = self.raw_field(number)
@@ -135,14 +151,15 @@ class Message:
     codec: str
     lines: tuple[bytes, ...]
 
-    def segments(self, name: str) -> Iterator[Segment]:
-        """Give all segments of a name, in order."""
-        start = name.encode() + self.separators.field
-        number = 0
+    def segments(self, *names: str) -> Iterator[Segment]:
+        """Give all segments of these names, in the message's order; each name counts its own."""
+        numbers = dict.fromkeys(names, 0)
+        known = {name.encode(): name for name in names}
         for line in self.lines:
-            if line.startswith(start) or line == start[:3]:
-                number += 1
-                yield Segment(name, number, line, self.separators, self.codec)
+            name = known.get(line[:3])
+            if name is not None and line[3:4] in (self.separators.field, b""):
+                numbers[name] += 1
+                yield Segment(name, numbers[name], line, self.separators, self.codec)
 
     def segment(self, name: str) -> Segment:
         """Return the first segment of a name.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -17,7 +18,7 @@ MAX_DIGITS: Final = 15
 """Of a number that is read fast: its digits are an exact float64, and so is the power of ten that divides them."""
 
 _DIGITS: Final = b"0123456789"
-_POWERS: Final = 10.0 ** np.arange(MAX_DIGITS + 1)
+_POWERS: Final[NDArray[np.float64]] = np.array([10.0**n for n in range(MAX_DIGITS + 1)])
 _DOT: Final = ord(".")
 _MINUS: Final = ord("-")
 _FIRST: Final = np.zeros(1, np.intp)
@@ -64,7 +65,8 @@ def _divide(numbers: NDArray[np.float64], ends: NDArray[np.intp], text: bytes) -
     dots = np.flatnonzero(np.frombuffer(text, np.uint8) == _DOT)
     dots -= np.arange(len(dots))
     if len(dots) == len(ends) and (dots <= ends).all() and (dots[1:] > ends[:-1]).all():
-        return numbers / _POWERS[ends - dots]
+        numbers /= _POWERS[ends - dots]
+        return numbers
     which = np.searchsorted(ends, dots)
     if (np.diff(which) == 0).any():
         return None
@@ -98,6 +100,7 @@ def write_numbers(counts: NDArray[np.int64], decimals: int) -> str:
     return "^".join(f"{sign}{a}.{b:0{decimals}d}" for sign, a, b in rows)
 
 
+@lru_cache(maxsize=64)  # A message says the same time for every lead.
 def read_time(text: str, zone: tzinfo = timezone.utc) -> datetime:
     """Read YYYYMMDD[HH[MM[SS[.S[S[S[S]]]]]]][+/-ZZZZ] as UTC; `zone` is meant where the text names none.
 
