@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from typing import Final
 
 from ecgedge.errors import Hl7Error
@@ -32,6 +32,7 @@ _CODECS: Final = {
 """Table 0211 to Python's codecs. ASCII is taken as its superset UTF-8, since senders are not strict about it."""
 
 _START: Final = re.compile(rb"(?:^|(?<=[\r\n]))(?=MSH[^\w\s])")
+_SHORT: Final = 64
 _TYPICAL: Final = b"^~\\&"
 _NO_SEPARATOR: Final = frozenset(b" \t\r\n.+-_\"'")
 
@@ -61,21 +62,16 @@ class Segment:
         Its three letters.
     number
         1 for the first segment of that name.
-    raw
-        Its bytes, the name among them, in UTF-8 unless a byte is wrong.
+    fields
+        The fields as they stand, [n] being field n and [0] the name; of MSH, [1] is the field separator. UTF-8, unless
+        a byte is wrong.
     """
 
     name: str
     number: int
-    raw: bytes
+    fields: tuple[bytes, ...]
     separators: Separators
     codec: str
-
-    @cached_property
-    def fields(self) -> tuple[bytes, ...]:
-        """The fields as they stand, [n] being field n; of MSH, [1] is the field separator."""
-        parts = self.raw.split(self.separators.field)
-        return (parts[0], self.separators.field, *parts[1:]) if self.name == "MSH" else tuple(parts)
 
     def raw_field(self, number: int) -> bytes:
         """Return a field as it stands, all its repetitions; b"" if it is absent or null."""
@@ -98,7 +94,10 @@ class Segment:
         Hl7Error
             If its bytes are none of the message's character set, or an escape \X..\ is broken.
         """
-        part = _part(self.raw_field(number), self.separators.repetition, repetition)
+        raw = self.raw_field(number)
+        if not raw:
+            return ""
+        part = _part(raw, self.separators.repetition, repetition)
         part = _part(part, self.separators.component, component)
         if subcomponent is not None:
             part = _part(part, self.separators.subcomponent, subcomponent)
@@ -114,8 +113,8 @@ class Segment:
         """
         marks = self.separators
         first = self.raw_field(number).partition(marks.repetition)[0]
-        if marks.escape not in first and NULL not in first:
-            return tuple(self._text(first, number).split(marks.component.decode()))
+        if len(first) <= _SHORT and marks.escape not in first and first.isascii():
+            return _short_components(first, marks.component)
         return tuple(
             "" if part == NULL else self._text(part, number) for part in first.split(marks.component)
         )
@@ -159,7 +158,9 @@ class Message:
             name = known.get(line[:3])
             if name is not None and line[3:4] in (self.separators.field, b""):
                 numbers[name] += 1
-                yield Segment(name, numbers[name], line, self.separators, self.codec)
+                yield Segment(
+                    name, numbers[name], _fields(line, self.separators), self.separators, self.codec
+                )
 
     def segment(self, name: str) -> Segment:
         """Return the first segment of a name.
@@ -199,7 +200,7 @@ def parse(data: bytes) -> Message:
     """
     separators = _separators(data)
     lines = _lines(data)
-    header = Segment("MSH", 1, lines[0], separators, "utf-8")
+    header = Segment("MSH", 1, _fields(lines[0], separators), separators, "utf-8")
     codec = _codec(header)
     if codec != "utf-8":
         # From here on UTF-8: in the sets of East Asia a byte that looks like a separator can be half of a character.
@@ -261,11 +262,24 @@ def write_segment(name: str, *fields: str) -> bytes:
     return ("|".join((name, *fields)).rstrip("|") + "\r").encode()
 
 
+@lru_cache(maxsize=512)
+def _short_components(field: bytes, component: bytes) -> tuple[str, ...]:
+    """Components of the codes and units that come again with every message."""
+    return tuple("" if part == NULL else part.decode("ascii") for part in field.split(component))
+
+
 def _part(raw: bytes, separator: bytes, number: int) -> bytes:
     if number == 1:
         return raw.partition(separator)[0]
     parts = raw.split(separator)
     return parts[number - 1] if number <= len(parts) else b""
+
+
+def _fields(line: bytes, separators: Separators) -> tuple[bytes, ...]:
+    parts = line.split(separators.field)
+    if parts[0] == b"MSH":
+        parts.insert(1, separators.field)
+    return tuple(parts)
 
 
 def _lines(data: bytes) -> tuple[bytes, ...]:

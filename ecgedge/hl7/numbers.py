@@ -47,14 +47,14 @@ def _read_fast(text: bytes, separator: bytes) -> NDArray[np.float64] | None:
     """
     # numpy reads integers up to what it cannot read, and says nothing of it: the text must be known to be sound before.
     digits = text.translate(None, b".") + separator
-    if digits.translate(None, _DIGITS + b"-" + separator):
-        return None
     places = np.frombuffer(digits, np.uint8)
     ends = np.flatnonzero(places == separator[0])
     starts = np.concatenate([_FIRST, ends[:-1] + 1])
     signs = places[starts] == _MINUS
     lengths = ends - starts - signs
-    if lengths.min() < 1 or lengths.max() > MAX_DIGITS or np.count_nonzero(signs) != digits.count(b"-"):
+    # Beside digits there are the separators, and before some numbers a sign.
+    others = len(digits.translate(None, _DIGITS)) - len(ends)
+    if others != np.count_nonzero(signs) or lengths.min() < 1 or lengths.max() > MAX_DIGITS:
         return None
     numbers = np.fromstring(digits[:-1], np.int64, sep=separator.decode()).astype(np.float64)
     return numbers if len(digits) > len(text) else _divide(numbers, ends, text)
@@ -62,11 +62,15 @@ def _read_fast(text: bytes, separator: bytes) -> NDArray[np.float64] | None:
 
 def _divide(numbers: NDArray[np.float64], ends: NDArray[np.intp], text: bytes) -> NDArray[np.float64] | None:
     """Divide where a point stands in the text; None if one number has two. `ends` count without points."""
-    dots = np.flatnonzero(np.frombuffer(text, np.uint8) == _DOT)
+    bytes_ = np.frombuffer(text, np.uint8)
+    decimals = ends[0] - text.find(b".")
+    if len(text) - ends[-1] == len(ends) and 0 <= decimals <= MAX_DIGITS:  # As many points as numbers.
+        expected = ends + (np.arange(len(ends)) - decimals)
+        if (bytes_[expected] == _DOT).all():
+            numbers /= _POWERS[decimals]
+            return numbers
+    dots = np.flatnonzero(bytes_ == _DOT)
     dots -= np.arange(len(dots))
-    if len(dots) == len(ends) and (dots <= ends).all() and (dots[1:] > ends[:-1]).all():
-        numbers /= _POWERS[ends - dots]
-        return numbers
     which = np.searchsorted(ends, dots)
     if (np.diff(which) == 0).any():
         return None

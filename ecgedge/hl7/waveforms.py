@@ -27,10 +27,13 @@ from ecgedge.hl7 import mdc
 from ecgedge.hl7.header import Envelope, read_mode, write_header, write_patient
 from ecgedge.hl7.message import Message, Segment, write_segment
 from ecgedge.hl7.numbers import MAX_DIGITS, read_numbers, read_time, write_numbers, write_time
-from ecgedge.leads import standard_rows
+from ecgedge.leads import STANDARD_LEADS
 
 MAX_SAMPLES: Final = 1 << 20
 """Of one message, all leads together: a minute of 12 leads at 1000 Hz is less."""
+
+_BLOCK: Final = 3072
+"""Samples read in one go: fewer cost calls, more cost pages that the allocator takes and gives back each time."""
 
 _UNUSABLE: Final = frozenset({"INV", "NAV", "OFF", "CAL"})
 """OBX-8 of IHE PCD TF-2, B.8, under which the samples are none of the patient's heart."""
@@ -123,7 +126,7 @@ def _find_leads(message: Message) -> tuple[list[_Lead], list[str]]:
     """Return the leads in standard order with what stands below each, and the names of other waveforms."""
     found: dict[str, _Lead] = {}
     ignored: list[str] = []
-    here: dict[str, _Lead] = {}
+    here: dict[bytes, _Lead] = {}
     order: Segment | None = None
     for segment in message.segments("OBR", "OBX"):
         if segment.name == "OBR":
@@ -135,15 +138,14 @@ def _find_leads(message: Message) -> tuple[list[_Lead], list[str]]:
         elif name in found:
             raise segment.error(3, f"the lead {name} stands twice; send the blocks one after the other")
         else:
-            found[name] = here[segment.field(4)] = _Lead(name, segment, order)
-    rows = np.argsort(standard_rows(list(found)))
-    return [list(found.values())[row] for row in rows], ignored
+            found[name] = here[segment.raw_field(4)] = _Lead(name, segment, order)
+    return sorted(found.values(), key=lambda lead: STANDARD_LEADS.index(lead.name)), ignored
 
 
-def _keep_attribute(segment: Segment, leads: dict[str, _Lead]) -> None:
+def _keep_attribute(segment: Segment, leads: dict[bytes, _Lead]) -> None:
     """Give an attribute to the lead with its OBX-4, or to the one above it: 1.1.1.1 of 1.1.1.1.2."""
-    place = segment.field(4)
-    lead = leads.get(place) or leads.get(place.rpartition(".")[0])
+    place = segment.raw_field(4)
+    lead = leads.get(place) or leads.get(place.rpartition(b".")[0])
     if lead is not None and (name := mdc.attribute(segment)) is not None:
         lead.attributes[name] = segment
 
@@ -223,14 +225,18 @@ def _values(segment: Segment) -> bytes:
 
 
 def _read(leads: list[_Lead], texts: list[bytes], n: int) -> NDArray[np.float64]:
-    """Read all leads in one go; (n_leads, n)."""
-    whole = [text or b"^" * (n - 1) for text in texts]
-    try:
-        return read_numbers(b"^".join(whole)).reshape(len(leads), n)
-    except ValueError:
-        for lead, text in zip(leads, whole, strict=True):
-            _read_one(lead, text)
-        raise
+    """Read a few leads in one go; (n_leads, n)."""
+    values = np.empty((len(leads), n))
+    step = max(1, _BLOCK // n)
+    for first in range(0, len(leads), step):
+        block = [text or b"^" * (n - 1) for text in texts[first : first + step]]
+        try:
+            values[first : first + step] = read_numbers(b"^".join(block)).reshape(len(block), n)
+        except ValueError:
+            for lead, text in zip(leads[first:], block, strict=False):
+                _read_one(lead, text)
+            raise
+    return values
 
 
 def _read_one(lead: _Lead, text: bytes) -> None:
@@ -246,7 +252,8 @@ def _mark_missing(row: NDArray[np.float64], lead: _Lead) -> None:
         count = _number(marker)
         # 0 and 1 are a flag and no count.
         row[row == count if count > 1.0 else slice(0)] = math.nan
-    if lead.segment.raw_field(11) == b"X" or not _UNUSABLE.isdisjoint(_flags(lead.segment)):
+    segment = lead.segment
+    if segment.raw_field(11) == b"X" or (segment.raw_field(8) and not _UNUSABLE.isdisjoint(_flags(segment))):
         row[:] = math.nan
 
 
@@ -272,7 +279,8 @@ def _flags(segment: Segment) -> list[str]:
 
 
 def _worst_mode(mode: Mode, leads: list[_Lead]) -> Mode:
-    modes = {mode, *(_MODES[flag] for lead in leads for flag in _flags(lead.segment) if flag in _MODES)}
+    flags = {flag for lead in leads if lead.segment.raw_field(8) for flag in _flags(lead.segment)}
+    modes = {mode, *(_MODES[flag] for flag in flags if flag in _MODES)}
     return next(worst for worst in ("demo", "test", "real") if worst in modes)
 
 
