@@ -211,8 +211,15 @@ def test_a_lead_without_samples_is_not_measured():
 
 @pytest.mark.parametrize(
     ("code", "flag", "mode"),
-    [("P", "", "real"), ("T", "", "test"), ("D", "", "demo"), ("P", "TEST", "test"), ("T", "DEMO", "demo"), ("D", "TEST", "demo")],
-)  # fmt: skip
+    [
+        ("P", "", "real"),
+        ("T", "", "test"),
+        ("D", "", "demo"),
+        ("P", "TEST", "test"),
+        ("T", "DEMO", "demo"),
+        ("D", "TEST", "demo"),
+    ],
+)
 def test_modes(code, flag, mode):
     assert read(f"{LEAD}||{flag}", RATE, header=HEADER.replace("|P|", f"|{code}|")).mode == mode
 
@@ -312,11 +319,24 @@ WHOLE = {
     size: write_waveforms(some(("I", "V2"), n=4), ENVELOPE, resolution_mv=size) for size in (0.001, 0.00125)
 }
 TOKENS = st.sampled_from(
-    [b"", b"|", b"^", b"~", b"&", b"\\", b"\r", b"OBX|", b"-", b".", b"1e300", b"9" * 40, b'""', b"nan", b"\xff", b"^^", b"|NA|"]
-)  # fmt: skip
+    [
+        *(bytes([byte]) for byte in b"|^~&\\\r-.\xff"),
+        b"",
+        b"OBX|",
+        b"1e300",
+        b"9" * 40,
+        b'""',
+        b"nan",
+        b"^^",
+        b"|NA|",
+    ]
+)
 
 
-@given(st.sampled_from(list(WHOLE.values())), st.lists(st.tuples(st.integers(0, 10**4), st.integers(0, 9), TOKENS | st.binary(max_size=4)), min_size=1, max_size=4))  # fmt: skip
+CHANGES = st.tuples(st.integers(0, 10**4), st.integers(0, 9), TOKENS | st.binary(max_size=4))
+
+
+@given(st.sampled_from(list(WHOLE.values())), st.lists(CHANGES, min_size=1, max_size=4))
 @settings(deadline=None, max_examples=400)
 def test_mutated_messages_are_read_or_named(data, changes):
     for at, gone, new in changes:
