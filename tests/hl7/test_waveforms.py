@@ -350,3 +350,9 @@ def test_every_cut_of_a_message_is_read_or_named():
     found = {outcome(whole[:length]) for length in range(len(whole))}
     assert {"MSH[1]", "OBX", "OBX[1]-3"} <= {place for place in found if isinstance(place, str)}
     assert all(itertools.chain(found))
+
+
+def test_another_waveform_under_a_lead_s_code_is_no_lead():
+    other = LEAD.replace("MDC_ECG_ELEC_POTL_II", "MDC_PULS_OXIM_PLETH")
+    found = read(other, RATE, OTHER, OTHER_RATE)
+    assert (found.leads, found.ignored) == (("I",), ("MDC_PULS_OXIM_PLETH",))
