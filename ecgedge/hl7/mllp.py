@@ -79,9 +79,8 @@ class MllpDecoder:
             if not self._inside:
                 at = self._enter(data, at)
                 continue
-            if (
-                end < at
-            ):  # Looked for once a frame, so that many starts in a row cost no more than their bytes.
+            # Looked for once a frame, so that many starts in a row cost no more than their bytes.
+            if end < at:
                 end = _find(data, END, at)
             stop = min(end, _find(data, START, at, end))
             self._keep(data, at, stop)
