@@ -25,6 +25,20 @@ class FeedError(EcgedgeError):
     """A feed cannot be opened, or was lost (exit code 3)."""
 
 
+class Hl7Error(FeedError):
+    """A message in HL7 v2 does not hold what it must, or is none.
+
+    Attributes
+    ----------
+    place
+        Where, as "OBX[3]-5": the third OBX segment's fifth field; "" for the whole message.
+    """
+
+    def __init__(self, text: str, *, place: str = "") -> None:
+        super().__init__(f"{place}: {text}" if place else text)
+        self.place = place
+
+
 class RecipeError(EcgedgeError):
     """A recipe or a policy has unknown keys or values that cannot work."""
 
