@@ -17,6 +17,7 @@ from ecgedge.cli import (  # noqa: F401 - each adds its commands
     files,
     journaling,
     replaying,
+    sending,
     training,
     warding,
 )

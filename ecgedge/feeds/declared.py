@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast, get_args
 
 from ecgedge.ecg import Mode, check_rate
-from ecgedge.errors import RecordError
+from ecgedge.errors import FeedError, RecordError
 from ecgedge.feeds.base import FeedInfo
 from ecgedge.leads import canonical_lead, order_leads
 
@@ -60,12 +60,12 @@ class Declared:
 
 
 def declared_of(info: FeedInfo, *, lsb_nv: float) -> Declared:
-    """Return what a device that plays this feed says of itself."""
+    """Return what a device that plays this feed says of itself: no patient is at its end, so it is never "real"."""
     return Declared(
         channels=info.leads,
         rate_hz=info.rate_hz,
         lsb_nv=lsb_nv,
-        mode=info.mode,
+        mode="demo" if info.mode == "demo" else "test",
         chunk_s=info.chunk_s,
         band_hz=info.band_hz,
         calibrated=info.calibrated,
@@ -138,6 +138,14 @@ def from_settings(values: Mapping[str, str]) -> Declared:
         raise ValueError(str(error)) from error
     _ = declared.leads  # Raises on a repeated lead, or none.
     return declared
+
+
+def positive_setting(values: Mapping[str, str], name: str, default: float, *, uri: str) -> float:
+    """Return a number above 0 out of a URI's settings; FeedError names what it is instead."""
+    try:
+        return _positive(name, values.get(name, str(default)))
+    except ValueError as error:
+        raise FeedError(f"{uri}: {error}") from error
 
 
 def _channel(name: str) -> str:

@@ -12,6 +12,7 @@ COMMANDS = [
     "stream",
     "ward",
     "tell",
+    "feed send",
     "listen",
     "predict",
     "bench",

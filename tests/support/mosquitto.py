@@ -1,0 +1,82 @@
+"""Debian's mosquitto for a test's own use: a real broker on a free port of this machine, with TLS if wanted."""
+
+import getpass
+import shutil
+import subprocess
+import time
+from contextlib import contextmanager
+
+import pytest
+from nats_server import answers, free_port
+
+
+def program(name):
+    """Debian puts the broker where only root's PATH looks."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin")
+    if found is None:
+        pytest.skip(f"needs {name}: apt-get install mosquitto mosquitto-clients")
+    return found
+
+
+class Broker:
+    """Can be killed and started again on the same port."""
+
+    def __init__(self, folder, *, tls=None):
+        self._program, self.port = program("mosquitto"), free_port()
+        lines = [f"user {getpass.getuser()}", "allow_anonymous true", f"listener {self.port} 127.0.0.1"]
+        if tls is not None:
+            lines += [f"certfile {tls / 'server.pem'}", f"keyfile {tls / 'server.key'}"]
+        self._config = folder / "mosquitto.conf"
+        self._config.write_text("\n".join(lines) + "\n")
+        self._process = None
+
+    def start(self):
+        command = [self._program, "-c", str(self._config)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline_s = time.monotonic() + 20.0
+        while not answers(self.port):
+            assert self._process.poll() is None, "mosquitto ended at once"
+            assert time.monotonic() < deadline_s, "mosquitto does not answer"
+            time.sleep(0.02)
+
+    def kill(self):
+        self._process.kill()
+        self._process.wait(20.0)
+
+
+@contextmanager
+def broker(folder, *, tls=None):
+    running = Broker(folder, tls=tls)
+    running.start()
+    try:
+        yield running
+    finally:
+        running.kill()
+
+
+def certificates(folder):
+    """Make an authority, and a server's certificate by it for 127.0.0.1; ca.pem, server.pem, server.key."""
+    openssl = program("openssl")
+
+    def run(*words):
+        subprocess.run([openssl, *words], check=True, capture_output=True, cwd=folder)
+
+    new = ["-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    run(
+        "req",
+        "-x509",
+        *new,
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.pem",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=test authority",
+    )
+    run("req", *new, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=127.0.0.1")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+    by_ca = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names", "-days", "2"]
+    run("x509", "-req", "-in", "server.csr", *by_ca, "-out", "server.pem")
+    return folder
