@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from ecgedge.errors import FeedError
 from ecgedge.feeds.base import Chunk, Feed, FeedInfo
 from ecgedge.feeds.file import open_file
+from ecgedge.feeds.mllp import open_mllp
 from ecgedge.feeds.mqtt import open_mqtt
 from ecgedge.feeds.sim import open_sim
 from ecgedge.feeds.tcp import open_tcp
@@ -15,6 +16,7 @@ _OPENERS: dict[str, Callable[..., Awaitable[Feed]]] = {
     "sim": open_sim,
     "file": open_file,
     "tcp": open_tcp,
+    "mllp": open_mllp,
     "mqtt": open_mqtt,
     "mqtts": open_mqtt,
 }
@@ -26,8 +28,8 @@ async def open_feed(uri: str, *, speed: float = 1.0) -> Feed:
     Parameters
     ----------
     uri
-        `sim:NAME?seed=1`, `file:PATH?loop=1`, `tcp://HOST:PORT?leads=I,II&rate_hz=500&lsb_nv=...` or
-        `mqtt://HOST:PORT/TOPIC`.
+        `sim:NAME?seed=1`, `file:PATH?loop=1`, `tcp://HOST:PORT?leads=I,II&rate_hz=500&lsb_nv=...`
+        `mllp://HOST:PORT` (listens) or `mqtt://HOST:PORT/TOPIC`.
     speed
         1 plays in real time, infinity as fast as possible; live feeds ignore it.
 

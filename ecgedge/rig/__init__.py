@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable
 from ecgedge.errors import UsageError
 from ecgedge.feeds import FeedInfo
 from ecgedge.rig.faults import Faults, FaultyLine, parse_faults
+from ecgedge.rig.mllp import send_mllp
 from ecgedge.rig.mqtt import send_mqtt
 from ecgedge.rig.play import Sender, play
 from ecgedge.rig.tcp import send_tcp
 
 _OPENERS: dict[str, Callable[..., Awaitable[Sender]]] = {
     "tcp": send_tcp,
+    "mllp": send_mllp,
     "mqtt": send_mqtt,
     "mqtts": send_mqtt,
 }
