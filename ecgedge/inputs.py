@@ -34,6 +34,7 @@ Call = Literal[
     "model_late",
     "clock_unsync",
     "feed_rate",
+    "feed_delay",
     "delivery",
     "end",
 ]
@@ -68,6 +69,10 @@ class Watched(Protocol):
 
     def feed_rate(self, t_s: float, *, why: str | None) -> list[Event]:
         """Do what `Bed.feed_rate` does."""
+        ...
+
+    def feed_delay(self, t_s: float, *, why: str | None) -> list[Event]:
+        """Do what `Bed.feed_delay` does."""
         ...
 
     def delivery(self, t_s: float, *, why: str | None, user: str | None = None) -> list[Event]:
@@ -153,6 +158,7 @@ _BY_THE_WORLD: Final[Mapping[Call, Callable[[Watched, Input], Sequence[Event]]]]
     "model_late": lambda bed, given: bed.model_late(given.t_s, why=given.why),
     "clock_unsync": lambda bed, given: bed.clock_unsync(given.t_s, why=given.why),
     "feed_rate": lambda bed, given: bed.feed_rate(given.t_s, why=given.why),
+    "feed_delay": lambda bed, given: bed.feed_delay(given.t_s, why=given.why),
     "delivery": lambda bed, given: bed.delivery(given.t_s, why=given.why, user=given.user),
     "end": lambda _bed, _given: [],
 }

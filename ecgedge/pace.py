@@ -1,10 +1,13 @@
-"""Whether a live feed's samples come at the rate that it declares.
+"""Whether a live feed's samples come at the rate that it declares, and when they should.
 
 A device that is set to 250 Hz and declared with 500 delivers every beat at twice its speed, and nothing in its samples
 says so: windows look like an ECG, and every estimate is wrong. Only time tells. Samples come late by what the way
 takes, never early, so the least lag in each stretch of time hardly moves; where the rate is wrong, it grows or shrinks,
 and goes on to. One step (another way through a network, a backlog that is sent at once, a device's clock that is set)
 moves it once, in two stretches at most.
+
+Old samples look like new ones, too: what waited somewhere on the way (a gateway, a buffer that nobody read, a network
+that was gone for a while) comes in good order, at the right rate, and minutes late.
 """
 
 from __future__ import annotations
@@ -19,6 +22,19 @@ STEP_S: Final = 10.0
 SPANS: Final = ((6, 0.05), (60, 0.01))
 """Over so many stretches each third must be wrong by more than this share: 250 for 500 Hz is told after a minute, 250
 for 256 after ten. Crystals differ by a ten-thousandth."""
+
+
+LATE_S: Final = 2.0
+"""Samples are late that come so much later than the quickest did ..."""
+
+SURE_S: Final = 5.0
+"""... for so long: what is made up for sooner was a stall ..."""
+
+SOON_S: Final = 1.0
+"""... and until they come no later than this."""
+
+DRIFT: Final = 200e-6
+"""So much a second the quickest is taken to be later: the device's clock may be slow, and crystals are better."""
 
 
 class _Lag(NamedTuple):
@@ -86,6 +102,59 @@ class PaceWatch:
                 return
             if span == SPANS[0][0]:
                 self._found_hz, self.steady = None, True
+
+
+class AgeWatch:
+    """Watches how much later than they could samples of one feed come, from its opening on.
+
+    Nobody knows how far a device's clock is from ours, so age is counted from the quickest that ever came.
+
+    Attributes
+    ----------
+    age_s
+        Of the newest sample when it came, beyond that of the quickest.
+    delayed
+        Whether samples come late, and have for a while.
+    """
+
+    def __init__(self) -> None:
+        self._least_s: float | None = None
+        self._end_s = self._heard_s = 0.0
+        self._late_since_s: float | None = None
+        self.age_s = 0.0
+        self.delayed = False
+
+    def heard(self, begin_s: float, end_s: float, now_s: float) -> None:
+        """Take samples of `begin_s` to `end_s`, of the feed's time, at `now_s`, of a clock that is never set."""
+        lag_s = now_s - end_s
+        if self._least_s is None:
+            self._least_s = lag_s
+        else:
+            self._least_s += DRIFT * (now_s - self._heard_s)
+            if (
+                begin_s < self._end_s - SOON_S
+            ):  # the device's clock was set back: samples are no older for that
+                self._least_s += self._end_s - begin_s
+        self._least_s = min(self._least_s, lag_s)
+        self._end_s, self._heard_s = end_s, now_s
+        self.age_s = lag_s - self._least_s
+        self._judge(now_s)
+
+    def _judge(self, now_s: float) -> None:
+        if self.age_s < LATE_S:
+            self._late_since_s = None
+            self.delayed = self.delayed and self.age_s >= SOON_S
+            return
+        if self._late_since_s is None:
+            self._late_since_s = now_s
+        self.delayed = self.delayed or now_s - self._late_since_s >= SURE_S
+
+    @property
+    def why(self) -> str | None:
+        """Say how late they are, if they are."""
+        if not self.delayed:
+            return None
+        return f"samples come {self.age_s:.1f} s later than they could: they waited on their way, or it is too slow"
 
 
 def _growth(earlier: _Lag, later: _Lag) -> float:

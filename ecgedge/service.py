@@ -20,7 +20,7 @@ from ecgedge.errors import FeedError, UsageError
 from ecgedge.events import Summary
 from ecgedge.feeds import Chunk, Feed
 from ecgedge.journal import Journal
-from ecgedge.pace import PaceWatch
+from ecgedge.pace import AgeWatch, PaceWatch
 from ecgedge.sinks import Sink
 from ecgedge.station import Station, StreamClock
 from ecgedge.stream import Bed
@@ -112,6 +112,7 @@ class _Watch:
     def __init__(self, read_clock: ReadClock, feed: Feed) -> None:
         self._clock, self._rate_hz = ClockWatch(read_clock), feed.info.rate_hz
         self._pace = PaceWatch(self._rate_hz) if feed.info.live else None
+        self._age = AgeWatch()
 
     async def tell(self, station: Station, item: Chunk | Command | None) -> None:
         """Tell the station what has changed."""
@@ -120,8 +121,11 @@ class _Watch:
         if self._pace is None:
             return
         if isinstance(item, Chunk):
-            self._pace.heard(item.t_s + item.samples_mv.shape[1] / self._rate_hz, now_s)
+            end_s = item.t_s + item.samples_mv.shape[1] / self._rate_hz
+            self._pace.heard(end_s, now_s)
+            self._age.heard(item.t_s, end_s, now_s)
         await station.tell_of_rate(self._pace)
+        await station.tell_of_delay(self._age)
 
 
 async def _pump(

@@ -21,7 +21,7 @@ from ecgedge.events import Alarm, AudioEvent, CalibrationEvent, Estimate, Event,
 from ecgedge.feeds import Chunk
 from ecgedge.inputs import Call, Input, Watched, apply, from_command, input_to_dict, time_of
 from ecgedge.journal import Backlog, Journal
-from ecgedge.pace import PaceWatch
+from ecgedge.pace import AgeWatch, PaceWatch
 from ecgedge.sinks import Sink
 
 _KEPT_FIRST = (Alarm, AudioEvent, CalibrationEvent)
@@ -52,7 +52,7 @@ class Station:
     ) -> None:
         self._age_ms, self._taken = age_ms, taken
         self.late_ms, self._late = late_ms, False
-        self.unsync = self.undelivered = self.wrong_rate = False
+        self.unsync = self.undelivered = self.wrong_rate = self.delayed = False
         self._before_alarm = before_alarm
         self._bed = bed
         self._sinks = sinks
@@ -124,6 +124,12 @@ class Station:
         if watch.steady is not None and watch.steady == self.wrong_rate:
             self.wrong_rate = not watch.steady
             await self.give(Input("feed_rate", self._samples, self._t_s, why=watch.why))
+
+    async def tell_of_delay(self, watch: AgeWatch) -> None:
+        """Tell where samples begin to come late, or cease to."""
+        if watch.delayed != self.delayed:
+            self.delayed = watch.delayed
+            await self.give(Input("feed_delay", self._samples, self._t_s, why=watch.why))
 
     async def tell_of_delivery(self, why: str | None, *, user: str | None = None) -> None:
         """Tell where a receiver begins not to confirm alarms, or all do; `user` may have dismissed one."""

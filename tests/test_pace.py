@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecgedge import pace
-from ecgedge.pace import PaceWatch
+from ecgedge.pace import AgeWatch, PaceWatch
 
 
 def heard(watch, *, real_hz, declared_hz, seconds, chunk_s=0.1, lag_s=lambda _: 0.0, t0_s=0.0, now0_s=0.0):
@@ -78,3 +78,66 @@ def test_before_a_minute_and_after_a_silence_nobody_knows():
     later = {"t0_s": 30.0, "now0_s": 60.0 + pace.STEP_S + 1.0}
     assert heard(watch, real_hz=250.0, declared_hz=500.0, seconds=60.0, **later) == []
     assert watch.steady is None
+
+
+# --- samples that waited ---
+
+
+def aged(watch, lags, *, chunk_s=0.1, begin=0):
+    """Play chunks whose lags these are; return the times at which the watch's word changed."""
+    said = []
+    for k, lag_s in enumerate(lags, begin):
+        before = watch.delayed
+        watch.heard(1e6 + k * chunk_s, 1e6 + (k + 1) * chunk_s, (k + 1) * chunk_s + lag_s)
+        if watch.delayed != before:
+            said.append((round(k * chunk_s, 3), watch.delayed))
+    return said
+
+
+def test_samples_that_come_late_for_a_while_are_told_until_they_are_in_time():
+    watch = AgeWatch()
+    lags = [0.05] * 100 + [12.0] * 100 + [1.5] * 50 + [0.05] * 50
+    (told_at, on), (gone_at, off) = aged(watch, lags)
+    assert (told_at, on) == (pytest.approx(15.0, abs=0.2), True)
+    assert (gone_at, off) == (pytest.approx(25.0, abs=0.2), False)
+    assert watch.why is None
+
+
+def test_it_says_how_late_they_are():
+    watch = AgeWatch()
+    aged(watch, [0.05] * 100 + [12.0] * 100)
+    assert float(watch.why.split()[2]) == pytest.approx(11.95, abs=0.1)
+
+
+def test_a_network_that_was_gone_and_sends_all_it_kept_is_no_delay_once_it_has_caught_up():
+    burst = [30.0 - 0.1 * k for k in range(300)]  # 300 chunks, all at the moment when the network is back
+    assert aged(AgeWatch(), [0.05] * 100 + burst + [0.05] * 100) == []
+
+
+def test_one_that_never_catches_up_is_told():
+    assert aged(AgeWatch(), [0.05] * 100 + [30.0] * 100)[-1][1] is True
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    ppm=st.floats(-150.0, 150.0),
+    jitter_s=st.floats(0.0, 0.3),
+    stall_s=st.floats(0.0, 4.0),
+)
+@settings(max_examples=30, deadline=None)
+def test_jitter_stalls_that_are_made_up_for_and_drift_are_no_delay(seed, ppm, jitter_s, stall_s):
+    rng = np.random.default_rng(seed)
+    stall_at = rng.integers(10, 9000)
+    lags = 60.0 + np.minimum(rng.exponential(jitter_s, 36_000), 1.9) + ppm * 1e-6 * np.arange(36_000) * 0.1
+    lags[stall_at : stall_at + 41] += np.maximum(0.0, stall_s - 0.1 * np.arange(41))
+    assert aged(AgeWatch(), lags.tolist()) == []
+
+
+@pytest.mark.parametrize("set_by_s", [-86400.0, -30.0, 30.0, 86400.0])
+def test_a_devices_clock_that_is_set_makes_no_sample_older(set_by_s):
+    watch = AgeWatch()
+    for k in range(400):
+        begin_s = 0.1 * k + set_by_s * (k >= 200)
+        watch.heard(begin_s, begin_s + 0.1, 0.1 * (k + 1) + 5.0)
+        assert not watch.delayed
+    assert watch.age_s < 0.2

@@ -652,3 +652,32 @@ def test_what_a_call_brings_does_not_say_how_late_estimates_are(bed):
     asyncio.run(late())
     assert calls == [(0.0, "estimates come 9.0 s after their windows"), (0.0, None)]
     assert [event.latency_ms for event in sink.events] == [9000.0, None, 8000.0, 20.0, None]
+
+
+def test_samples_that_waited_on_their_way_make_no_valid_estimate_until_they_come_in_time(
+    bundle, variants, bed, sink, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("ecgedge.pace.LATE_S", 0.5)
+    monkeypatch.setattr("ecgedge.pace.SOON_S", 0.3)
+    monkeypatch.setattr("ecgedge.pace.SURE_S", 0.5)
+    path = tmp_path / "bed.jsonl"
+    first, rest = _chunks(15.0, chunk_s=1.0), _chunks(15.0, chunk_s=0.2, t0_s=15.0)
+    steps = [step for k, chunk in enumerate(first) for step in (chunk, At(0.02 * k))]
+    for k, chunk in enumerate(rest):
+        late_s = 1.0 if 10 <= k < 50 else 0.0
+        steps += [At(0.5 + 0.2 * k + late_s), chunk]
+    with Journal(path, facts=facts_of_bed(bed, "memory:", {})) as journal:
+        _run(bed, Feed(*steps, info=LIVE), sink, journal=journal)
+    alarms = [a for a in sink.of(Alarm) if a.condition == "FEED_DELAYED"]
+    assert [(a.presence, a.signal) for a in alarms] == [("on", "on"), ("off", "off")]
+    assert "later than they could" in alarms[0].text
+    assert 17.0 < alarms[0].t_s < 25.0
+    assert 25.0 <= alarms[1].t_s < 28.0
+    late = [e for e in sink.of(Estimate) if alarms[0].t_s < e.t_s <= alarms[1].t_s]
+    assert late
+    assert {(e.validity, e.reason) for e in late} == {("questionable", "samples come late")}
+    assert sink.of(Estimate)[-1].validity == "valid"
+    (run,) = find_runs(path)
+    assert [given.call for given in run.inputs if given.call == "feed_delay"] == ["feed_delay", "feed_delay"]
+    found = asyncio.run(compare_run(path, run, bundle=bundle, feed=Feed(*first, *rest), variants=variants))
+    assert found.difference is None

@@ -13,7 +13,7 @@ from ecgedge.events import Presence, Priority, Signal
 from ecgedge.policy import AlarmPolicy
 from ecgedge.schema import from_plain
 
-SNAPSHOT_FORMAT: Final = 5
+SNAPSHOT_FORMAT: Final = 6
 
 
 @dataclass(frozen=True)

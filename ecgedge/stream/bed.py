@@ -51,11 +51,15 @@ RESTART_AFTER_S = 60.0
 """A longer hole in time starts the front end afresh instead of being filled with missing samples."""
 
 _SIGNAL_FAULTS: Final[tuple[tuple[Fact, Reason], ...]] = (("SATURATED", "clipped"), ("FLAT", "flat"))
-_WRONG_RATE: Final = "samples do not come at the declared rate"
+_FEED_DOUBTS: Final[tuple[tuple[Fact, str], ...]] = (
+    ("FEED_RATE", "samples do not come at the declared rate"),
+    ("FEED_DELAYED", "samples come late"),
+)
 _GONE: Final[dict[Fact, str]] = {
     "MODEL_FAILED": "the model answers again",
     "FEED_STALE": "samples come in time again",
     "FEED_RATE": "samples come at the rate that the feed declares",
+    "FEED_DELAYED": "samples come as soon as they can again",
     "SATURATED": "no lead is clipped any more",
     "FLAT": "no lead is flat any more",
     "GAP": "windows are whole again",
@@ -217,6 +221,10 @@ class Bed:
     def feed_rate(self, t_s: float, *, why: str | None) -> list[Event]:
         """Say that samples come at another rate than declared, or (None) at that; until then no estimate is valid."""
         return self._world(t_s, "FEED_RATE", why)
+
+    def feed_delay(self, t_s: float, *, why: str | None) -> list[Event]:
+        """Say that samples come later than they could, or (None) do not any more; until then no estimate is valid."""
+        return self._world(t_s, "FEED_DELAYED", why)
 
     def delivery(self, t_s: float, *, why: str | None, user: str | None = None) -> list[Event]:
         """Say that a receiver does not confirm alarms, or (None) does again, or was dismissed by `user`."""
@@ -582,8 +590,8 @@ class Bed:
             t_s = self._t0_s + window.end_index / self._spec.rate_hz
             self._pass_time(t_s, events)
             quality: Quality = yield self._path.assess(window)
-            rate = _WRONG_RATE if self._alarms.holds("FEED_RATE") else None
-            place = Placed(self._path.windower, window.end_index, t_s, frozenset(self._off), self.mode, rate)
+            doubt = next((why for fact, why in _FEED_DOUBTS if self._alarms.holds(fact)), None)
+            place = Placed(self._path.windower, window.end_index, t_s, frozenset(self._off), self.mode, doubt)
             answer: Answer = yield from self._answers.ask(place, quality)
             self._windows += 1
             self._valid += answer.estimate.validity == "valid"

@@ -48,6 +48,10 @@ class InWard:
         """See `Bed.feed_rate`."""
         return self._settled(lambda bed: bed.feed_rate(t_s, why=why))
 
+    def feed_delay(self, t_s: float, *, why: str | None) -> list[Event]:
+        """See `Bed.feed_delay`."""
+        return self._settled(lambda bed: bed.feed_delay(t_s, why=why))
+
     def delivery(self, t_s: float, *, why: str | None, user: str | None = None) -> list[Event]:
         """See `Bed.delivery`."""
         return self._settled(lambda bed: bed.delivery(t_s, why=why, user=user))

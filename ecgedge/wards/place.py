@@ -20,7 +20,7 @@ from ecgedge.errors import EcgedgeError, FeedError, RecordError, UsageError
 from ecgedge.events import Alarm, Estimate, Event, event_to_json
 from ecgedge.feeds import Chunk, Feed, FeedInfo, open_feed
 from ecgedge.journal import Journal
-from ecgedge.pace import PaceWatch
+from ecgedge.pace import AgeWatch, PaceWatch
 from ecgedge.patience import Patient
 from ecgedge.rerun import facts_of_bed
 from ecgedge.station import Station
@@ -103,6 +103,7 @@ class Place:
         self.saved_s = 0.0
         self._feed: Feed | None = None
         self._pace: PaceWatch | None = None
+        self._age = AgeWatch()
         self._is_told_lost = False
         self._trouble: str | None = None
         self._said: set[str] = set()
@@ -189,6 +190,7 @@ class Place:
         await self._station.tell_of_clock(synchronised=self._shared.clock.synchronised)
         if self._pace is not None:
             await self._station.tell_of_rate(self._pace)
+            await self._station.tell_of_delay(self._age)
         if now_s - self._heard_s >= SILENT_S:
             await self._settle()
             await self._station.call("advance", t_s=self._now_s())
@@ -252,7 +254,9 @@ class Place:
             await self._station.push(chunk, end_s=chunk.t_s + chunk.samples_mv.shape[1] / rate_hz)
             self._n_came += chunk.samples_mv.shape[1]
             if self._pace is not None:
-                self._pace.heard(chunk.t_s + chunk.samples_mv.shape[1] / rate_hz, time.monotonic())
+                end_s, now_s = chunk.t_s + chunk.samples_mv.shape[1] / rate_hz, time.monotonic()
+                self._pace.heard(end_s, now_s)
+                self._age.heard(chunk.t_s, end_s, now_s)
             if not is_late:
                 self._heard_s = time.monotonic()
             self._is_told_lost, self._wait_s = False, AGAIN_S[0]
@@ -282,6 +286,7 @@ class Place:
             )
         self._speed = 1.0 if info.live else self._shared.speed
         self._pace = PaceWatch(info.rate_hz) if info.live else None
+        self._age = AgeWatch()
         if self._station is not None and self.bed is not None:
             self._station.late_ms = self.bed.hop_s * 1e3 / self._speed if self._speed < math.inf else math.inf
 
@@ -338,6 +343,7 @@ class Place:
         # The machine's clock, and those who should listen, are the same as before.
         self._station.unsync = self._shared.ward[self.name].holds("CLOCK_UNSYNC")
         self._station.wrong_rate = self._shared.ward[self.name].holds("FEED_RATE")
+        self._station.delayed = self._shared.ward[self.name].holds("FEED_DELAYED")
         self._station.undelivered = self._shared.ward[self.name].holds("DELIVERY_FAILED")
 
     def _open_journal(self, bed: Bed, *, restored: bool) -> Journal | None:

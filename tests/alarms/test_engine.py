@@ -355,8 +355,8 @@ def test_a_snapshot_is_refused_under_another_policy_or_hop() -> None:
     ("damage", "message"),
     [
         (lambda s: s.pop("state"), "missing key 'snapshot.state'"),
-        (lambda s: s.update(format=1), "snapshot format 1 is of another version; this one reads 5"),
-        (lambda s: s.update(format=6), "snapshot format 6"),
+        (lambda s: s.update(format=1), "snapshot format 1 is of another version; this one reads 6"),
+        (lambda s: s.update(format=7), "snapshot format 7"),
         (lambda s: s.update(extra=1), "unknown key 'snapshot.extra'"),
         (lambda s: s["state"].update(connected="yes"), "snapshot.state.connected"),
         (lambda s: s["state"]["conditions"].pop("LEAD_OFF"), "expected the conditions"),

@@ -54,3 +54,27 @@ def test_after_a_restart_it_is_on_until_the_rate_is_known(ward, memory, tmp_path
 
     assert told(ward(first, state=tmp_path)[0], "a") == [("on", "on")]
     assert told(ward(second, state=tmp_path)[0], "a") == [("on", "on")]
+
+
+def test_samples_that_waited_on_their_way_are_told_of_that_bed_until_they_come_in_time(
+    ward, memory, monkeypatch
+):
+    monkeypatch.setattr("ecgedge.pace.STEP_S", 60.0)
+    monkeypatch.setattr("ecgedge.pace.LATE_S", 0.8)
+    monkeypatch.setattr("ecgedge.pace.SOON_S", 0.5)
+    monkeypatch.setattr("ecgedge.pace.SURE_S", 0.6)
+    silence = np.zeros((12, 250 * 10), np.float32)
+    late = [
+        step
+        for k, chunk in enumerate(chunks(silence, t0_s=0.0, chunk_s=0.2))
+        for step in (At(0.2 * k + (2.0 if 5 <= k < 15 else 0.0)), chunk)
+    ]
+
+    async def test(service, lines):
+        service.add(BedConfig("a", memory.add("a", late)))
+        service.add(BedConfig("b", memory.add("b", paced(6.0, t0_s=0.0, pace=1.0))))
+        await until(lambda: service.status()["beds"]["a"].get("alarms") == ["FEED_DELAYED"])
+        await until(lambda: has(lines, condition="FEED_DELAYED", presence="off"))
+
+    lines, _ = ward(test)
+    assert {x["bed"] for x in lines if x.get("condition") == "FEED_DELAYED"} == {"a"}

@@ -1,0 +1,149 @@
+"""What a live feed costs: latency, processor time and bytes of each transport, both ends in one process over loopback.
+
+12 leads of a SIMULATED patient at 500 Hz in chunks of 40 ms (MLLP: messages of a second, as monitors send), for
+`--seconds` each, through the sender of `ecgedge feed send` and the feed that a bed reads. Latency: from handing a
+message's last sample to the transport until the feed delivers it. CPU: both ends together, of one core. Bytes: of the
+messages, without TCP's own. MQTT needs Debian's mosquitto, which runs beside and is not counted.
+
+    python benchmarks/feeds.py [--seconds 20] [--out benchmarks/results/feeds.json]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import common
+import numpy as np
+import typer
+
+from ecgedge.feeds import Chunk, Feed, open_feed
+from ecgedge.rig import Faults, FaultyLine, Sender, open_sender, play
+
+SOURCE = "sim:stable?rate_hz=500&chunk_ms=40"
+
+
+class Timed:
+    """A sender that notes when samples went out, by the number of messages' samples so far, and how many bytes."""
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+        self.sent_s: list[float] = []
+        self.n_bytes = 0
+
+    def encode(self, chunk: Chunk) -> list[bytes]:
+        """As the sender does."""
+        return self._sender.encode(chunk)
+
+    async def send(self, message: bytes) -> None:
+        """Send, and note when."""
+        self.sent_s.append(time.perf_counter())
+        self.n_bytes += len(message)
+        await self._sender.send(message)
+
+    async def close(self) -> None:
+        """As the sender does."""
+        await self._sender.close()
+
+
+async def one(to: str, feed_uri: str | None, seconds: float, *, sender_first: bool) -> dict[str, float]:
+    """Play for some seconds; return what it cost."""
+    told: asyncio.Queue[str] = asyncio.Queue()
+    source = await open_feed(SOURCE)
+    opening = None if sender_first else asyncio.create_task(open_feed(feed_uri or to))
+    await asyncio.sleep(0.3)
+    sending = asyncio.create_task(open_sender(to, source.info, say=told.put_nowait))
+    said = await told.get()
+    if opening is None:
+        opening = asyncio.create_task(open_feed(said.split()[-1]))
+    sender = Timed(await sending)
+    cpu_s, began_s = time.process_time(), time.perf_counter()
+    line = FaultyLine(Faults(), source.info.leads)
+    playing = asyncio.create_task(play(source, sender, line, duration_s=seconds))
+    got_s = await read(await opening, playing)
+    wall_s = time.perf_counter() - began_s
+    used_s = time.process_time() - cpu_s
+    n = min(len(got_s), len(sender.sent_s))
+    latency_ms = (np.array(got_s[:n]) - np.array(sender.sent_s[:n])) * 1e3
+    await sender.close()
+    await source.close()
+    return {
+        "messages": n,
+        "latency ms, p50": round(float(np.percentile(latency_ms, 50)), 3),
+        "latency ms, p99": round(float(np.percentile(latency_ms, 99)), 3),
+        "CPU of a core, both ends": round(used_s / wall_s, 4),
+        "bytes a second": round(sender.n_bytes / wall_s),
+    }
+
+
+async def read(feed: Feed, playing: asyncio.Task[int]) -> list[float]:
+    """Return when each message's samples came, until the sender is done."""
+    got_s: list[float] = []
+
+    async def follow() -> None:
+        async for _ in feed:
+            now_s = time.perf_counter()
+            got_s.append(now_s)
+
+    following = asyncio.create_task(follow())
+    await playing
+    await asyncio.sleep(0.5)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    await feed.close()
+    return got_s
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+async def all_transports(seconds: float, broker_port: int | None) -> dict[str, dict[str, float]]:
+    """Measure one after the other."""
+    found = {"tcp": await one("tcp://127.0.0.1:0", None, seconds, sender_first=True)}
+    mllp = f"mllp://127.0.0.1:{free_port()}"
+    found["mllp"] = await one(mllp, None, seconds, sender_first=False)
+    if broker_port is not None:
+        topic = f"mqtt://127.0.0.1:{broker_port}/bench"
+        found["mqtt, binary"] = await one(topic, None, seconds, sender_first=False)
+        found["mqtt, json"] = await one(f"{topic}/j?format=json", f"{topic}/j", seconds, sender_first=False)
+    return found
+
+
+def main(seconds: float = 20.0, out: Path | None = None) -> None:
+    """Measure, print, and write JSON if asked."""
+    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+    broker, port = None, None
+    with tempfile.TemporaryDirectory() as folder:
+        if program is not None:
+            port = free_port()
+            broker = subprocess.Popen([program, "-p", str(port)], cwd=folder, stderr=subprocess.DEVNULL)
+            time.sleep(1.0)
+        try:
+            found = asyncio.run(all_transports(seconds, port))
+        finally:
+            if broker is not None:
+                broker.terminate()
+    result = {
+        "benchmark": "feeds",
+        **common.machine("numpy", "aiomqtt", "ecgedge"),
+        "simulated": True,
+        "seconds": seconds,
+        "transports": found,
+    }
+    print(json.dumps(result, indent=1))
+    if out:
+        common.write_json(out, result)
+
+
+if __name__ == "__main__":
+    typer.run(main)
