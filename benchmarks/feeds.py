@@ -110,6 +110,7 @@ def free_port() -> int:
 async def all_transports(seconds: float, broker_port: int | None) -> dict[str, dict[str, float]]:
     """Measure one after the other."""
     found = {"tcp": await one("tcp://127.0.0.1:0", None, seconds, sender_first=True)}
+    found["ws, binary"] = await one("ws://127.0.0.1:0/bed", None, seconds, sender_first=True)
     mllp = f"mllp://127.0.0.1:{free_port()}"
     found["mllp"] = await one(mllp, None, seconds, sender_first=False)
     if broker_port is not None:

@@ -11,12 +11,14 @@ from ecgedge.rig.mllp import send_mllp
 from ecgedge.rig.mqtt import send_mqtt
 from ecgedge.rig.play import Sender, play
 from ecgedge.rig.tcp import send_tcp
+from ecgedge.rig.ws import send_ws
 
 _OPENERS: dict[str, Callable[..., Awaitable[Sender]]] = {
     "tcp": send_tcp,
     "mllp": send_mllp,
     "mqtt": send_mqtt,
     "mqtts": send_mqtt,
+    "ws": send_ws,
 }
 
 

@@ -21,7 +21,7 @@ def test_the_figures_are_those_of_the_benchmark():
             f"{cost['bytes a second']:,}",
         ]
         assert f"| {' | '.join(cells)} |" in DOCS
-    assert set(transports) == {"tcp", "mllp", "mqtt, binary", "mqtt, json"}
+    assert set(transports) == {"tcp", "ws, binary", "mllp", "mqtt, binary", "mqtt, json"}
 
 
 def test_the_readers_ratios_are_those_of_the_benchmark():

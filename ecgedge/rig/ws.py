@@ -1,0 +1,83 @@
+"""A gateway that listens for one host and sends it messages, as `ecgedge.feeds.ws` reads them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from urllib.parse import parse_qsl, urlsplit
+
+from aiohttp import web
+
+from ecgedge.errors import FeedError
+from ecgedge.feeds import Chunk, FeedInfo
+from ecgedge.feeds.declared import declared_of, positive_setting
+from ecgedge.feeds.messages import write_declared, write_json
+from ecgedge.rig.play import LSB_NV, FrameWriter
+from ecgedge_bridge import pack
+
+
+class WsSender:
+    """One host's WebSocket."""
+
+    def __init__(
+        self, runner: web.AppRunner, socket: web.WebSocketResponse, frames: FrameWriter | None, rate_hz: float
+    ) -> None:
+        self._runner, self._socket, self._frames, self._rate_hz = runner, socket, frames, rate_hz
+
+    def encode(self, chunk: Chunk) -> list[bytes]:
+        """Return DATA frames, or one JSON message."""
+        if self._frames is None:
+            return [write_json(chunk.samples_mv, index=round(chunk.t_s * self._rate_hz) % 2**32)]
+        return [pack(frame) for frame in self._frames.frames(chunk)]
+
+    async def send(self, message: bytes) -> None:
+        """Send one; FeedError when the host is gone."""
+        try:
+            if self._frames is None:
+                await self._socket.send_str(message.decode("utf-8", "replace"))
+            else:
+                await self._socket.send_bytes(message)
+        except (OSError, RuntimeError) as error:
+            raise FeedError(f"the host has closed the connection ({error})") from error
+
+    async def close(self) -> None:
+        """Close the connection in good order."""
+        await self._socket.close()
+        await self._runner.cleanup()
+
+
+async def send_ws(uri: str, info: FeedInfo, *, say: Callable[[str], None]) -> WsSender:
+    """Listen on the address of `ws://HOST:PORT/PATH?format=binary&lsb_nv=1000` (port 0 for any); wait for a host."""
+    parts = urlsplit(uri)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    kind = options.get("format", "binary")
+    if not parts.hostname or parts.port is None or options.keys() - {"format", "lsb_nv"}:
+        raise FeedError(f"{uri}: expected ws://HOST:PORT/PATH, and format, lsb_nv if wanted")
+    if kind not in ("binary", "json"):
+        raise FeedError(f"{uri}: format is '{kind}'; expected binary or json")
+    declared = declared_of(info, lsb_nv=positive_setting(options, "lsb_nv", LSB_NV, uri=uri))
+    came: asyncio.Queue[web.WebSocketResponse] = asyncio.Queue()
+
+    async def greet(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.send_str(write_declared(declared).decode())
+        came.put_nowait(socket)
+        async for _ in socket:  # a host has nothing to say; this answers its pings
+            pass
+        return socket
+
+    app = web.Application()
+    app.router.add_get(parts.path or "/", greet)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, parts.hostname, parts.port)
+    try:
+        await site.start()
+    except OSError as error:
+        await runner.cleanup()
+        raise FeedError(f"{uri}: cannot listen there: {error.strerror}") from error
+    port = runner.addresses[0][1]
+    say(f"waiting for a host: ws://{parts.hostname}:{port}{parts.path or '/'}")
+    frames = FrameWriter(info, declared) if kind == "binary" else None
+    return WsSender(runner, await came.get(), frames, info.rate_hz)
