@@ -41,7 +41,7 @@ class Cli:
     def __init__(self, folder):
         self.folder = folder
 
-    def __call__(self, *arguments, exits=0, timeout_s=120.0, typed=None, **options):
+    def __call__(self, *arguments, exits=0, timeout_s=300.0, typed=None, **options):
         process = self.start(*arguments, **options, **({} if typed is None else {"stdin": subprocess.PIPE}))
         return self.finish(process, exits=exits, timeout_s=timeout_s, typed=typed)
 
@@ -52,7 +52,7 @@ class Cli:
         process = self._open([sys.executable, "-c", WITHOUT, ",".join(packages), *map(str, arguments)])
         return self.finish(process, exits=exits)
 
-    def finish(self, process, *, exits=0, timeout_s=120.0, typed=None):
+    def finish(self, process, *, exits=0, timeout_s=300.0, typed=None):
         """Wait for the end; whatever happened, a user must never see a traceback."""
         with process:
             try:
