@@ -60,8 +60,8 @@ def test_samples_that_waited_on_their_way_are_told_of_that_bed_until_they_come_i
     ward, memory, monkeypatch
 ):
     monkeypatch.setattr("ecgedge.pace.STEP_S", 60.0)
-    monkeypatch.setattr("ecgedge.pace.LATE_S", 0.8)
-    monkeypatch.setattr("ecgedge.pace.SOON_S", 0.5)
+    monkeypatch.setattr("ecgedge.pace.LATE_S", 1.2)
+    monkeypatch.setattr("ecgedge.pace.SOON_S", 0.8)
     monkeypatch.setattr("ecgedge.pace.SURE_S", 0.6)
     silence = np.zeros((12, 250 * 10), np.float32)
     late = [
