@@ -190,10 +190,6 @@ class Dejitter:
         """How many samples have come after the missing ones."""
         return sum(packet.n for packet in self._held.values())
 
-    def is_past(self, index: int, n: int) -> bool:
-        """Tell whether all of n samples from `index` on were told, or given up."""
-        return self._next is not None and self._by_index(index) + n <= self._expected
-
     # --- where a packet belongs ---
 
     def _begin(self, packet: Packet) -> None:

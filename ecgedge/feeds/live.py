@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Final, Protocol
 
@@ -103,8 +102,3 @@ class LiveFeed:
     async def close(self) -> None:
         """Close the source; safe to call twice."""
         await self._source.close()
-
-
-def arrived_s() -> float:
-    """Return the time that `Chunk.arrived_s` is told in."""
-    return time.monotonic()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from ecgedge.ecg import check_rate
 from ecgedge.errors import RecordError
 from ecgedge.leads import STANDARD_LEADS, canonical_lead
 
@@ -119,3 +120,20 @@ def stack_rows(
             f"{source}: infinite samples; the scale of a lead cannot be right: export the file again"
         )
     return samples_mv
+
+
+def common_rate_hz(leads: Sequence[str], rates_hz: Sequence[float], *, source: str) -> float:
+    """Return the sampling rate that all leads share.
+
+    Raises
+    ------
+    RecordError
+        If they differ, or the front end cannot take it.
+    """
+    if len(set(rates_hz)) != 1:
+        seen = ", ".join(f"{lead} {rate:g} Hz" for lead, rate in zip(leads, rates_hz, strict=True))
+        raise RecordError(
+            f"{source}: the leads have different sampling rates ({seen}); resample them to one rate"
+        )
+    check_rate(rates_hz[0], source=source)
+    return rates_hz[0]

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ecgedge.ecg import Recording, check_rate
+from ecgedge.ecg import Recording
 from ecgedge.errors import RecordError, missing_extra
-from ecgedge.records._common import LeadSelection, dropped_metadata, mv_per_unit, select_leads
+from ecgedge.records._common import common_rate_hz, dropped_metadata, mv_per_unit, select_leads
 from ecgedge.records._edf_onsets import record_onsets_s
 from ecgedge.records._gaps import check_gaps
 
@@ -61,7 +61,9 @@ def read_edf(path: Path) -> Recording:
 def _recording(edf: Edf, path: Path, source: str) -> Recording:
     selection = select_leads([signal.label for signal in edf.signals], source=source)
     signals = [edf.signals[channel] for channel in selection.channels]
-    rate_hz = _common_rate_hz(signals, selection, source)
+    rate_hz = common_rate_hz(
+        selection.leads, [float(signal.sampling_frequency) for signal in signals], source=source
+    )
     samples_mv = np.stack(
         [_millivolts(signal, lead, source) for signal, lead in zip(signals, selection.leads, strict=True)]
     )
@@ -76,17 +78,6 @@ def _recording(edf: Edf, path: Path, source: str) -> Recording:
         patient_id=_patient_id(edf),
         metadata=_metadata(edf) | dropped_metadata(selection.dropped),
     )
-
-
-def _common_rate_hz(signals: Sequence[EdfSignal], selection: LeadSelection, source: str) -> float:
-    rates = [float(signal.sampling_frequency) for signal in signals]
-    if len(set(rates)) != 1:
-        seen = ", ".join(f"{lead} {rate:g} Hz" for lead, rate in zip(selection.leads, rates, strict=True))
-        raise RecordError(
-            f"{source}: the leads have different sampling rates ({seen}); resample them to one rate"
-        )
-    check_rate(rates[0], source=source)
-    return rates[0]
 
 
 def _millivolts(signal: EdfSignal, lead: str, source: str) -> NDArray[np.float32]:

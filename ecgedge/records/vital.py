@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ecgedge.ecg import Recording, check_rate
+from ecgedge.ecg import Recording
 from ecgedge.errors import RecordError
-from ecgedge.records._common import dropped_metadata, mv_per_unit, select_leads
+from ecgedge.records._common import common_rate_hz, dropped_metadata, mv_per_unit, select_leads
 from ecgedge.records._gaps import check_gaps
 from ecgedge.records._vital_packets import Wave, read_waves
 
@@ -35,7 +35,7 @@ def read_vital(path: Path) -> Recording:
     waves = read_waves(path)
     selection = select_leads([wave.name for wave in waves], source=source)
     chosen = [waves[channel] for channel in selection.channels]
-    rate_hz = _common_rate_hz(chosen, selection.leads, source)
+    rate_hz = common_rate_hz(selection.leads, [wave.rate_hz for wave in chosen], source=source)
     factors = [
         mv_per_unit(wave.unit, lead=lead, source=source)
         for wave, lead in zip(chosen, selection.leads, strict=True)
@@ -47,17 +47,6 @@ def read_vital(path: Path) -> Recording:
         source=source,
         metadata={"format": "vital"} | dropped_metadata(selection.dropped),
     )
-
-
-def _common_rate_hz(waves: Sequence[Wave], leads: Sequence[str], source: str) -> float:
-    rates = [wave.rate_hz for wave in waves]
-    if len(set(rates)) != 1:
-        seen = ", ".join(f"{lead} {rate:g} Hz" for lead, rate in zip(leads, rates, strict=True))
-        raise RecordError(
-            f"{source}: the leads have different sampling rates ({seen}); resample them to one rate"
-        )
-    check_rate(rates[0], source=source)
-    return rates[0]
 
 
 def _laid_out(

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ecgedge.ecg import Recording, check_rate
+from ecgedge.ecg import Recording
 from ecgedge.errors import RecordError, missing_extra
-from ecgedge.records._common import LeadSelection, dropped_metadata, mv_per_unit, select_leads
+from ecgedge.records._common import LeadSelection, common_rate_hz, dropped_metadata, mv_per_unit, select_leads
 from ecgedge.records._wfdb_header import SignalSpec, WfdbHeader, info_metadata, read_header
 
 if TYPE_CHECKING:
@@ -79,18 +79,10 @@ def _stem(path: Path) -> Path:
 
 def _common_rate_hz(header: WfdbHeader, selection: LeadSelection, *, source: str) -> float:
     """Return the rate that all leads share: the frame rate times the samples in a frame."""
-    rates = {
-        lead: header.frame_rate_hz * header.signals[channel].samples_per_frame
-        for lead, channel in zip(selection.leads, selection.channels, strict=True)
-    }
-    if len(set(rates.values())) != 1:
-        seen = ", ".join(f"{lead} {rate:g} Hz" for lead, rate in rates.items())
-        raise RecordError(
-            f"{source}: the leads have different sampling rates ({seen}); resample them to one rate"
-        )
-    rate_hz = next(iter(rates.values()))
-    check_rate(rate_hz, source=source)
-    return rate_hz
+    rates_hz = [
+        header.frame_rate_hz * header.signals[channel].samples_per_frame for channel in selection.channels
+    ]
+    return common_rate_hz(selection.leads, rates_hz, source=source)
 
 
 def _mv_factor(signal: SignalSpec, lead: str, source: str) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ecgedge.errors import FeedError, Hl7Error
 from ecgedge.feeds import Chunk, FeedInfo
-from ecgedge.feeds.declared import declared_of, positive_setting
+from ecgedge.feeds.declared import positive_setting
 from ecgedge.hl7 import Envelope, MllpDecoder, Waveforms, frame, read_acknowledgement, write_waveforms
 from ecgedge.rig.play import LSB_NV
 
@@ -126,11 +126,10 @@ async def send_mllp(uri: str, info: FeedInfo, *, say: Callable[[str], None]) -> 
     except OSError as error:
         raise FeedError(f"{uri}: cannot connect ({error}); does the receiver listen?") from error
     say(f"sending to {uri}")
-    resolution_mv = declared_of(info, lsb_nv=lsb_nv).lsb_nv * 1e-6
     return MllpSender(
         streams,
         info,
-        resolution_mv=resolution_mv,
+        resolution_mv=lsb_nv * 1e-6,
         message_s=message_s,
         patient=options.get("patient", "TEST"),
     )

@@ -8,23 +8,20 @@ from typing import Any
 from ecgedge.errors import FeedError
 from ecgedge.feeds import Chunk, FeedInfo
 from ecgedge.feeds.declared import declared_of, positive_setting
-from ecgedge.feeds.messages import write_declared, write_json
+from ecgedge.feeds.messages import write_declared
 from ecgedge.feeds.mqtt import OFFLINE, ONLINE, MqttAddress, connect, import_aiomqtt, parse_mqtt_uri
-from ecgedge.rig.play import LSB_NV, FrameWriter
-from ecgedge_bridge import pack
+from ecgedge.rig.play import LSB_NV, MessageWriter
 
 
 class MqttSender:
     """Publishes messages below a topic; its last will says that it is gone."""
 
-    def __init__(self, client: Any, address: MqttAddress, frames: FrameWriter | None, rate_hz: float) -> None:
-        self._client, self._address, self._frames, self._rate_hz = client, address, frames, rate_hz
+    def __init__(self, client: Any, address: MqttAddress, writer: MessageWriter) -> None:
+        self._client, self._address, self._writer = client, address, writer
 
     def encode(self, chunk: Chunk) -> list[bytes]:
-        """Return DATA frames, or one JSON message."""
-        if self._frames is None:
-            return [write_json(chunk.samples_mv, index=round(chunk.t_s * self._rate_hz) % 2**32)]
-        return [pack(frame) for frame in self._frames.frames(chunk)]
+        """Return the messages that carry a chunk."""
+        return self._writer.encode(chunk)
 
     async def send(self, message: bytes) -> None:
         """Publish one.
@@ -34,7 +31,7 @@ class MqttSender:
         FeedError
             If the broker is gone.
         """
-        await self._publish("json" if self._frames is None else "data", message, qos=self._address.qos)
+        await self._publish("json" if self._writer.is_json else "data", message, qos=self._address.qos)
 
     async def announce(self, declared: bytes) -> None:
         """Publish what the device declares, and that it is there."""
@@ -57,13 +54,11 @@ async def send_mqtt(uri: str, info: FeedInfo, *, say: Callable[[str], None]) -> 
     """Connect to the broker of an `mqtt://` URI, with `format=binary|json` and `lsb_nv=` if wanted."""
     address = parse_mqtt_uri(uri, more=("format", "lsb_nv"))
     kind = address.options.get("format", "binary")
-    if kind not in ("binary", "json"):
-        raise FeedError(f"{uri}: format is '{kind}'; expected binary or json")
     declared = declared_of(info, lsb_nv=positive_setting(address.options, "lsb_nv", LSB_NV, uri=uri))
+    writer = MessageWriter(info, declared, kind=kind, uri=uri)
     will = import_aiomqtt().Will(f"{address.topic}/status", OFFLINE, qos=1, retain=True)
     client = await connect(address, will=will)
-    frames = FrameWriter(info, declared) if kind == "binary" else None
-    sender = MqttSender(client, address, frames, info.rate_hz)
+    sender = MqttSender(client, address, writer)
     await sender.announce(write_declared(declared))
     say(f"sending to {uri}")
     return sender

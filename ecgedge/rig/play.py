@@ -10,10 +10,13 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgedge.errors import FeedError
 from ecgedge.feeds import Chunk, Feed, FeedInfo
 from ecgedge.feeds.declared import Declared
+from ecgedge.feeds.eeb import MODULUS
+from ecgedge.feeds.messages import write_json
 from ecgedge.rig.faults import FaultyLine
-from ecgedge_bridge import Data, SampleFormat
+from ecgedge_bridge import Data, SampleFormat, pack
 from ecgedge_bridge.frames import DATA_HEAD_SIZE, MAX_CHANNELS, MAX_PAYLOAD
 
 LSB_NV: Final = 1000.0
@@ -57,6 +60,28 @@ async def _send(sender: Sender, line: FaultyLine, messages: Sequence[bytes]) -> 
         await sender.send(message)
 
 
+class MessageWriter:
+    """Chunks to the messages of `ecgedge.feeds.messages`, in the format that a URI names.
+
+    Raises
+    ------
+    FeedError
+        If the format is neither binary nor json.
+    """
+
+    def __init__(self, info: FeedInfo, declared: Declared, *, kind: str, uri: str) -> None:
+        if kind not in ("binary", "json"):
+            raise FeedError(f"{uri}: format is '{kind}'; expected binary or json")
+        self.is_json = kind == "json"
+        self._rate_hz, self._frames = info.rate_hz, FrameWriter(info, declared)
+
+    def encode(self, chunk: Chunk) -> list[bytes]:
+        """Return DATA frames, or one JSON message."""
+        if self.is_json:
+            return [write_json(chunk.samples_mv, index=round(chunk.t_s * self._rate_hz) % MODULUS)]
+        return [pack(frame) for frame in self._frames.frames(chunk)]
+
+
 class FrameWriter:
     """Chunks to DATA frames. A lead with a sample that was not measured is marked off for that frame."""
 
@@ -85,7 +110,7 @@ class FrameWriter:
         self._seq += 1
         return Data(
             seq=(self._seq - 1) % 2**16,
-            sample_index=index % 2**32,
+            sample_index=index % MODULUS,
             t_us=round(index * 1e6 / self._info.rate_hz),
             n_channels=len(off),
             counts=tuple(counts.T.ravel().tolist()),

@@ -11,29 +11,24 @@ from aiohttp import web
 from ecgedge.errors import FeedError
 from ecgedge.feeds import Chunk, FeedInfo
 from ecgedge.feeds.declared import declared_of, positive_setting
-from ecgedge.feeds.messages import write_declared, write_json
-from ecgedge.rig.play import LSB_NV, FrameWriter
-from ecgedge_bridge import pack
+from ecgedge.feeds.messages import write_declared
+from ecgedge.rig.play import LSB_NV, MessageWriter
 
 
 class WsSender:
     """One host's WebSocket."""
 
-    def __init__(
-        self, runner: web.AppRunner, socket: web.WebSocketResponse, frames: FrameWriter | None, rate_hz: float
-    ) -> None:
-        self._runner, self._socket, self._frames, self._rate_hz = runner, socket, frames, rate_hz
+    def __init__(self, runner: web.AppRunner, socket: web.WebSocketResponse, writer: MessageWriter) -> None:
+        self._runner, self._socket, self._writer = runner, socket, writer
 
     def encode(self, chunk: Chunk) -> list[bytes]:
-        """Return DATA frames, or one JSON message."""
-        if self._frames is None:
-            return [write_json(chunk.samples_mv, index=round(chunk.t_s * self._rate_hz) % 2**32)]
-        return [pack(frame) for frame in self._frames.frames(chunk)]
+        """Return the messages that carry a chunk."""
+        return self._writer.encode(chunk)
 
     async def send(self, message: bytes) -> None:
         """Send one; FeedError when the host is gone."""
         try:
-            if self._frames is None:
+            if self._writer.is_json:
                 await self._socket.send_str(message.decode("utf-8", "replace"))
             else:
                 await self._socket.send_bytes(message)
@@ -53,9 +48,8 @@ async def send_ws(uri: str, info: FeedInfo, *, say: Callable[[str], None]) -> Ws
     kind = options.get("format", "binary")
     if not parts.hostname or parts.port is None or options.keys() - {"format", "lsb_nv"}:
         raise FeedError(f"{uri}: expected ws://HOST:PORT/PATH, and format, lsb_nv if wanted")
-    if kind not in ("binary", "json"):
-        raise FeedError(f"{uri}: format is '{kind}'; expected binary or json")
     declared = declared_of(info, lsb_nv=positive_setting(options, "lsb_nv", LSB_NV, uri=uri))
+    writer = MessageWriter(info, declared, kind=kind, uri=uri)
     came: asyncio.Queue[web.WebSocketResponse] = asyncio.Queue()
 
     async def greet(request: web.Request) -> web.WebSocketResponse:
@@ -79,5 +73,4 @@ async def send_ws(uri: str, info: FeedInfo, *, say: Callable[[str], None]) -> Ws
         raise FeedError(f"{uri}: cannot listen there: {error.strerror}") from error
     port = runner.addresses[0][1]
     say(f"waiting for a host: ws://{parts.hostname}:{port}{parts.path or '/'}")
-    frames = FrameWriter(info, declared) if kind == "binary" else None
-    return WsSender(runner, await came.get(), frames, info.rate_hz)
+    return WsSender(runner, await came.get(), writer)
