@@ -160,14 +160,14 @@ class Dejitter:
         first = self._place(packet)
         if first is None:
             return []
+        if first in self._held:
+            self.disorder.duplicates += 1
+            return []
+        self.disorder.reordered += self._expected <= first < self._newest
         chunks: list[Chunk] = []
         if first > self._expected:
-            if first in self._held:
-                self.disorder.duplicates += 1
-                return []
             self._held[first] = packet
         else:
-            self.disorder.reordered += bool(self._held) and first == self._expected
             chunks += self._tell(first, packet)
         chunks += self._what_follows()
         while self._held and (self._ahead > self._wait or len(self._held) > MAX_HELD):

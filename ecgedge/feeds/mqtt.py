@@ -25,7 +25,7 @@ from ecgedge.feeds.eeb import MODULUS
 from ecgedge.feeds.live import LiveFeed
 from ecgedge.feeds.messages import MessageReader, read_declared
 
-PASSWORD: Final = "ECGEDGE_MQTT_PASSWORD"  # noqa: S105 - the name of a variable
+VARIABLE: Final = "ECGEDGE_MQTT_PASSWORD"
 CONNECT_TIMEOUT_S: Final = 5.0
 MOST_QUEUED: Final = 1000
 """Messages that wait for who reads them; what comes then is dropped by the client."""
@@ -62,7 +62,7 @@ def parse_mqtt_uri(uri: str, *, more: tuple[str, ...] = ()) -> MqttAddress:
     except ValueError as error:
         raise FeedError(
             f"{uri}: {error}. Expected mqtt://[USER@]HOST[:PORT]/TOPIC?qos=0 or mqtts://...?ca=FILE, for example "
-            f"mqtt://127.0.0.1:1883/ward/bed1 (a password in the environment: {PASSWORD})"
+            f"mqtt://127.0.0.1:1883/ward/bed1 (a password in the environment: {VARIABLE})"
         ) from error
 
 
@@ -121,7 +121,7 @@ async def connect(address: MqttAddress, **more: Any) -> Any:
         address.host,
         address.port,
         username=address.user,
-        password=os.environ.get(PASSWORD),
+        password=os.environ.get(VARIABLE),
         protocol=aiomqtt.ProtocolVersion.V5,
         tls_context=address.tls,
         timeout=CONNECT_TIMEOUT_S,

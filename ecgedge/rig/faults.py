@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -115,7 +114,7 @@ class FaultyLine:
 
     def __init__(self, faults: Faults, leads: Sequence[str]) -> None:
         self._faults, self._leads = faults, tuple(leads)
-        self._random = random.Random(faults.seed)  # noqa: S311 - chance for a test, not for a secret
+        self._random = np.random.default_rng(faults.seed)
         self._kept_back: bytes | None = None
         self._begin_s: float | None = None
 
@@ -155,13 +154,12 @@ class FaultyLine:
 
     def delay_s(self) -> float:
         """Return how long the next message is held up."""
-        return self._random.uniform(0.0, self._faults.jitter_s)
+        return float(self._random.uniform(0.0, self._faults.jitter_s))
 
     def _corrupted(self, message: bytes) -> bytes:
         if not self._faults.corrupt:
             return message
         bad = bytearray(message)
-        for k in range(len(bad)):
-            if self._random.random() < self._faults.corrupt:
-                bad[k] ^= 1 << self._random.randrange(8)
+        for k in np.flatnonzero(self._random.random(len(bad)) < self._faults.corrupt).tolist():
+            bad[k] ^= 1 << int(self._random.integers(8))
         return bytes(bad)
