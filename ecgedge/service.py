@@ -21,7 +21,7 @@ from ecgedge.events import Summary
 from ecgedge.feeds import Chunk, Feed
 from ecgedge.journal import Journal
 from ecgedge.pace import AgeWatch, PaceWatch
-from ecgedge.sinks import Sink
+from ecgedge.sinks import Output, Sink, first_trouble
 from ecgedge.station import Station, StreamClock
 from ecgedge.stream import Bed
 from ecgedge.wallclock import ClockWatch, ReadClock, clock_synchronised
@@ -43,6 +43,7 @@ async def run_stream(
     feed: Feed,
     *,
     sinks: Sequence[Sink],
+    outputs: Sequence[Output] = (),
     journal: Journal | None = None,
     duration_s: float = math.inf,
     speed: float = 1.0,
@@ -58,6 +59,8 @@ async def run_stream(
         Must agree in leads and rate.
     sinks
         Each gets every event, after the journal.
+    outputs
+        Those that some of the sinks put events into; where one does not deliver, the bed is told (DELIVERY_FAILED).
     journal
         Gets every event, and every input beside the samples from which they follow (`ecgedge.inputs`).
     duration_s
@@ -84,7 +87,7 @@ async def run_stream(
     lost: FeedError | None = None
     try:
         clock = StreamClock(pace)
-        watch = _Watch(read_clock if clock.runs else lambda: None, feed)
+        watch = _Watch(read_clock if clock.runs else lambda: None, feed, outputs)
         await _pump(
             bed, station, feed, control, clock, watch, duration_s=duration_s, stop=stop or asyncio.Event()
         )
@@ -107,9 +110,10 @@ async def run_stream(
 
 
 class _Watch:
-    """Watches what no sample tells: the wall clock, and the pace of a live feed."""
+    """Watches what no sample tells: the wall clock, the pace of a live feed, and whether events are delivered."""
 
-    def __init__(self, read_clock: ReadClock, feed: Feed) -> None:
+    def __init__(self, read_clock: ReadClock, feed: Feed, outputs: Sequence[Output]) -> None:
+        self._outputs = outputs
         self._clock, self._rate_hz = ClockWatch(read_clock), feed.info.rate_hz
         self._pace = PaceWatch(self._rate_hz) if feed.info.live else None
         self._age = AgeWatch()
@@ -118,6 +122,8 @@ class _Watch:
         """Tell the station what has changed."""
         now_s = time.monotonic()
         await station.tell_of_clock(synchronised=self._clock.look(now_s))
+        if self._outputs:
+            await station.tell_of_delivery(first_trouble(self._outputs))
         if self._pace is None:
             return
         if isinstance(item, Chunk):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -174,3 +174,9 @@ def parse_lead_sets(text: str | None) -> tuple[tuple[str, ...], ...] | None:
         return tuple(parse_lead_set(part) for part in text.split(";") if part.strip())
     except ValueError as error:
         raise UsageError(f"--lead-sets {text!r}: {error}") from error
+
+
+def say(text: str) -> None:
+    """Tell people what no event tells, on standard error."""
+    with suppress(OSError):  # whoever read it has gone, and the watch goes on
+        typer.echo(f"ecgedge: {text}", err=True)

@@ -27,15 +27,17 @@ from ecgedge.cli.app import (
     check_serving,
     open_bundle,
     open_variants,
+    say,
 )
 from ecgedge.errors import UsageError
 
 if TYPE_CHECKING:
     from ecgedge.bundle import Bundle
     from ecgedge.control import Control
+    from ecgedge.ecg import Mode
     from ecgedge.feeds import Feed
     from ecgedge.journal import Journal
-    from ecgedge.sinks import Sink
+    from ecgedge.sinks import Output, Sink
     from ecgedge.stream import Bed, Variants
 
 
@@ -58,7 +60,14 @@ def demo(
 def stream(
     feed: Annotated[str, typer.Option(help="Feed URI, for example sim:stable or file:record.hea.")],
     bundle: BundleOption = "embedded",
-    sink: Annotated[list[str] | None, typer.Option(help="jsonl:PATH or bridge; repeat for more.")] = None,
+    sink: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="jsonl:PATH, bridge, mqtt://HOST/TOPIC, mllp://HOST:PORT, webhook:URL, fhir:URL or "
+            "prometheus://HOST:PORT, as docs/sinks.md has them; repeat for more."
+        ),
+    ] = None,
+    bed: Annotated[str, typer.Option(help="The bed's name for sinks that carry many.")] = "bed1",
     policy: Annotated[Path | None, typer.Option(help="Alarm policy (TOML).")] = None,
     speed: Annotated[str, typer.Option(help="max, or a factor of real time.")] = "1",
     duration: Annotated[float, typer.Option(help="Stop after this many seconds of stream time.")] = math.inf,
@@ -91,6 +100,7 @@ def stream(
             loaded=open_bundle(bundle, signed_by=require_signature),
             feed_uri=feed,
             sinks=sink or [],
+            name=_bed_name(bed),
             policy=policy,
             speed=parse_speed(speed),
             duration_s=duration,
@@ -107,6 +117,7 @@ async def _stream(
     loaded: Bundle,
     feed_uri: str,
     sinks: Sequence[str],
+    name: str,
     policy: Path | None,
     speed: float,
     duration_s: float,
@@ -136,17 +147,23 @@ async def _stream(
     async with AsyncExitStack() as opened:
         opened.callback(variants.close)
         commands = _control(control, bed)
-        outputs = [screen]
-        for uri in sinks:
-            outputs.append(_sink(uri, source, loaded))
-            opened.push_async_callback(outputs[-1].close)
+        outputs, ways = await _open_sinks(
+            sinks,
+            source,
+            loaded,
+            name=name,
+            mode=bed.mode,
+            can_wait=math.isinf(speed) and not info.live,
+            opened=opened,
+        )
         record = open_journal(bed, info.uri, variants)
         if record is not None:
             opened.callback(record.close)
         result = await run_stream(
             bed,
             source,
-            sinks=outputs,
+            sinks=[screen, *ways],
+            outputs=outputs,
             journal=record,
             duration_s=duration_s,
             speed=speed,
@@ -202,15 +219,57 @@ def _control(source: str | None, bed: Bed) -> Control | None:
     )
 
 
-def _sink(uri: str, feed: Feed, bundle: Bundle) -> Sink:
-    from ecgedge.sinks import BridgeSink, JsonlSink
+def _bed_name(text: str) -> str:
+    from ecgedge.wards.config import check_name
+
+    try:
+        return check_name(text)
+    except ValueError as error:
+        raise UsageError(f"--bed: {error}") from error
+
+
+async def _open_sinks(
+    uris: Sequence[str],
+    feed: Feed,
+    bundle: Bundle,
+    *,
+    name: str,
+    mode: Mode,
+    can_wait: bool,
+    opened: AsyncExitStack,
+) -> tuple[list[Output], list[Sink]]:
+    """Open sinks, which `opened` closes; return the outputs among them, and the bed's way to each sink."""
+    from ecgedge.sinks import BedOutlet, open_output
+
+    outputs: list[Output] = []
+    ways: list[Sink] = []
+    for uri in uris:
+        sink = _sink(uri, feed, bundle)
+        if sink is None:
+            outputs.append(await open_output(uri, say=say))
+            opened.push_async_callback(outputs[-1].close)
+            sink = BedOutlet(outputs[-1], name, mode, patient=can_wait)
+        opened.push_async_callback(sink.close)
+        ways.append(sink)
+    return outputs, ways
+
+
+def _sink(uri: str, feed: Feed, bundle: Bundle) -> Sink | None:
+    """Open a sink that writes here and now; None for one that goes over a network."""
+    from ecgedge.sinks import SCHEMES, BridgeSink, JsonlSink
 
     scheme, _, rest = uri.partition(":")
     if scheme == "jsonl" and rest:
         return JsonlSink(Path(rest))
     if uri == "bridge":
         return BridgeSink(feed, bundle)
-    raise UsageError(f"cannot open sink {uri!r}; expected jsonl:PATH, or bridge (answers on a tcp:// feed)")
+    if scheme in SCHEMES:
+        return None
+    known = ", ".join(f"{name}:" for name in SCHEMES)
+    raise UsageError(
+        f"cannot open sink {uri!r}; expected jsonl:PATH, bridge (answers on a tcp:// feed), or one of {known} "
+        "as docs/sinks.md shows them"
+    )
 
 
 def _rotate_bytes(journal: Path | None, max_mb: float | None) -> int | None:

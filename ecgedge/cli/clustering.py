@@ -20,8 +20,9 @@ from ecgedge.cli.app import (
     cluster_app,
     open_bundle,
     open_variants,
+    say,
 )
-from ecgedge.cli.warding import prepare_for_many, say
+from ecgedge.cli.warding import prepare_for_many
 from ecgedge.errors import UsageError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +24,7 @@ from ecgedge.cli.app import (
     check_serving,
     open_bundle,
     open_variants,
+    say,
 )
 from ecgedge.errors import EcgedgeError, UsageError
 
@@ -82,6 +83,7 @@ def ward(
 async def _ward(
     config: WardConfig, bundle: Bundle, variants: Variants, *, speed: float, reopen: Reopen
 ) -> None:
+    from ecgedge.sinks import open_output
     from ecgedge.wards.serve import WardService
 
     for reason in variants.refused:
@@ -93,7 +95,13 @@ async def _ward(
         outlet = _outlet(settings.events)
         if outlet is not None:
             opened.callback(_close, outlet)
-        service = WardService(bundle, variants, settings, outlet=outlet, speed=speed, say=say)
+        outputs = []
+        for uri in settings.sinks:
+            outputs.append(await open_output(uri, say=say))
+            opened.push_async_callback(outputs[-1].close)
+        service = WardService(
+            bundle, variants, settings, outlet=outlet, outputs=outputs, speed=speed, say=say
+        )
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, service.stop)
         announce(bundle, "demo" if bundle.simulated else "real")
@@ -121,12 +129,6 @@ def prepare_for_many() -> None:
     keep_freed_memory()
     why = COMPILED.on()
     say("front ends run in compiled loops" if why is None else f"front ends run on numpy and scipy: {why}")
-
-
-def say(text: str) -> None:
-    """Tell people what no event tells, on standard error."""
-    with suppress(OSError):  # whoever read it has gone, and the watch goes on
-        typer.echo(f"ecgedge: {text}", err=True)
 
 
 def _outlet(target: str | None) -> Outlet | None:

@@ -94,9 +94,24 @@ def _tls(scheme: str, ca: str | None) -> ssl.SSLContext | None:
             raise ValueError("ca is for mqtts://")
         return None
     try:
-        return ssl.create_default_context(cafile=ca)
+        context = ssl.create_default_context(cafile=ca)
     except (OSError, ssl.SSLError) as error:
         raise ValueError(f"the certificate authority {ca} cannot be read: {error}") from error
+    context.sslsocket_class = _SslSocket
+    return context
+
+
+class _SslSocket(ssl.SSLSocket):
+    """Is closed where the handshake fails: Paho leaves that to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - the standard library's signature
+        try:
+            super().do_handshake(block)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except OSError:
+            self.close()
+            raise
 
 
 def import_aiomqtt() -> ModuleType:

@@ -8,6 +8,7 @@
     state_s = 10                    # seconds between snapshots
     events = "events.jsonl"         # all beds' events, each line with its "bed"; "-" is standard output
     control = "ward.sock"           # Unix socket for commands; left out: none
+    sinks = ["mqtts://broker/ward"] # where events go over a network (docs/sinks.md)
     delivery_s = 10                 # seconds in which a station that listens confirms an alarm
 
     [[bed]]
@@ -70,6 +71,7 @@ class WardSettings:
     state_s: float = 10.0
     events: str | None = None
     control: str | None = None
+    sinks: tuple[str, ...] = ()
     delivery_s: float = 10.0
 
     def __post_init__(self) -> None:

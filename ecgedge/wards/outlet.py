@@ -5,16 +5,14 @@ from __future__ import annotations
 import io
 import json
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from ecgedge.sinks.waiting import Waiting
+
 MOST_WAITING: Final = 50_000
 """Lines of little worth that may wait for a reader before the older half of them is given up."""
-
-ALARM_LINES: Final = 1_000_000
-"""Even alarms end somewhere: at 200 bytes a line, in 200 MB."""
 
 AGAIN_S: Final = 1.0
 """A full disk is tried again after this long."""
@@ -31,63 +29,24 @@ class Line:
     urgent: bool
 
 
-class LineQueue:
+class LineQueue(Waiting[Line]):
     """Lines that wait for a reader, in order.
 
-    Where more than `most_waiting` wait that are not urgent, the older half of them is given up and counted; urgent ones
-    (alarms) wait on. What was given up is told by `dropped`, and by a line in the place where lines are missing:
+    What was given up is told by `dropped`, and by a line in the place where lines are missing:
     {"type":"dropped","events":{"estimate":7}}.
     """
 
     def __init__(self, *, most_waiting: int = MOST_WAITING) -> None:
-        self._most = most_waiting
-        self._lines: deque[Line] = deque()
-        self._n_urgent = 0
-        self._given_up: Counter[str] = Counter()
-        self.dropped: Counter[str] = Counter()
+        super().__init__(most_waiting=most_waiting)
 
-    def __len__(self) -> int:
-        return len(self._lines)
-
-    def put(self, line: Line) -> None:
-        """Take a line."""
-        self._lines.append(line)
-        self._n_urgent += line.urgent
-        if len(self._lines) - self._n_urgent > self._most:
-            self._give_up()
-        while self._n_urgent > ALARM_LINES:
-            self._count([self._lines.popleft()])
-
-    def take(self) -> list[Line]:
-        """Return all, and before them the line that stands where lines are missing."""
-        lines = list(self._lines)
-        self._lines.clear()
-        self._n_urgent = 0
-        lost, self._given_up = self._given_up, Counter()
+    def take(self, most: int | None = None) -> list[Line]:
+        """Return the oldest, and before them the line that stands where lines are missing."""
+        lines, lost = super().take(most), self.given_up()
         return [Line(_told(lost), _TOLD, urgent=False), *lines] if lost else lines
 
-    def lose(self, taken: Sequence[Line] = ()) -> None:
-        """Count all that waits, and what was taken in vain, as dropped."""
-        lost = [*(line for line in taken if line.kind != _TOLD), *self._lines]
-        self._n_urgent = sum(line.urgent for line in lost)
-        self._count(lost)
-        self._lines.clear()
-
-    def _give_up(self) -> None:
-        """Drop the older half of what is not urgent."""
-        room = (len(self._lines) - self._n_urgent) // 2
-        kept: deque[Line] = deque()
-        lost: list[Line] = []
-        for line in self._lines:
-            (kept if line.urgent or len(lost) >= room else lost).append(line)
-        self._lines = kept
-        self._count(lost)
-
-    def _count(self, lost: Sequence[Line]) -> None:
-        kinds = Counter(line.kind for line in lost)
-        self.dropped += kinds
-        self._given_up += kinds
-        self._n_urgent -= sum(line.urgent for line in lost)
+    def count(self, lost: Iterable[Line]) -> None:
+        """Count what was taken in vain as dropped."""
+        super().count(line for line in lost if line.kind != _TOLD)
 
 
 class Outlet:

@@ -23,6 +23,7 @@ from ecgedge.journal import Journal
 from ecgedge.pace import AgeWatch, PaceWatch
 from ecgedge.patience import Patient
 from ecgedge.rerun import facts_of_bed
+from ecgedge.sinks import BedOutlet, Output, Sink
 from ecgedge.station import Station
 from ecgedge.stream import Bed, BedSnapshot, Variants, Ward
 from ecgedge.stream.inbox import INBOX_S
@@ -45,17 +46,19 @@ AGAIN_S = (0.5, 30.0)
 
 @dataclass
 class Shared:
-    """What all places of a ward share."""
+    """What all places of a ward share; `untaken` says what keeps events from an output."""
 
     bundle: Bundle
     variants: Variants
     ward: Ward
     settings: WardSettings
     outlet: Outlet | None
+    outputs: Sequence[Output]
     speed: float
     say: Callable[[str], None]
     clock: ClockWatch
     deliveries: Deliveries
+    untaken: str | None = None
 
 
 @dataclass(frozen=True)
@@ -183,8 +186,9 @@ class Place:
         if self.bed is None or self._station is None:
             return
         trouble = self._shared.deliveries.trouble(self.name)
-        if trouble.sure or trouble.why is not None:
-            await self._station.tell_of_delivery(trouble.why, user=trouble.user)
+        why = trouble.why or self._shared.untaken
+        if trouble.sure or why is not None:
+            await self._station.tell_of_delivery(why, user=trouble.user)
         if math.isinf(self._speed):
             return
         await self._station.tell_of_clock(synchronised=self._shared.clock.synchronised)
@@ -315,7 +319,10 @@ class Place:
             )
         self._journal = self._open_journal(bed, restored=snapshot is not None)
         shared.ward.add(self.name, bed)
-        sinks = [_Lines(self.name, shared.outlet, shared.deliveries)]
+        sinks: list[Sink] = [
+            _Lines(self.name, shared.outlet, shared.deliveries),
+            *(BedOutlet(output, self.name, bed.mode) for output in shared.outputs),
+        ]
         self._station = Station(
             InWard(shared.ward, self.name),
             sinks,

@@ -19,6 +19,7 @@ from ecgedge.bundle import Bundle
 from ecgedge.errors import UsageError
 from ecgedge.events import event_to_json
 from ecgedge.signal import COMPILED
+from ecgedge.sinks import Output, first_trouble
 from ecgedge.stream import Variants, Ward
 from ecgedge.stream.ward import AT_ONCE
 from ecgedge.wallclock import ClockWatch, ReadClock, clock_synchronised
@@ -49,6 +50,8 @@ class WardService:
         From the ward's file.
     outlet
         Where all events go, if anywhere.
+    outputs
+        Where they go over a network, too; who opened them closes them, after the service has ended.
     speed
         At which feeds play that are not live.
     say
@@ -64,6 +67,7 @@ class WardService:
         settings: WardSettings,
         *,
         outlet: Outlet | None = None,
+        outputs: Sequence[Output] = (),
         speed: float = 1.0,
         say: Callable[[str], None],
         read_clock: ReadClock = clock_synchronised,
@@ -73,7 +77,9 @@ class WardService:
         clock.look(time.monotonic())
         remembered = None if settings.state is None else Path(settings.state) / "stations.json"
         self.deliveries = Deliveries(delivery_s=settings.delivery_s, remembered=remembered, say=say)
-        self._shared = Shared(bundle, variants, Ward(), settings, outlet, speed, say, clock, self.deliveries)
+        self._shared = Shared(
+            bundle, variants, Ward(), settings, outlet, outputs, speed, say, clock, self.deliveries
+        )
         self._places: dict[str, Place] = {}
         self._stop = asyncio.Event()
         self._began_s = time.monotonic()
@@ -155,6 +161,7 @@ class WardService:
             "channels": {
                 "events": None if shared.outlet is None else {"delivery": "information only"},
                 "stations": self.deliveries.status(),
+                "sinks": {output.name: output.status() for output in self._shared.outputs},
             },
             "research_use_only": True,
         }
@@ -212,6 +219,7 @@ class WardService:
         places = list(self._places.values())
         self._shared.clock.look(now_s)
         self.deliveries.look(now_s)
+        self._shared.untaken = first_trouble(self._shared.outputs)
         for place in places:
             await place.look_after(now_s)
         for place in places_to_save(places, now_s, state_s=self._shared.settings.state_s):

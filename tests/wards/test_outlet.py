@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from ecgedge.sinks import waiting
 from ecgedge.wards import outlet as module
 from ecgedge.wards.outlet import Outlet
 
@@ -116,7 +117,7 @@ def test_every_line_is_there_or_counted_and_every_alarm_is_there():
 
 
 def test_even_alarms_end_somewhere(monkeypatch):
-    monkeypatch.setattr(module, "ALARM_LINES", 5)
+    monkeypatch.setattr(waiting, "MOST_URGENT", 5)
     reader = Reader()
     outlet = Outlet(reader, owned=True)
     blocked(reader, outlet)
