@@ -12,6 +12,7 @@ which the disk did not take every entry.
 from __future__ import annotations
 
 import json
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -245,6 +246,21 @@ def _is_far_behind(event: Event, run: Run) -> bool:
     if run.last_s is None:
         run.last_s = t_s
     return t_s is not None and run.last_s is not None and t_s > run.last_s + LATER_S
+
+
+def estimates_of(path: str | Path, run: Run) -> Iterator[tuple[float, float | None]]:
+    """Yield time (seconds) and mPCWP (mmHg, None where there is no number) of a run's estimates, each time once.
+
+    Raises
+    ------
+    RecordError
+        If the journal is damaged.
+    """
+    last_s = -math.inf
+    for entry in islice(_entries(path), run.first_seq, run.end_seq):
+        if entry.event["type"] == "estimate" and entry.event["t_s"] > last_s:
+            last_s = float(entry.event["t_s"])
+            yield last_s, entry.event["mpcwp_mmhg"]
 
 
 def _wanted(path: str | Path, run: Run) -> Iterator[tuple[int, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,6 +63,48 @@ def journal_replay(
             f"  replay:  {there.replay or 'nothing'}"
         )
     typer.echo(f"{file}: {found.equal} events equal{'' if chosen.ended else _cut_off(chosen, found)}")
+
+
+@journal_app.command("fhir")
+def journal_fhir(
+    file: Annotated[Path, typer.Argument(help="A journal.")],
+    out: Annotated[Path, typer.Option(help="FILE.ndjson to write.")],
+    zero: Annotated[str, typer.Option(help="The world's time at stream time 0: 2026-11-28T07:30:00Z.")],
+    bed: Annotated[str, typer.Option(help="The bed's name.")] = "bed1",
+    patient: Annotated[str | None, typer.Option(help="The patient's id.")] = None,
+    hours: Annotated[float, typer.Option(help="Of one Observation.")] = 1.0,
+    run: Annotated[int | None, typer.Option(help="Which run, from 1, where the journal has several.")] = None,
+) -> None:
+    """Write a journal's estimates as FHIR R5 Observations, one an hour, with SampledData.
+
+    Example: `ecgedge journal fhir bed.jsonl --out bed.ndjson --zero 2026-11-28T07:30:00Z`
+    """
+    from ecgedge.rerun import estimates_of, find_runs, run_facts
+    from ecgedge.sinks.fhir import write_series
+
+    if not hours > 0.0:
+        raise UsageError(f"--hours is {hours:g}; it must be above 0")
+    chosen = _choose(find_runs(file), run, file)
+    n = write_series(
+        out,
+        estimates_of(file, chosen),
+        zero=_instant(zero),
+        mode=run_facts(chosen).mode,
+        bed=bed,
+        patient_id=patient,
+        length_s=hours * 3600.0,
+    )
+    typer.echo(f"{out}: {n} Observations. Estimates from the ECG, not measurements. Research use only.")
+
+
+def _instant(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise UsageError(f"--zero is {text!r}; expected a time with its zone, such as 2026-11-28T07:30:00Z")
+    return found
 
 
 def _choose(runs: Sequence[Run], number: int | None, file: Path) -> Run:

@@ -2,7 +2,7 @@
 
 Each estimate is an Observation of status "preliminary": no person has verified it. Where there is no number,
 dataAbsentReason says so. A server gets transactions whose entries it creates only where it does not have them
-(ifNoneExist), so that one that was sent twice is stored once. `series` makes one Observation of many estimates.
+(ifNoneExist), so that one that was sent twice is stored once. `ecgedge journal fhir` makes one Observation of many.
 
 Source: HL7 FHIR R5 (http://hl7.org/fhir/R5/): Observation, SampledData, Bundle, RESTful API.
 """
@@ -13,9 +13,11 @@ import errno
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -70,10 +72,9 @@ def observation(
 
 
 def series(
-    estimates: Sequence[Estimate],
+    values: Sequence[tuple[float, float | None]],
     *,
-    begin: datetime,
-    end: datetime,
+    zero: datetime,
     mode: Mode,
     bed: str,
     event_id: str,
@@ -81,21 +82,62 @@ def series(
 ) -> dict[str, Any]:
     """Return estimates of one bed as one Observation whose value is SampledData: hundredths of mmHg at their offsets.
 
-    `begin` and `end` are the times of the first and the last. E stands where there is no number.
+    Parameters
+    ----------
+    values
+        Stream time in seconds, and mPCWP in mmHg; None, where there is no number, becomes E. At least one.
+    zero
+        The world's time at stream time 0.
     """
+    first_s, last_s = values[0][0], values[-1][0]
+    begin, end = (zero + timedelta(seconds=t_s) for t_s in (first_s, last_s))
     found = _head(end, mode=mode, bed=bed, event_id=event_id, patient_id=patient_id)
     found["effectivePeriod"] = {"start": _instant(begin), "end": _instant(end)}
-    first_s = estimates[0].t_s
-    values = ("E" if e.mpcwp_mmhg is None else str(round(e.mpcwp_mmhg * 100.0)) for e in estimates)
     found["valueSampledData"] = {
         "origin": {"value": 0, **_MMHG},
         "factor": 0.01,
         "dimensions": 1,
         "intervalUnit": "ms",
-        "offsets": " ".join(str(round((e.t_s - first_s) * 1e3)) for e in estimates),
-        "data": " ".join(values),
+        "offsets": " ".join(str(round((t_s - first_s) * 1e3)) for t_s, _ in values),
+        "data": " ".join("E" if mmhg is None else str(round(mmhg * 100.0)) for _, mmhg in values),
     }
     return found
+
+
+def write_series(
+    path: Path,
+    values: Iterable[tuple[float, float | None]],
+    *,
+    zero: datetime,
+    mode: Mode,
+    bed: str,
+    patient_id: str | None,
+    length_s: float,
+) -> int:
+    """Write estimates to a new NDJSON file, one `series` for each stretch of `length_s`; return how many.
+
+    Raises
+    ------
+    UsageError
+        If the file is there already, or cannot be written.
+    """
+    run, n = uuid.uuid4().hex[:12], 0
+    try:
+        with path.open("x") as stream:
+            for _, stretch in groupby(values, key=lambda value: value[0] // length_s):
+                found = series(
+                    list(stretch),
+                    zero=zero,
+                    mode=mode,
+                    bed=bed,
+                    event_id=f"{run}-{bed}-{n}",
+                    patient_id=patient_id,
+                )
+                stream.write(json.dumps(found, separators=(",", ":"), allow_nan=False) + "\n")
+                n += 1
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
+    return n
 
 
 def _head(at: datetime, *, mode: Mode, bed: str, event_id: str, patient_id: str | None) -> dict[str, Any]:

@@ -51,22 +51,14 @@ def test_a_doubt_is_noted():
 
 
 def test_a_series_is_sampled_data():
-    hour = [estimate(30.0, 17.25), estimate(40.0, None), estimate(50.5, 18.0)]
-    found = series(
-        hour,
-        begin=AT,
-        end=AT + timedelta(seconds=20.5),
-        mode="test",
-        bed="bed7",
-        event_id="x",
-        patient_id=None,
-    )
+    hour = [(30.0, 17.25), (40.0, None), (50.5, 18.0)]
+    found = series(hour, zero=AT, mode="test", bed="bed7", event_id="x")
     checked = Observation(**found)
     data = checked.valueSampledData
     assert data.data == "1725 E 1800"
     assert data.offsets == "0 10000 20500"
     assert (float(data.factor), data.origin.code, data.intervalUnit) == (0.01, "mm[Hg]", "ms")
-    assert checked.effectivePeriod.start == AT
+    assert checked.effectivePeriod.start == AT + timedelta(seconds=30.0)
 
 
 def test_a_server_gets_transactions_that_create_once(run, tmp_path):
