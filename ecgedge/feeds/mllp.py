@@ -51,13 +51,14 @@ class MllpAddress:
     host: str
     port: int
     patient: str | None
+    tls: ssl.SSLContext | None = None
 
 
 def parse_mllp_uri(uri: str) -> MllpAddress:
     """Read an `mllp://` URI; FeedError says what is missing or wrong."""
     try:
         return _parse(uri)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise FeedError(
             f"{uri}: {error}. Expected mllp://HOST:PORT to listen on, for example {_EXAMPLE}"
         ) from error
@@ -66,11 +67,28 @@ def parse_mllp_uri(uri: str) -> MllpAddress:
 def _parse(uri: str) -> MllpAddress:
     parts = urlsplit(uri)
     pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    if parts.scheme != "mllp" or not parts.hostname or parts.port is None:
+    options = dict(pairs)
+    if parts.scheme not in ("mllp", "mllps") or not parts.hostname or parts.port is None:
         raise ValueError("host and port are not both there")
-    if len(pairs) > 1 or dict(pairs).keys() - {"patient"}:
-        raise ValueError("the one setting is patient=ID")
-    return MllpAddress(uri, parts.hostname, parts.port, dict(pairs).get("patient"))
+    known = {"patient"} if parts.scheme == "mllp" else {"patient", "cert", "key", "clients"}
+    if len(options) != len(pairs) or options.keys() - known:
+        raise ValueError(f"a setting is unknown, or stands twice; known are {', '.join(sorted(known))}")
+    tls = _tls(options) if parts.scheme == "mllps" else None
+    return MllpAddress(uri, parts.hostname, parts.port, options.get("patient"), tls)
+
+
+def _tls(options: Mapping[str, str]) -> ssl.SSLContext:
+    """Make what connections are wrapped in: our certificate, and whose certificates a monitor's must be signed by."""
+    if "cert" not in options:
+        raise ValueError("mllps needs cert=FILE, and key=FILE where the key is not in it")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=options.get("clients"))
+    try:
+        context.load_cert_chain(options["cert"], options.get("key"))
+    except OSError as error:
+        raise ValueError(f"the certificate {options['cert']} cannot be used: {error}") from error
+    if "clients" in options:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 class PatientMessages:
@@ -159,7 +177,7 @@ class MllpSource:
 
     async def listen(self, host: str, port: int) -> None:
         """Begin to listen; OSError where that cannot be."""
-        self._server = await asyncio.start_server(self._greet, host, port)
+        self._server = await asyncio.start_server(self._greet, host, port, ssl=self._address.tls)
 
     async def first(self) -> Waveforms:
         """Return the first waveforms, which stay in the queue."""

@@ -34,6 +34,7 @@ COMMANDS = [
     "bundle pack",
     "journal verify",
     "journal replay",
+    "journal fhir",
     "alarms replay",
     "cluster serve",
     "cluster publish",
