@@ -18,6 +18,7 @@ _OPENERS: dict[str, Callable[..., Awaitable[Feed]]] = {
     "file": open_file,
     "tcp": open_tcp,
     "mllp": open_mllp,
+    "mllps": open_mllp,
     "mqtt": open_mqtt,
     "mqtts": open_mqtt,
     "ws": open_ws,

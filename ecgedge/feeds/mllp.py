@@ -1,5 +1,7 @@
 """Feed `mllp://HOST:PORT`: HL7 v2 waveforms (ORU^R01) that a monitor or a gateway sends here.
 
+Over TLS it is `mllps://HOST:PORT?cert=FILE&key=FILE`; with `clients=FILE`, an authority, only from those it has signed.
+
 ecgedge listens, as receivers of HL7 do; each message is acknowledged (AA; AE where it cannot be used). One feed is one
 patient: a gateway may send several on one connection, so the feed takes the patient that the URI names
 (`?patient=ID`, PID-3), or else the first that comes, and never another: those are counted and answered AE.
@@ -8,6 +10,7 @@ patient: a gateway may send several on one connection, so the feed takes the pat
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -158,7 +161,7 @@ class MllpSource:
     """Listens, and turns what one patient's monitor sends into packets."""
 
     def __init__(self, address: MllpAddress) -> None:
-        self._messages = PatientMessages(address.patient)
+        self._messages, self._tls = PatientMessages(address.patient), address.tls
         self._queue: asyncio.Queue[tuple[Waveforms, float]] = asyncio.Queue(MOST_QUEUED)
         self._counters: Counter[str] = Counter()
         self._server: asyncio.Server | None = None
@@ -177,7 +180,7 @@ class MllpSource:
 
     async def listen(self, host: str, port: int) -> None:
         """Begin to listen; OSError where that cannot be."""
-        self._server = await asyncio.start_server(self._greet, host, port, ssl=self._address.tls)
+        self._server = await asyncio.start_server(self._greet, host, port, ssl=self._tls)
 
     async def first(self) -> Waveforms:
         """Return the first waveforms, which stay in the queue."""

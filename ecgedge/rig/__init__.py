@@ -16,6 +16,7 @@ from ecgedge.rig.ws import send_ws
 _OPENERS: dict[str, Callable[..., Awaitable[Sender]]] = {
     "tcp": send_tcp,
     "mllp": send_mllp,
+    "mllps": send_mllp,
     "mqtt": send_mqtt,
     "mqtts": send_mqtt,
     "ws": send_ws,

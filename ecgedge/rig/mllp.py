@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
@@ -114,15 +115,16 @@ class MllpSender:
 
 
 async def send_mllp(uri: str, info: FeedInfo, *, say: Callable[[str], None]) -> MllpSender:
-    """Connect to `mllp://HOST:PORT?patient=TEST&lsb_nv=1000&message_s=1`."""
+    """Connect to `mllp://HOST:PORT?patient=TEST&lsb_nv=1000&message_s=1`; `mllps://` and `ca=FILE` for TLS."""
     parts = urlsplit(uri)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if not parts.hostname or not parts.port or options.keys() - {"patient", "lsb_nv", "message_s"}:
-        raise FeedError(f"{uri}: expected mllp://HOST:PORT, and patient, lsb_nv, message_s if wanted")
+    if not parts.hostname or not parts.port or options.keys() - {"patient", "lsb_nv", "message_s", "ca"}:
+        raise FeedError(f"{uri}: expected mllp://HOST:PORT, and patient, lsb_nv, message_s, ca if wanted")
     lsb_nv = positive_setting(options, "lsb_nv", LSB_NV, uri=uri)
     message_s = positive_setting(options, "message_s", MESSAGE_S, uri=uri)
     try:
-        streams = await asyncio.open_connection(parts.hostname, parts.port)
+        tls = ssl.create_default_context(cafile=options.get("ca")) if parts.scheme == "mllps" else None
+        streams = await asyncio.open_connection(parts.hostname, parts.port, ssl=tls)
     except OSError as error:
         raise FeedError(f"{uri}: cannot connect ({error}); does the receiver listen?") from error
     say(f"sending to {uri}")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mosquitto import certificates
 from nats_server import free_port
 
 from ecgedge import read
@@ -224,3 +225,38 @@ def test_nobody_who_sends_and_an_address_in_use_are_told(monkeypatch):
 def test_a_wrong_uri_says_what_is_accepted(uri):
     with pytest.raises(FeedError, match="for example mllp://"):
         parse_mllp_uri(uri)
+
+
+def test_tls_and_who_is_not_let_in(tmp_path):
+    ours, other = tmp_path / "ours", tmp_path / "other"
+    for folder in (ours, other):
+        folder.mkdir()
+        certificates(folder)
+    port = free_port()
+    base = f"mllps://127.0.0.1:{port}"
+    uri = f"{base}?cert={ours / 'server.pem'}&key={ours / 'server.key'}"
+
+    async def talk():
+        with sender(
+            "sim:stable?leads=I,II", f"{base}?ca={other / 'ca.pem'}", "--duration", "3", "--speed", "max"
+        ) as refused:
+            _, said = await asyncio.to_thread(refused.communicate)
+        assert "certificate" in said.lower()
+        await asyncio.to_thread(
+            subprocess.run, [sys.executable, "-m", "ecgedge", "feed", "send", "--from", "sim:stable?leads=I,II", "--to",
+                             f"{base}?ca={ours / 'ca.pem'}", "--duration", "3", "--speed", "max"], check=True,
+            capture_output=True,
+        )  # fmt: skip
+
+    info, chunks, _ = asyncio.run(hear(uri, port, 1500, talk))
+    assert info.leads == ("I", "II")
+    assert sum(c.samples_mv.shape[1] for c in chunks) == 1500
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [("", "needs cert=FILE"), ("?cert=/no/file", "No such file"), ("?ca=x", "known are cert")],
+)
+def test_a_wrong_uri_of_tls_says_what_is_missing(query, said):
+    with pytest.raises(FeedError, match=said):
+        parse_mllp_uri(f"mllps://127.0.0.1:2575{query}")
