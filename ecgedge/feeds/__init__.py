@@ -9,6 +9,7 @@ from ecgedge.feeds.base import Chunk, Feed, FeedInfo
 from ecgedge.feeds.file import open_file
 from ecgedge.feeds.mllp import open_mllp
 from ecgedge.feeds.mqtt import open_mqtt
+from ecgedge.feeds.sdc import open_sdc
 from ecgedge.feeds.sim import open_sim
 from ecgedge.feeds.tcp import open_tcp
 from ecgedge.feeds.ws import open_ws
@@ -21,6 +22,8 @@ _OPENERS: dict[str, Callable[..., Awaitable[Feed]]] = {
     "mllps": open_mllp,
     "mqtt": open_mqtt,
     "mqtts": open_mqtt,
+    "sdc": open_sdc,
+    "sdcs": open_sdc,
     "ws": open_ws,
     "wss": open_ws,
 }

@@ -1,7 +1,4 @@
-"""The codes of ISO/IEEE 11073-10101 that ecgedge reads and writes, and how fields hold them.
-
-A code is its partition times 65536 plus its number there; a field says CODE^NAME^MDC.
-"""
+"""The codes of ISO/IEEE 11073-10101 in fields of HL7, which say CODE^NAME^MDC."""
 
 from __future__ import annotations
 
@@ -10,21 +7,8 @@ from typing import Final
 
 from ecgedge.hl7.message import Segment
 from ecgedge.leads import canonical_lead
+from ecgedge.mdc import LEAD_CODES, LEADS
 
-LEAD_CODES: Final = {
-    "I": 131329,
-    "II": 131330,
-    "III": 131389,
-    "aVR": 131390,
-    "aVL": 131391,
-    "aVF": 131392,
-    "V1": 131331,
-    "V2": 131332,
-    "V3": 131333,
-    "V4": 131334,
-    "V5": 131335,
-    "V6": 131336,
-}
 SAMPLING_RATE: Final = "MDC_ATTR_SAMP_RATE"
 SAMPLING_PERIOD: Final = "MDC_ATTR_SAMP_PERIOD"
 RESOLUTION: Final = "MDC_ATTR_NU_MSMT_RES"
@@ -39,12 +23,6 @@ _ATTRIBUTES: Final = {
     NOT_MEASURED: NOT_MEASURED,
 }
 
-MILLIVOLTS: Final = {
-    **dict.fromkeys(("266400", "MDC_DIM_VOLT", "V"), 1e3),
-    **dict.fromkeys(("266418", "MDC_DIM_MILLI_VOLT", "mV"), 1.0),
-    **dict.fromkeys(("266419", "MDC_DIM_MICRO_VOLT", "uV", "µV", "μV"), 1e-3),
-    **dict.fromkeys(("266420", "MDC_DIM_NANO_VOLT", "nV"), 1e-6),
-}
 HERTZ: Final = dict.fromkeys(("264608", "MDC_DIM_PER_SEC", "/s", "264640", "MDC_DIM_HZ", "Hz"), 1.0)
 SECONDS: Final = {
     **dict.fromkeys(("264320", "MDC_DIM_SEC", "s"), 1.0),
@@ -52,7 +30,6 @@ SECONDS: Final = {
     **dict.fromkeys(("264339", "MDC_DIM_MICRO_SEC", "us"), 1e-6),
 }
 _NO_UNIT: Final = frozenset({"", "262656", "MDC_DIM_DIMLESS", "1"})
-_LEADS: Final = {str(code): lead for lead, code in LEAD_CODES.items()}
 _LEAD_PREFIXES: Final = ("MDC_ECG_ELEC_POTL_", "MDC_ECG_LEAD_")
 
 
@@ -77,7 +54,7 @@ def lead(segment: Segment) -> str | None:
     """
     code, name, *_ = (*segment.components(3), "")
     named = _named(name or code)
-    coded = _LEADS.get(code)
+    coded = LEADS.get(code)
     if named and coded and named != coded:
         raise segment.error(3, f"the code {code} is lead {coded}, the name {name!r} lead {named}")
     # A name of the nomenclature that is no lead is believed, whatever the code: devices get numbers wrong.

@@ -28,6 +28,7 @@ from ecgedge.hl7.header import Envelope, read_mode, write_header, write_patient
 from ecgedge.hl7.message import Message, Segment, write_segment
 from ecgedge.hl7.numbers import MAX_DIGITS, read_numbers, read_time, write_numbers, write_time
 from ecgedge.leads import STANDARD_LEADS
+from ecgedge.mdc import MILLIVOLTS
 
 MAX_SAMPLES: Final = 1 << 20
 """Of one message, all leads together: a minute of 12 leads at 1000 Hz is less."""
@@ -259,11 +260,11 @@ def _mark_missing(row: NDArray[np.float64], lead: _Lead) -> None:
 
 def _millivolts(lead: _Lead) -> float:
     """Return what one unit of OBX-5 is."""
-    unit = mdc.scale(lead.segment, 6, mdc.MILLIVOLTS)
+    unit = mdc.scale(lead.segment, 6, MILLIVOLTS)
     if unit is not None:
         return unit
     resolution = lead.attributes.get(mdc.RESOLUTION)
-    unit = mdc.scale(resolution, 6, mdc.MILLIVOLTS) if resolution else None
+    unit = mdc.scale(resolution, 6, MILLIVOLTS) if resolution else None
     if resolution is None or unit is None:
         raise lead.segment.error(
             6, f"neither a unit nor {mdc.RESOLUTION} with one; the lead is not calibrated"

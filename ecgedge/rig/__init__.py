@@ -10,6 +10,7 @@ from ecgedge.rig.faults import Faults, FaultyLine, parse_faults
 from ecgedge.rig.mllp import send_mllp
 from ecgedge.rig.mqtt import send_mqtt
 from ecgedge.rig.play import Sender, play
+from ecgedge.rig.sdc import send_sdc
 from ecgedge.rig.tcp import send_tcp
 from ecgedge.rig.ws import send_ws
 
@@ -19,6 +20,8 @@ _OPENERS: dict[str, Callable[..., Awaitable[Sender]]] = {
     "mllps": send_mllp,
     "mqtt": send_mqtt,
     "mqtts": send_mqtt,
+    "sdc": send_sdc,
+    "sdcs": send_sdc,
     "ws": send_ws,
 }
 
