@@ -88,6 +88,36 @@ _OF_NOTHING: Final[dict[str, Callable[[str], Command]]] = {"resume": ResumeAudio
 """Commands whose line has nothing but their user."""
 
 
+class Inbox:
+    """Commands of users who ask over a network, and are told what became of them."""
+
+    def __init__(self) -> None:
+        self._asked: asyncio.Queue[Asked] = asyncio.Queue()
+
+    async def acknowledge(self, _bed: str, condition: str, user: str) -> None:
+        """Have the bed acknowledge: it is the only one here, whatever it is called."""
+        await self.ask(Acknowledge(condition, user))
+
+    async def ask(self, command: Command) -> None:
+        """Have the bed obey; UsageError if it cannot now."""
+        asked = Asked(command, asyncio.get_running_loop().create_future())
+        self._asked.put_nowait(asked)
+        await asked.done
+
+    async def __aiter__(self) -> AsyncIterator[Asked]:
+        """Deliver what is asked, for ever."""
+        while True:
+            yield await self._asked.get()
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A command, and where what became of it is waited for."""
+
+    command: Command
+    done: asyncio.Future[None]
+
+
 class CommandReader:
     """Cuts bytes into lines and lines into commands, without I/O.
 

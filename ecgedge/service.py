@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ecgedge.control import Command, Control
+from ecgedge.control import Asked, Command, Control, Inbox
 from ecgedge.errors import FeedError, UsageError
 from ecgedge.events import Summary
 from ecgedge.feeds import Chunk, Feed
@@ -49,6 +49,7 @@ async def run_stream(
     speed: float = 1.0,
     stop: asyncio.Event | None = None,
     control: Control | None = None,
+    inbox: Inbox | None = None,
     read_clock: ReadClock = clock_synchronised,
 ) -> StreamResult:
     """Stream `feed` through `bed` until it ends, is lost, `duration_s` of stream time have passed, or `stop` is set.
@@ -72,6 +73,8 @@ async def run_stream(
         Ends the stream in good order: the summary still comes.
     control
         Users' commands. Each takes effect in stream time when it is read; the end of them ends nothing.
+    inbox
+        The same, of users who wait for what becomes of them.
     read_clock
         Says whether the wall clock is synchronised. It is asked now and then, but at infinite speed, where stream time
         has nothing to do with it.
@@ -89,7 +92,15 @@ async def run_stream(
         clock = StreamClock(pace)
         watch = _Watch(read_clock if clock.runs else lambda: None, feed, outputs)
         await _pump(
-            bed, station, feed, control, clock, watch, duration_s=duration_s, stop=stop or asyncio.Event()
+            bed,
+            station,
+            feed,
+            control,
+            inbox,
+            clock,
+            watch,
+            duration_s=duration_s,
+            stop=stop or asyncio.Event(),
         )
         if bed.seen_samples == 0:
             lost = FeedError(f"{feed.info.uri}: the feed ended without a single sample")
@@ -118,7 +129,7 @@ class _Watch:
         self._pace = PaceWatch(self._rate_hz) if feed.info.live else None
         self._age = AgeWatch()
 
-    async def tell(self, station: Station, item: Chunk | Command | None) -> None:
+    async def tell(self, station: Station, item: Chunk | Command | Asked | None) -> None:
         """Tell the station what has changed."""
         now_s = time.monotonic()
         await station.tell_of_clock(synchronised=self._clock.look(now_s))
@@ -139,6 +150,7 @@ async def _pump(
     station: Station,
     feed: Feed,
     control: Control | None,
+    inbox: Inbox | None,
     clock: StreamClock,
     watch: _Watch,
     *,
@@ -146,24 +158,44 @@ async def _pump(
     stop: asyncio.Event,
 ) -> None:
     end_s = math.inf
-    async for item in _with_ticks(feed, control):
+    async for item in _with_ticks(feed, control, inbox):
         if stop.is_set():
             return
         await watch.tell(station, item)
         if not isinstance(item, Chunk):
-            try:
-                if await _tick(station, item, clock, end_s=end_s):
-                    return
-            except UsageError as error:  # a command that the bed cannot obey now
-                if control is None:
-                    raise
-                control.refuse(str(error))
+            if await _obey(station, item, clock, control, end_s=end_s):
+                return
             continue
         end_s = item.t_s + duration_s if math.isinf(end_s) else end_s
         kept, is_last = _cut(item, end_s, feed.info.rate_hz)
         over = await _take(bed, station, kept, clock, end_s=end_s) if kept.samples_mv.shape[1] else False
         if is_last or over:
             return
+
+
+async def _obey(
+    station: Station,
+    item: Command | Asked | None,
+    clock: StreamClock,
+    control: Control | None,
+    *,
+    end_s: float,
+) -> bool:
+    """Do what `_tick` does; whoever asked hears of a command that the bed cannot obey now."""
+    command = item.command if isinstance(item, Asked) else item
+    try:
+        over = await _tick(station, command, clock, end_s=end_s)
+    except UsageError as error:
+        if isinstance(item, Asked):
+            item.done.set_exception(error)
+        elif control is not None:
+            control.refuse(str(error))
+        else:
+            raise
+        return False
+    if isinstance(item, Asked):
+        item.done.set_result(None)
+    return over
 
 
 async def _take(bed: Bed, station: Station, chunk: Chunk, clock: StreamClock, *, end_s: float) -> bool:
@@ -191,13 +223,16 @@ async def _tick(station: Station, command: Command | None, clock: StreamClock, *
     return False
 
 
-async def _with_ticks(feed: Feed, control: Control | None) -> AsyncIterator[Chunk | Command | None]:
+async def _with_ticks(
+    feed: Feed, control: Control | None, inbox: Inbox | None
+) -> AsyncIterator[Chunk | Command | Asked | None]:
     """Yield the feed's chunks and the users' commands, and None whenever neither came for TICK_S.
 
     Of both at once a command goes first, so that none is lost to the end of the feed.
     """
     chunks = aiter(feed)
-    sources: list[AsyncIterator[Any]] = [chunks] if control is None else [aiter(control), chunks]
+    commands = [source for source in (control, inbox) if source is not None]
+    sources: list[AsyncIterator[Any]] = [*map(aiter, commands), chunks]
     pending: dict[AsyncIterator[Any], asyncio.Task[Any]] = {}
     try:
         while True:

@@ -27,17 +27,14 @@ from ecgedge.cli.app import (
     check_serving,
     open_bundle,
     open_variants,
-    say,
 )
 from ecgedge.errors import UsageError
 
 if TYPE_CHECKING:
     from ecgedge.bundle import Bundle
     from ecgedge.control import Control
-    from ecgedge.ecg import Mode
-    from ecgedge.feeds import Feed
     from ecgedge.journal import Journal
-    from ecgedge.sinks import Output, Sink
+    from ecgedge.sinks import Sink
     from ecgedge.stream import Bed, Variants
 
 
@@ -94,13 +91,15 @@ def stream(
 
     Example: `ecgedge stream --bundle embedded --feed sim:decompensating --speed max --duration 9000`
     """
+    from ecgedge.cli.outputs import bed_name
+
     check_serving(runtime=runtime, form=form)
     asyncio.run(
         _stream(
             loaded=open_bundle(bundle, signed_by=require_signature),
             feed_uri=feed,
             sinks=sink or [],
-            name=_bed_name(bed),
+            name=bed_name(bed),
             policy=policy,
             speed=parse_speed(speed),
             duration_s=duration,
@@ -127,6 +126,8 @@ async def _stream(
     open_variants: Callable[[Bundle], Variants],
 ) -> None:
     from ecgedge.alarms import load_policy
+    from ecgedge.cli.outputs import open_sinks
+    from ecgedge.control import Inbox
     from ecgedge.feeds import open_feed
     from ecgedge.service import run_stream
     from ecgedge.stream import Bed
@@ -147,13 +148,15 @@ async def _stream(
     async with AsyncExitStack() as opened:
         opened.callback(variants.close)
         commands = _control(control, bed)
-        outputs, ways = await _open_sinks(
+        inbox = Inbox()
+        outputs, ways = await open_sinks(
             sinks,
             source,
             loaded,
             name=name,
             mode=bed.mode,
             can_wait=math.isinf(speed) and not info.live,
+            acknowledge=inbox.acknowledge,
             opened=opened,
         )
         record = open_journal(bed, info.uri, variants)
@@ -169,6 +172,7 @@ async def _stream(
             speed=speed,
             stop=_stop_on_signals(),
             control=commands,
+            inbox=inbox,
         )
     if result.lost is not None:
         raise result.lost
@@ -216,59 +220,6 @@ def _control(source: str | None, bed: Bed) -> Control | None:
         raise UsageError("--control -: standard input is closed; open it, or leave the option out")
     return Control(
         sys.stdin.fileno(), policy=bed.policy, say=lambda text: typer.echo(f"ecgedge: {text}", err=True)
-    )
-
-
-def _bed_name(text: str) -> str:
-    from ecgedge.wards.config import check_name
-
-    try:
-        return check_name(text)
-    except ValueError as error:
-        raise UsageError(f"--bed: {error}") from error
-
-
-async def _open_sinks(
-    uris: Sequence[str],
-    feed: Feed,
-    bundle: Bundle,
-    *,
-    name: str,
-    mode: Mode,
-    can_wait: bool,
-    opened: AsyncExitStack,
-) -> tuple[list[Output], list[Sink]]:
-    """Open sinks, which `opened` closes; return the outputs among them, and the bed's way to each sink."""
-    from ecgedge.sinks import BedOutlet, open_output
-
-    outputs: list[Output] = []
-    ways: list[Sink] = []
-    for uri in uris:
-        sink = _sink(uri, feed, bundle)
-        if sink is None:
-            outputs.append(await open_output(uri, say=say))
-            opened.push_async_callback(outputs[-1].close)
-            sink = BedOutlet(outputs[-1], name, mode, patient=can_wait)
-        opened.push_async_callback(sink.close)
-        ways.append(sink)
-    return outputs, ways
-
-
-def _sink(uri: str, feed: Feed, bundle: Bundle) -> Sink | None:
-    """Open a sink that writes here and now; None for one that goes over a network."""
-    from ecgedge.sinks import SCHEMES, BridgeSink, JsonlSink
-
-    scheme, _, rest = uri.partition(":")
-    if scheme == "jsonl" and rest:
-        return JsonlSink(Path(rest))
-    if uri == "bridge":
-        return BridgeSink(feed, bundle)
-    if scheme in SCHEMES:
-        return None
-    known = ", ".join(f"{name}:" for name in SCHEMES)
-    raise UsageError(
-        f"cannot open sink {uri!r}; expected jsonl:PATH, bridge (answers on a tcp:// feed), or one of {known} "
-        "as docs/sinks.md shows them"
     )
 
 

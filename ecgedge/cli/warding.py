@@ -83,7 +83,8 @@ def ward(
 async def _ward(
     config: WardConfig, bundle: Bundle, variants: Variants, *, speed: float, reopen: Reopen
 ) -> None:
-    from ecgedge.sinks import open_output
+    from ecgedge.cli.outputs import open_outputs
+    from ecgedge.control import Acknowledge
     from ecgedge.wards.serve import WardService
 
     for reason in variants.refused:
@@ -95,10 +96,11 @@ async def _ward(
         outlet = _outlet(settings.events)
         if outlet is not None:
             opened.callback(_close, outlet)
-        outputs = []
-        for uri in settings.sinks:
-            outputs.append(await open_output(uri, say=say))
-            opened.push_async_callback(outputs[-1].close)
+
+        async def acknowledge(bed: str, condition: str, user: str) -> None:
+            await service.place(bed).obey(Acknowledge(condition, user))
+
+        outputs = await open_outputs(settings.sinks, acknowledge=acknowledge, opened=opened)
         service = WardService(
             bundle, variants, settings, outlet=outlet, outputs=outputs, speed=speed, say=say
         )

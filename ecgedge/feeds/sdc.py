@@ -25,7 +25,7 @@ from ecgedge.errors import EcgedgeError, FeedError
 from ecgedge.feeds.base import FeedInfo
 from ecgedge.feeds.dejitter import Packet
 from ecgedge.feeds.live import LiveFeed
-from ecgedge.sdc.library import Certificates, Library, import_sdc, ssl_contexts
+from ecgedge.sdc.library import Certificates, Library, import_sdc, ssl_contexts, start_discovery
 from ecgedge.sdc.reading import Stretch, Waveform, read_stretches, read_waveforms
 
 FIRST_S: Final = 15.0
@@ -235,7 +235,7 @@ async def open_sdc(uri: str, *, speed: float) -> LiveFeed:
     FeedError
         When the URI is wrong, no provider is there, it refuses us, or has no ECG waveform.
     UsageError
-        If sdc11073 is not installed, or a certificate cannot be read.
+        If sdc11073 is not installed, a certificate cannot be read, or the adapter is not ours.
     """
     del speed
     address = parse_sdc_uri(uri)
@@ -302,13 +302,7 @@ def _connect(library: Library, address: SdcAddress, source: SdcSource) -> Any:
 
 def _find(library: Library, address: SdcAddress) -> str:
     """Return the address of the provider with this endpoint reference."""
-    try:
-        discovery = library.discovery(address.adapter)
-        discovery.start()
-    except Exception as error:
-        raise FeedError(
-            f"{address.uri}: cannot search from {address.adapter} ({error}); it must be an address of this machine"
-        ) from error
+    discovery = start_discovery(library, address.adapter)
     services: Sequence[Any] = ()
     until_s = time.monotonic() + SEARCH_S
     try:

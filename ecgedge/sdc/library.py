@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ class Library:
     definitions: Any
     dispatcher: Any
     discovery: Any
+    location: Any
     operations: Any
     pm_types: Any
     provider: Any
@@ -63,6 +65,7 @@ def _import() -> Library:
     from sdc11073.consumer import consumerimpl
     from sdc11073.definitions_sdc import SdcV1Definitions
     from sdc11073.dispatch import RequestDispatcher
+    from sdc11073.location import SdcLocation
     from sdc11073.mdib.providermdib import ProviderMdib
     from sdc11073.provider import operations, providerimpl
     from sdc11073.wsdiscovery import WSDiscovery
@@ -77,6 +80,7 @@ def _import() -> Library:
         definitions=SdcV1Definitions,
         dispatcher=RequestDispatcher,
         discovery=WSDiscovery,
+        location=SdcLocation,
         operations=operations,
         pm_types=pm_types,
         provider=providerimpl,
@@ -85,6 +89,26 @@ def _import() -> Library:
         this_device=ThisDeviceType,
         this_model=ThisModelType,
     )
+
+
+def start_discovery(library: Library, adapter: str) -> Any:
+    """Return WS-Discovery that runs on the network of this machine's address `adapter`.
+
+    Raises
+    ------
+    UsageError
+        If the address is not ours.
+    """
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours:  # the library would leave sockets open
+            ours.bind((adapter, 0))
+    except OSError as error:
+        raise UsageError(
+            f"{adapter} must be an address of this machine ({error.strerror or error})"
+        ) from error
+    discovery = library.discovery(adapter)
+    discovery.start()
+    return discovery
 
 
 def ssl_contexts(library: Library, files: Certificates | None) -> Any:

@@ -11,7 +11,7 @@ from xml.sax.saxutils import quoteattr
 
 from ecgedge import __version__
 from ecgedge.errors import UsageError
-from ecgedge.sdc.library import Certificates, Library, ssl_contexts
+from ecgedge.sdc.library import Certificates, Library, ssl_contexts, start_discovery
 from ecgedge.sdc.reading import MSG, PM, XSI
 
 SUBSCRIPTION_S: Final = 15
@@ -95,16 +95,10 @@ def start_provider(
     contexts = ssl_contexts(library, certificates)
     parts = library.provider.provider_components_sync_factory()
     roles = library.provider.RoleProviderComponents(role_provider_class=role)
-    try:
-        discovery = library.discovery(adapter)
-        discovery.start()
-    except Exception as error:
-        raise UsageError(
-            f"{adapter} cannot be provided on ({error}); it must be an address of this machine"
-        ) from error
     made = library.provider_mdib.from_string(mdib)
     if observer:
         library.bind(made, **observer)
+    discovery = start_discovery(library, adapter)
     provider = library.provider.SdcProvider(
         discovery,
         library.this_model("ecgedge", "", "ecgedge (research use only)", __version__, "", ""),

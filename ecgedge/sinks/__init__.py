@@ -11,10 +11,12 @@ from ecgedge.sinks.bridge import BridgeSink
 from ecgedge.sinks.jsonl import JsonlSink
 from ecgedge.sinks.opening import SCHEMES, open_output
 from ecgedge.sinks.outbox import BedOutlet, Output, first_trouble
+from ecgedge.sinks.sdc import Acknowledge as AcknowledgeBed
 from ecgedge.sinks.text import TextSink, format_event
 
 __all__ = [
     "SCHEMES",
+    "AcknowledgeBed",
     "BedOutlet",
     "BridgeSink",
     "JsonlSink",

@@ -11,6 +11,7 @@ from ecgedge.sinks.hl7 import open_hl7_sink
 from ecgedge.sinks.mqtt import open_mqtt_sink
 from ecgedge.sinks.outbox import Outbox, Output, Receiver
 from ecgedge.sinks.prometheus import open_prometheus
+from ecgedge.sinks.sdc import Acknowledge, open_sdc_sink
 from ecgedge.sinks.webhook import open_webhook
 
 _RECEIVERS: Final[dict[str, Callable[[str], Receiver]]] = {
@@ -22,13 +23,16 @@ _RECEIVERS: Final[dict[str, Callable[[str], Receiver]]] = {
     "fhir": open_fhir,
 }
 
-SCHEMES: Final = (*_RECEIVERS, "prometheus")
+SCHEMES: Final = (*_RECEIVERS, "sdc", "sdcs", "prometheus")
 
 
-async def open_output(uri: str, *, say: Callable[[str], None]) -> Output:
-    """Open the output that `uri` names; what it must tell people goes to `say`.
+async def open_output(
+    uri: str, *, say: Callable[[str], None], acknowledge: Acknowledge | None = None
+) -> Output:
+    """Open the output that `uri` names.
 
-    A receiver that does not answer yet is no error: events wait for it.
+    What it must tell people goes to `say`, what a user acknowledges there to `acknowledge`. A receiver that does not
+    answer yet is no error: events wait for it.
 
     Raises
     ------
@@ -38,6 +42,8 @@ async def open_output(uri: str, *, say: Callable[[str], None]) -> Output:
     scheme = uri.partition(":")[0]
     if scheme == "prometheus":
         return await open_prometheus(uri)
+    if scheme in ("sdc", "sdcs"):
+        return Outbox(open_sdc_sink(uri, acknowledge=acknowledge, say=say), say=say)
     if scheme not in _RECEIVERS:
         known = ", ".join(f"{name}:" for name in SCHEMES)
         raise UsageError(

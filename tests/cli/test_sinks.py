@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from fhir.resources.observation import Observation
 from mosquitto import broker, program
 from nats_server import free_port
 from sink_events import http_server
+
+CONSUMER = Path(__file__).parents[1] / "support" / "sdc_consumer.py"
 
 
 def ecgedge(*words):
@@ -172,3 +175,38 @@ def _until(condition, *, within_s=60.0):
     while not condition():
         assert time.monotonic() < deadline_s, "it never came about"
         time.sleep(0.1)
+
+
+def test_an_sdc_consumer_acknowledges_an_alarm_of_a_stream(tmp_path):
+    """The whole way: alarm to a consumer in plain sdc11073, its acknowledgement back to the bed, and on to everyone."""
+    words = ["stream", "--feed", "sim:lead-off", "--speed", "20", "--duration", "900", "--format", "jsonl"]
+    stream = subprocess.Popen(
+        ecgedge(*words, "--bed", "icu-3", "--sink", "sdc://127.0.0.1"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    consumer = None
+    try:
+        url = next(line for line in stream.stderr if "is an SDC provider" in line).split()[-1]
+        consumer = subprocess.Popen(
+            [sys.executable, str(CONSUMER), url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        heard = (json.loads(line) for line in consumer.stdout)
+        assert next(heard)["bed"] == "icu-3"
+        next(e for e in heard if e.get("LEAD_OFF", {}).get("presence"))
+        consumer.stdin.write("LEAD_OFF\n")
+        consumer.stdin.flush()
+        answer, shown = None, None
+        while answer is None or shown is None:  # in either order
+            event = next(heard)
+            answer = event.get("answer", answer)
+            signal_state = event.get("signal.LEAD_OFF", {})
+            shown = signal_state if signal_state.get("presence") == "Ack" else shown
+        events = (json.loads(line) for line in stream.stdout)
+        told = next(e for e in events if e.get("condition") == "LEAD_OFF" and e.get("user"))
+    finally:
+        for process in (stream, consumer):
+            if process is not None:
+                process.kill()
+                process.communicate()
+    assert (told["signal"], told["user"]) == ("acknowledged", "SDC consumer")
+    assert (answer, shown["active"]) == ("Fin", "On")
