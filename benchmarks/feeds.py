@@ -1,9 +1,10 @@
 """What a live feed costs: latency, processor time and bytes of each transport, both ends in one process over loopback.
 
-12 leads of a SIMULATED patient at 500 Hz in chunks of 40 ms (MLLP: messages of a second, as monitors send), for
-`--seconds` each, through the sender of `ecgedge feed send` and the feed that a bed reads. Latency: from handing a
-message's last sample to the transport until the feed delivers it. CPU: both ends together, of one core. Bytes: of the
-messages, without TCP's own. MQTT needs Debian's mosquitto, which runs beside and is not counted.
+12 leads of a SIMULATED patient at 500 Hz in chunks of 40 ms (MLLP: messages of a second, as monitors send; SDC: reports
+of 100 ms), for `--seconds` each, through the sender of `ecgedge feed send` and the feed that a bed reads. Latency: from
+handing a message's last sample to the transport until the feed delivers it. CPU: both ends together, of one core. Bytes:
+of the messages, without TCP's own (SDC: of the XML that comes). MQTT needs Debian's mosquitto, which runs beside and is
+not counted.
 
     python benchmarks/feeds.py [--seconds 20] [--out benchmarks/results/feeds.json]
 """
@@ -11,19 +12,23 @@ messages, without TCP's own. MQTT needs Debian's mosquitto, which runs beside an
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import common
 import numpy as np
 import typer
 
 from ecgedge.feeds import Chunk, Feed, open_feed
+from ecgedge.feeds.sdc import SdcSource
 from ecgedge.rig import Faults, FaultyLine, Sender, open_sender, play
 
 SOURCE = "sim:stable?rate_hz=500&chunk_ms=40"
@@ -100,6 +105,23 @@ async def read(feed: Feed, playing: asyncio.Task[int]) -> list[float]:
     return got_s
 
 
+@contextlib.contextmanager
+def counted_reports() -> Iterator[list[int]]:
+    """Give the lengths of the reports that come from an SDC provider, meanwhile."""
+    lengths: list[int] = []
+    heard = SdcSource._heard  # noqa: SLF001 - nobody else sees the XML as it comes
+
+    def counted(source: SdcSource, message: Any) -> None:
+        lengths.append(len(message.p_msg.raw_data))
+        heard(source, message)
+
+    SdcSource._heard = counted  # type: ignore[method-assign]  # noqa: SLF001 - as above
+    try:
+        yield lengths
+    finally:
+        SdcSource._heard = heard  # type: ignore[method-assign]  # noqa: SLF001 - as above
+
+
 def free_port() -> int:
     """Return a port that nobody listens on."""
     with socket.socket() as found:
@@ -112,6 +134,9 @@ async def all_transports(seconds: float, broker_port: int | None) -> dict[str, d
     found = {"tcp": await one("tcp://127.0.0.1:0", None, seconds, sender_first=True)}
     found["ws, binary"] = await one("ws://127.0.0.1:0/bed", None, seconds, sender_first=True)
     mllp = f"mllp://127.0.0.1:{free_port()}"
+    with counted_reports() as report_bytes:
+        found["sdc"] = await one("sdc://127.0.0.1", None, seconds, sender_first=True)
+    found["sdc"]["bytes a second"] = round(sum(report_bytes) / seconds)
     found["mllp"] = await one(mllp, None, seconds, sender_first=False)
     if broker_port is not None:
         topic = f"mqtt://127.0.0.1:{broker_port}/bench"
@@ -136,7 +161,7 @@ def main(seconds: float = 20.0, out: Path | None = None) -> None:
                 broker.terminate()
     result = {
         "benchmark": "feeds",
-        **common.machine("numpy", "aiomqtt", "ecgedge"),
+        **common.machine("numpy", "aiomqtt", "sdc11073", "ecgedge"),
         "simulated": True,
         "seconds": seconds,
         "transports": found,
