@@ -141,7 +141,18 @@ class Place:
                 "alarms": [alarm.condition for alarm in bed.alarms()],
                 "latency_ms": self._station.latency(),
             }
+            found |= {} if self._feed is None else {"health": self._health(self._feed, self._station)}
         return found
+
+    def _health(self, feed: Feed, station: Station) -> dict[str, Any]:
+        """Return how the open feed does: whether samples come, at the declared rate, how old, and what was dropped."""
+        live = self._pace is not None
+        return {
+            "alive": time.monotonic() - self._heard_s < SILENT_S + feed.info.chunk_s,
+            "rate_ok": not station.wrong_rate if self._pace is not None and self._pace.steady is not None else None,
+            "age_s": round(self._age.age_s, 3) if live else None,
+            "dropped": dict(feed.dropped),
+        }
 
     async def obey(self, command: Command) -> None:
         """Do what a user asked for.
