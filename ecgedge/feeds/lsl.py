@@ -30,6 +30,9 @@ from ecgedge.feeds.lsl_stream import LslStream, StampedSamples, read_stream
 RESOLVE_S: Final = 5.0
 """How long a stream is looked for."""
 
+ANSWER_S: Final = 5.0
+"""How long each question to its outlet waits."""
+
 ALONE_S: Final = 0.5
 """How long a second one is looked for that fits as well."""
 
@@ -201,7 +204,7 @@ def _connect(pylsl: ModuleType, address: LslAddress) -> tuple[Any, Any, float]:
         each = "; ".join(f"{one.name()} (source_id {one.source_id()}, {one.hostname()})" for one in found[:5])
         raise FeedError(f"{address.uri}: {len(found)} streams fit: {each}. Name one by its source_id")
     inlet = pylsl.StreamInlet(found[0], max_buflen=BUFFER_S, recover=False)
-    described = inlet.info(RESOLVE_S)
-    correction_s = inlet.time_correction(RESOLVE_S)  # this takes most of a second, and samples would wait
-    inlet.open_stream(RESOLVE_S)
+    described = inlet.info(ANSWER_S)
+    correction_s = inlet.time_correction(ANSWER_S)  # this takes most of a second, and samples would wait
+    inlet.open_stream(ANSWER_S)
     return inlet, described, correction_s
