@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import tokenize
 import typing
 import zipfile
 import zlib
@@ -26,7 +27,7 @@ _REQUIRED: Final = ("samples_mv", "rate_hz", "leads")
 # unpickling; RuntimeError an encrypted archive.
 _DAMAGE: Final = (
     *(ValueError, OSError, EOFError, LookupError, MemoryError, RuntimeError, NotImplementedError),
-    *(zipfile.BadZipFile, zlib.error),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
 )
 _MODES: Final[tuple[Mode, ...]] = typing.get_args(Mode)
 
@@ -94,12 +95,18 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise RecordError(f"{path}: a single array, not an .npz archive; write it with write_npz")
-            return {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files}
     except _DAMAGE as error:
         raise RecordError(
             f"{path}: not a readable .npz archive ({type(error).__name__}: {error}); "
             "write it with ecgedge.records.write_npz"
         ) from error
+    # NumPy gives a member that does not begin as an array does as its bytes
+    if other := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+        raise RecordError(
+            f"{path}: {other[0]!r:.60} in it is no array; write it with ecgedge.records.write_npz"
+        )
+    return arrays
 
 
 def _samples(array: NDArray[Any], source: str) -> NDArray[np.float32]:

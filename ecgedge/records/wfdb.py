@@ -97,7 +97,14 @@ def _mv_factor(signal: SignalSpec, lead: str, source: str) -> float:
 
 def _check_file(path: Path, header: WfdbHeader, *, source: str) -> None:
     """Refuse a sample file that is missing, shorter than the header says, or text."""
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:  # a name that no file system takes, or a folder that we may not look into
+        raise RecordError(
+            f"{source}: the header names a file that cannot be looked for ({error.strerror}): {path.name!r:.60}; "
+            "it is damaged, fetch it again"
+        ) from error
+    if not there:
         raise RecordError(
             f"{source}: no such file {path.name} in {path.parent}; the header names it: fetch it too"
         )

@@ -1,0 +1,142 @@
+"""Small valid inputs to begin with: of the project's own writers and its tests', and of real files where there are any.
+
+Nothing real is copied into the project: the runner writes all seeds into a temporary folder.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import io
+import re
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+TESTS = Path(__file__).parents[1] / "tests"
+BETWEEN = b"\n--8<--\n"
+"""Stands between the parts of an input that is several files."""
+
+LARGEST = 40_000
+"""Bytes of a seed: a longer one makes each try slow."""
+
+
+def of_tests(name: str) -> ModuleType:
+    """Return a module of the tests, for the files that it writes."""
+    sys.path[:0] = [str(TESTS / "support")] if str(TESTS / "support") not in sys.path else []
+    path = TESTS / name
+    spec = importlib.util.spec_from_file_location(f"fuzz_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look themselves up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def real(data: Path | None, *patterns: str) -> list[bytes]:
+    """Return the real files that match, those that are small enough."""
+    found = [path for pattern in patterns for path in sorted(data.glob(pattern))] if data else []
+    return [path.read_bytes() for path in found if path.stat().st_size <= LARGEST]
+
+
+def real_xml(data: Path | None, pattern: str, *, tokens: int = 60) -> list[bytes]:
+    """Return real XML files with their long lists of numbers cut: every row keeps as many."""
+
+    def cut(match: re.Match[bytes]) -> bytes:
+        words = re.split(rb"([\s,]+)", match[1].strip())
+        return b">" + b"".join(words[: 2 * tokens - 1]) + b"<"
+
+    found = sorted(data.glob(pattern)) if data else []
+    short = [re.sub(rb">([-0-9\s,.]{300,})<", cut, path.read_bytes()) for path in found]
+    return [text for text in short if len(text) <= 3 * LARGEST]
+
+
+def wfdb(data: Path | None) -> list[bytes]:
+    """Return headers, each with the start of its samples."""
+    header = b"r 2 500 20\nr.dat 16 1000/mV 16 0 0 0 0 I\nr.dat 16 1000(5)/uV 16 0 0 0 0 II\n# Age: 61\n"
+    found = [header + BETWEEN + bytes(80)]
+    real_ones = sorted(data.glob("ptbxl/records100/00000/*.hea"))[:2] if data else []
+    headers = [path.read_bytes().replace(path.stem.encode(), b"r") for path in real_ones]
+    found += [header.replace(b" 1000\n", b" 20\n") + BETWEEN + bytes(480) for header in headers]
+    return [
+        *found,
+        *(text + BETWEEN for text in real(data, "cinc2017/*.hea", "ludb/data/1.hea", "*/*/binformats.hea")),
+    ]
+
+
+def dicom(data: Path | None) -> list[bytes]:
+    """Return the ECG that pydicom's wheel has, cut to 40 samples of its first group."""
+    del data
+    import pydicom
+    from pydicom.data import get_testdata_file
+
+    dataset = pydicom.dcmread(str(get_testdata_file("waveform_ecg.dcm")))
+    group = dataset.WaveformSequence[0]
+    group.NumberOfWaveformSamples = 40
+    group.WaveformData = group.WaveformData[: 40 * 12 * 2]
+    dataset.WaveformSequence = [group]
+    stream = io.BytesIO()
+    dataset.save_as(stream)
+    return [stream.getvalue()]
+
+
+def edf(data: Path | None) -> list[bytes]:
+    """Return EDF and EDF+D."""
+    files = of_tests("support/edf_files.py")
+    stored = np.arange(200, dtype=np.int16).reshape(2, 100)
+    signals = [files.Signal("ECG I", stored), files.Signal("ECG II", -stored)]
+    holed = files.edf_bytes(signals, reserved="EDF+D", onsets=["+0", "+5"])
+    return [files.edf_bytes(signals), holed, *real(data, "format_samples/edf/*.edf")]
+
+
+def vital(data: Path | None) -> list[bytes]:
+    """Return what is inside a gzipped .vital file."""
+    module = of_tests("records/test_vital.py")
+    files = [module._file(*module._GOOD), module._file(*module._GOOD, joined=True)]
+    return [gzip.decompress(file) for file in files] + real(data, "*/*.vital")
+
+
+def npz(data: Path | None) -> list[bytes]:
+    """Return the members of an .npz, name and content by turns."""
+    del data
+    from ecgedge.ecg import Recording
+    from ecgedge.records import write_npz
+
+    place = Path(sys.argv[0]).with_suffix(".seed.npz")
+    recording = Recording(
+        np.zeros((2, 20), np.float32), 500.0, ("I", "II"), patient_id="7", metadata={"a": "b"}
+    )
+    try:
+        write_npz(recording, place)
+        with zipfile.ZipFile(place) as archive:
+            parts = [part for name in archive.namelist() for part in (name.encode(), archive.read(name))]
+    finally:
+        place.unlink(missing_ok=True)
+    return [BETWEEN.join(parts)]
+
+
+def hl7(data: Path | None) -> list[bytes]:
+    """Return messages: waveforms, an acknowledgement, a refusal."""
+    del data
+    return list(_hl7_messages())
+
+
+def _hl7_messages() -> Iterator[bytes]:
+    from datetime import datetime, timezone
+
+    from ecgedge.hl7 import Envelope, Waveforms, acknowledge, parse, write_waveforms
+
+    start = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+    samples_mv = np.linspace(-1, 1, 40, dtype=np.float32).reshape(2, 20)
+    samples_mv[0, 3] = np.nan
+    waveforms = Waveforms(start, 500.0, ("I", "II"), samples_mv, "7", "test")
+    message = write_waveforms(waveforms, Envelope(start, "1"), resolution_mv=0.001)
+    yield message
+    yield message.replace(b"|NA|", b"|MA|")
+    for code in ("AA", "AE"):
+        yield acknowledge(parse(message), Envelope(start, "2"), code, "no reason at all")
