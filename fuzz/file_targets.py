@@ -11,7 +11,6 @@ import seeds
 from target import Target
 
 WARD = b"""[ward]
-bundle = "embedded"
 journals = "j"
 state = "s"
 [[bed]]
@@ -19,7 +18,6 @@ name = "1"
 feed = "file:a.hea?loop=1"
 policy = "p.toml"
 """
-POLICY = b"threshold_mmhg = 18.0\nwindows_needed = 4\n"
 
 
 def _toml(load: Callable[[], Callable[[Path], object]]) -> Callable[[Path], Callable[[bytes], None]]:
@@ -59,7 +57,7 @@ def _policy_seeds(data: Path | None) -> list[bytes]:
 
     plain = dataclasses.asdict(AlarmPolicy())
     lines = [f"{name} = {json.dumps(value)}" for name, value in plain.items() if value is not None]
-    return ["\n".join(lines).encode(), POLICY]
+    return ["\n".join(lines).encode()]
 
 
 def _bundle_zip(folder: Path) -> Callable[[bytes], None]:
@@ -137,6 +135,22 @@ def _snapshot(folder: Path) -> Callable[[bytes], None]:
     return once
 
 
+def _snapshot_seeds(data: Path | None) -> list[bytes]:
+    """Return one of the right format in which facts are missing: a whole one needs a bed."""
+    del data
+    import io
+
+    import numpy as np
+
+    from ecgedge.stream.snapshot import BED_FORMAT
+
+    head = json.dumps({"bed": {"format": BED_FORMAT, "t0_s": 0.0}, "alarms": {}}).encode()
+    stream = io.BytesIO()
+    for array in (np.frombuffer(head, np.uint8), np.zeros((2, 3), np.float32)):
+        np.save(stream, array)
+    return [stream.getvalue()]
+
+
 def _journal(folder: Path) -> Callable[[bytes], None]:
     from ecgedge.errors import RecordError
     from ecgedge.journal import read_journal, verify_journal
@@ -172,6 +186,6 @@ TARGETS = {
     "ward": Target(_toml(_load_ward), lambda _: [WARD]),
     "bundle_zip": Target(_bundle_zip, _bundle_zip_seeds),
     "manifest": Target(_manifest, _manifest_seeds),
-    "snapshot": Target(_snapshot, lambda _: [b'{"bed": {}}']),
+    "snapshot": Target(_snapshot, _snapshot_seeds),
     "journal": Target(_journal, _journal_seeds),
 }

@@ -99,17 +99,29 @@ def _document(name: str, real: str) -> Callable[[Path | None], list[bytes]]:
 
 
 def _schiller_seeds(data: Path | None) -> list[bytes]:
-    row = " ".join(map(str, range(40)))
-    channel = f"<channel><name>II</name><data>{row}</data></channel>"
-    own = f"<com.xiriuz.sema.xml.schillerEDI.SchillerEDI><eventdata><event>{channel}</event></eventdata>"
-    own += "</com.xiriuz.sema.xml.schillerEDI.SchillerEDI>"
-    return [own.encode(), *seeds.real_xml(data, "format_samples/schiller_xml/*.xml")]
+    row = ",".join(map(str, range(40)))
+    told = "<name>II</name><datastype>COMMASEPARATE</datastype><samplecount>40</samplecount>"
+    channel = f"<channel>{told}<data>{row},</data>"
+    rate = "<samplerate><value>500</value><exponent>1</exponent></samplerate>"
+    scale = "<yres><unitperbit>5</unitperbit><units>UV</units></yres>"
+    wave = f"<type>ECG_RHYTHMS</type><resolution>{rate}{scale}</resolution>{channel}</channel>"
+    root = "com.xiriuz.sema.xml.schillerEDI.SchillerEDI"
+    own = f"<{root}><eventdata><event><wavedata>{wave}</wavedata></event></eventdata></{root}>"
+    real = seeds.real_xml(data, "format_samples/schiller_xml/*.xml")
+    return [own.encode(), *(text.replace(b">5000</samplecount>", b">60</samplecount>") for text in real)]
 
 
 def _aecg_seeds(data: Path | None) -> list[bytes]:
-    series = b'<component><series><code code="RHYTHM"/></series></component>'
-    own = b'<AnnotatedECG xmlns="urn:hl7-org:v3">' + series + b"</AnnotatedECG>"
-    return [own, *seeds.real_xml(data, "format_samples/hl7_aecg/*.xml")]
+    def sequence(code: str, value: str) -> str:
+        return f'<component><sequence><code code="{code}"/><value>{value}</value></sequence></component>'
+
+    time = sequence("TIME_ABSOLUTE", '<increment value="0.002" unit="s"/>')
+    lead = sequence(
+        "MDC_ECG_LEAD_II", '<origin value="0" unit="uV"/><scale value="5" unit="uV"/><digits>1 2 3 4</digits>'
+    )
+    series = f'<series><code code="RHYTHM"/><component><sequenceSet>{time}{lead}</sequenceSet></component></series>'
+    own = f'<AnnotatedECG xmlns="urn:hl7-org:v3"><component>{series}</component></AnnotatedECG>'
+    return [own.encode(), *seeds.real_xml(data, "format_samples/hl7_aecg/*.xml")]
 
 
 TARGETS = {

@@ -57,16 +57,17 @@ def real_xml(data: Path | None, pattern: str, *, tokens: int = 60) -> list[bytes
 
 
 def wfdb(data: Path | None) -> list[bytes]:
-    """Return headers, each with the start of its samples."""
+    """Return headers of every storage format, each with the start of its samples."""
     header = b"r 2 500 20\nr.dat 16 1000/mV 16 0 0 0 0 I\nr.dat 16 1000(5)/uV 16 0 0 0 0 II\n# Age: 61\n"
-    found = [header + BETWEEN + bytes(80)]
+    formats = ("8", "24", "32", "61", "80", "160", "212", "310", "311", "16x2:1+4")
+    found = [
+        header.replace(b"dat 16", f"dat {one}".encode()) + BETWEEN + bytes(range(200)) for one in formats
+    ]
     real_ones = sorted(data.glob("ptbxl/records100/00000/*.hea"))[:2] if data else []
     headers = [path.read_bytes().replace(path.stem.encode(), b"r") for path in real_ones]
-    found += [header.replace(b" 1000\n", b" 20\n") + BETWEEN + bytes(480) for header in headers]
-    return [
-        *found,
-        *(text + BETWEEN for text in real(data, "cinc2017/*.hea", "ludb/data/1.hea", "*/*/binformats.hea")),
-    ]
+    found += [one.replace(b" 1000\n", b" 20\n") + BETWEEN + bytes(480) for one in headers]
+    more = real(data, "cinc2017/A00001.hea", "ludb/data/1.hea")
+    return [*found, header + BETWEEN + bytes(80), *(text.replace(b"ECG", b"II") + BETWEEN for text in more)]
 
 
 def dicom(data: Path | None) -> list[bytes]:

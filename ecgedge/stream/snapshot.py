@@ -137,7 +137,7 @@ def _parts(body: bytes) -> tuple[Any, tuple[NDArray[Any], ...]]:
     return json.loads(arrays[0].tobytes()), tuple(arrays[1:])
 
 
-_OF_ARRAYS = (EOFError, MemoryError, RuntimeError, SyntaxError, tokenize.TokenError)
+_OF_ARRAYS = (EOFError, MemoryError, RuntimeError, SyntaxError, tokenize.TokenError, ArithmeticError)
 """What NumPy raises beside, for an array that is none."""
 
 _ANEW = "remove it to begin anew (what was on or latched must then be looked at by hand)"
