@@ -8,10 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tokenize
 import typing
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -21,16 +18,10 @@ from numpy.typing import NDArray
 
 from ecgedge.ecg import Mode, Recording
 from ecgedge.errors import RecordError
+from ecgedge.npy import DAMAGED
 from ecgedge.records._common import dropped_metadata, select_leads
 
 _REQUIRED: Final = ("samples_mv", "rate_hz", "leads")
-# What NumPy and zipfile raise for damaged archives. ValueError also covers an object array, which would need
-# unpickling; RuntimeError an encrypted archive; SyntaxError and what follows it a header, which NumPy reads as Python.
-_DAMAGE: Final = (
-    *(ValueError, OSError, EOFError, LookupError, MemoryError, RuntimeError, NotImplementedError),
-    *(SyntaxError, tokenize.TokenError, TypeError, AttributeError, ArithmeticError),
-    *(zipfile.BadZipFile, zlib.error),
-)
 _MODES: Final[tuple[Mode, ...]] = typing.get_args(Mode)
 
 
@@ -98,7 +89,7 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise RecordError(f"{path}: a single array, not an .npz archive; write it with write_npz")
             arrays = {name: archive[name] for name in archive.files}
-    except _DAMAGE as error:
+    except DAMAGED as error:
         raise RecordError(
             f"{path}: not a readable .npz archive ({type(error).__name__}: {error}); "
             "write it with ecgedge.records.write_npz"

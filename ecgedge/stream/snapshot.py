@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +16,7 @@ from ecgedge.alarms import ChecksState
 from ecgedge.ecg import Mode
 from ecgedge.errors import RecordError
 from ecgedge.events import Calibrated
+from ecgedge.npy import DAMAGED
 from ecgedge.schema import SchemaError, from_plain, to_plain
 from ecgedge.stream.clock import ClockState
 
@@ -114,7 +114,7 @@ class BedSnapshot:
         try:
             plain, arrays = _parts(body)
             found = plain["bed"].get("format")
-        except (ValueError, LookupError, TypeError, AttributeError, *_OF_ARRAYS) as error:
+        except DAMAGED as error:
             raise RecordError(f"{source} is no snapshot of a bed ({error}); {_ANEW}") from error
         if found != BED_FORMAT:
             raise RecordError(
@@ -136,8 +136,5 @@ def _parts(body: bytes) -> tuple[Any, tuple[NDArray[Any], ...]]:
         arrays.append(np.load(stream, allow_pickle=False))
     return json.loads(arrays[0].tobytes()), tuple(arrays[1:])
 
-
-_OF_ARRAYS = (EOFError, MemoryError, RuntimeError, SyntaxError, tokenize.TokenError, ArithmeticError)
-"""What NumPy raises beside, for an array that is none."""
 
 _ANEW = "remove it to begin anew (what was on or latched must then be looked at by hand)"
