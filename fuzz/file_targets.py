@@ -118,6 +118,28 @@ def _manifest_seeds(data: Path | None) -> list[bytes]:
     ]
 
 
+def _selftest(folder: Path) -> Callable[[bytes], None]:
+    del folder
+    from ecgedge.errors import EngineError
+    from ecgedge.runtime.selftest import read_self_test
+
+    def once(data: bytes) -> None:
+        with suppress(EngineError):
+            read_self_test(seeds.packed(data))
+
+    return once
+
+
+def _selftest_seeds(data: Path | None) -> list[bytes]:
+    del data
+    import numpy as np
+
+    from ecgedge.runtime.selftest import Expected, SelfTest, write_self_test
+
+    expected = Expected({"p": np.zeros(2, np.float32)}, {"p": 0.1})
+    return [seeds.members(write_self_test(SelfTest(np.zeros((2, 12, 5), np.int16), {"I/fp32": expected})))]
+
+
 def _snapshot(folder: Path) -> Callable[[bytes], None]:
     """Try a bed's snapshot, its digest put right."""
     del folder
@@ -186,6 +208,7 @@ TARGETS = {
     "ward": Target(_toml(_load_ward), lambda _: [WARD]),
     "bundle_zip": Target(_bundle_zip, _bundle_zip_seeds),
     "manifest": Target(_manifest, _manifest_seeds),
+    "selftest": Target(_selftest, _selftest_seeds),
     "snapshot": Target(_snapshot, _snapshot_seeds),
     "journal": Target(_journal, _journal_seeds),
 }

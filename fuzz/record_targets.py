@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -57,13 +56,7 @@ def _npz(folder: Path) -> Callable[[bytes], None]:
     path = folder / "r.npz"
 
     def once(data: bytes) -> None:
-        parts = data.split(seeds.BETWEEN)
-        members = {
-            name.decode("latin-1"): content for name, content in zip(parts[::2], parts[1::2], strict=False)
-        }
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, content in members.items():
-                archive.writestr(zipfile.ZipInfo(name.split("\0")[0] or "x"), content)
+        path.write_bytes(seeds.packed(data))
         with suppress(RecordError):
             FORMATS["npz"](path)
 

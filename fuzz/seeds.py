@@ -10,6 +10,7 @@ import importlib.util
 import io
 import re
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,23 +103,40 @@ def vital(data: Path | None) -> list[bytes]:
     return [gzip.decompress(file) for file in files] + real(data, "*/*.vital")
 
 
+def members(archive: bytes) -> bytes:
+    """Return the members of a zip as one input, name and content by turns."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        return BETWEEN.join(part for name in opened.namelist() for part in (name.encode(), opened.read(name)))
+
+
+def packed(data: bytes) -> bytes:
+    """Return the zip of such an input."""
+    parts = data.split(BETWEEN)
+    contents = {name.decode("latin-1").split("\0")[0] or "x": part for name, part in _by_two(parts)}
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return stream.getvalue()
+
+
+def _by_two(parts: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Return the parts two by two."""
+    return zip(parts[::2], parts[1::2], strict=False)
+
+
 def npz(data: Path | None) -> list[bytes]:
-    """Return the members of an .npz, name and content by turns."""
+    """Return the members of an .npz."""
     del data
     from ecgedge.ecg import Recording
     from ecgedge.records import write_npz
 
-    place = Path(sys.argv[0]).with_suffix(".seed.npz")
     recording = Recording(
         np.zeros((2, 20), np.float32), 500.0, ("I", "II"), patient_id="7", metadata={"a": "b"}
     )
-    try:
-        write_npz(recording, place)
-        with zipfile.ZipFile(place) as archive:
-            parts = [part for name in archive.namelist() for part in (name.encode(), archive.read(name))]
-    finally:
-        place.unlink(missing_ok=True)
-    return [BETWEEN.join(parts)]
+    with tempfile.TemporaryDirectory() as folder:
+        write_npz(recording, Path(folder, "r.npz"))
+        return [members(Path(folder, "r.npz").read_bytes())]
 
 
 def hl7(data: Path | None) -> list[bytes]:

@@ -116,6 +116,7 @@ def _uris(folder: Path) -> Callable[[bytes], None]:
     from ecgedge.feeds.sim import parse_sim_uri
     from ecgedge.feeds.tcp import parse_tcp_uri
     from ecgedge.feeds.ws import parse_ws_uri
+    from ecgedge.rig.address import parse_address
 
     readers = (
         parse_file_uri,
@@ -128,9 +129,12 @@ def _uris(folder: Path) -> Callable[[bytes], None]:
     )
 
     def once(data: bytes) -> None:
+        uri = data.decode("utf-8", "replace")
         for parse in readers:
             with suppress(FeedError):
-                parse(data.decode("utf-8", "replace"))
+                parse(uri)
+        with suppress(FeedError):
+            parse_address(uri, options=("format",), form="fuzz")
 
     return once
 
