@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote
 
-from ecgedge.errors import FeedError, missing_extra
+from ecgedge.errors import FeedError, UsageError, missing_extra
 from ecgedge.feeds.dejitter import Packet
 from ecgedge.feeds.live import LiveFeed
 from ecgedge.feeds.lsl_inlet import InletThread, Lost
@@ -105,12 +105,13 @@ def import_pylsl() -> ModuleType:
     """
     try:
         import pylsl
-    except (
-        ImportError,
-        RuntimeError,
-        OSError,
-    ) as error:  # without its shared library it raises the other two
+    except ImportError as error:
         raise missing_extra(extra="lsl", package="pylsl", purpose="Lab Streaming Layer") from error
+    except (RuntimeError, OSError) as error:
+        raise UsageError(
+            "pylsl is installed, and finds no liblsl: this platform's wheel brings none. Install liblsl, or let the "
+            f"variable PYLSL_LIB name its file ({str(error).strip().splitlines()[0]:.200})"
+        ) from error
     module: ModuleType = pylsl
     return module
 

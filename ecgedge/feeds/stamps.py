@@ -73,9 +73,16 @@ class StampGrid:
         return np.array(numbers, np.int64)
 
     def flush(self) -> NDArray[np.int64]:
-        """Return the numbers of those that wait: nothing comes any more, and no hole is believed."""
+        """Return the numbers of those that wait: nothing comes any more, and stamps that are off are believed.
+
+        Raises
+        ------
+        FeedError
+            As `push`.
+        """
         numbers: list[int] = []
-        self._give(numbers)
+        while self._waiting:  # each time one at least is given: the earliest of them is in its place then
+            self._believe(numbers)
         return np.array(numbers, np.int64)
 
     def _take(self, stamp_s: float, numbers: list[int]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -272,6 +273,19 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pylsl", None)
     with pytest.raises(UsageError, match=r"pip install 'ecgedge\[lsl\]'"):
         asyncio.run(open_feed("lsl:bed1"))
+
+
+def test_without_its_shared_library_that_is_said(tmp_path):
+    words = "import asyncio; from ecgedge.feeds import open_feed; asyncio.run(open_feed('lsl:bed1'))"
+    (tmp_path / "liblsl.so").write_text("no library")
+    done = subprocess.run(
+        [sys.executable, "-c", words],
+        env={**os.environ, "PYLSL_LIB": str(tmp_path / "liblsl.so")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "UsageError: pylsl is installed, and finds no liblsl" in done.stderr
 
 
 def test_faults_of_the_rig_are_heard_as_what_they_are():
