@@ -146,7 +146,7 @@ def _decode(stem: Path, channels: Sequence[int], *, source: str) -> Any:
     try:
         return wfdb.rdrecord(str(stem.absolute()), channels=list(channels), smooth_frames=False)
     # What wfdb 4.3 was seen to raise for damaged records; it has no base class for its errors.
-    except (ValueError, TypeError, LookupError, OSError, MemoryError, RuntimeError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, OSError, MemoryError, RuntimeError) as error:
         raise RecordError(
             f"{source}: the samples cannot be decoded ({type(error).__name__}: {error}); "
             "the record is damaged or uses a storage format that is not supported: fetch it again"
