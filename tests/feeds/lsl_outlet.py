@@ -1,7 +1,8 @@
 """A plain outlet of Lab Streaming Layer, written with pylsl alone: what another vendor's program does.
 
 Run as `python lsl_outlet.py PLAN`, a JSON object: the stream's name, rate_hz, labels, units, format, steps. A step is
-["push", first, n] (samples `first`.. in one chunk, sample k being k + channel, stamped k/rate after the last "wait"),
+["push", first, n] (samples `first`.. in one chunk, sample k being k + channel, stamped k/rate and
+AHEAD_S after the last "wait"),
 ["one", first, n] (the same sample by sample, stamped with the clock), ["old", first, n, age_s], ["sleep", seconds],
 ["wait"] (until somebody listens) or ["value", v, n].
 """
@@ -12,6 +13,9 @@ import time
 
 import numpy as np
 import pylsl
+
+AHEAD_S = 5.0
+"""Samples of `push` are stamped ahead of the clock: however busy the machine, they are not old when they are read."""
 
 
 def describe(plan):
@@ -47,7 +51,7 @@ class Outlet:
     def wait(self):
         while not self._outlet.have_consumers():
             time.sleep(0.02)
-        self._begin_s = pylsl.local_clock()
+        self._begin_s = pylsl.local_clock() + AHEAD_S
 
     def sleep(self, seconds):
         time.sleep(seconds)
@@ -62,9 +66,10 @@ class Outlet:
         self._outlet.push_chunk(np.full((n, self._channels), value), self._begin_s + n / self._rate_hz)
 
     def one(self, first, n):
+        begin_s = pylsl.local_clock()
         for k, row in enumerate(self._ramp(first, n)):
             self._outlet.push_sample(row)
-            time.sleep(max(0.0, self._begin_s + (k + 1) / self._rate_hz - pylsl.local_clock()))
+            time.sleep(max(0.0, begin_s + (k + 1) / self._rate_hz - pylsl.local_clock()))
 
 
 def run(plan):
