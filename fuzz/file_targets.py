@@ -10,6 +10,9 @@ from pathlib import Path
 import seeds
 from target import Target
 
+DEEP = b"a = " + b"[" * 3000
+"""Deeper than a parser goes."""
+
 WARD = b"""[ward]
 journals = "j"
 state = "s"
@@ -57,7 +60,7 @@ def _policy_seeds(data: Path | None) -> list[bytes]:
 
     plain = dataclasses.asdict(AlarmPolicy())
     lines = [f"{name} = {json.dumps(value)}" for name, value in plain.items() if value is not None]
-    return ["\n".join(lines).encode()]
+    return ["\n".join(lines).encode(), DEEP]
 
 
 def _bundle_zip(folder: Path) -> Callable[[bytes], None]:
@@ -173,6 +176,29 @@ def _snapshot_seeds(data: Path | None) -> list[bytes]:
     return [stream.getvalue()]
 
 
+def _checkpoint(folder: Path) -> Callable[[bytes], None]:
+    """Try a bed's checkpoint on the bus, its digest put right."""
+    del folder
+    import hashlib
+
+    from ecgedge.cluster.checkpoint import _MAGIC, Checkpoint
+    from ecgedge.errors import RecordError
+
+    def once(data: bytes) -> None:
+        digest = hashlib.sha256(data).hexdigest().encode()
+        with suppress(RecordError):
+            Checkpoint.from_bytes(_MAGIC + digest + data, source="fuzz")
+
+    return once
+
+
+def _checkpoint_seeds(data: Path | None) -> list[bytes]:
+    head = {"position": {"sequence": 5}, "lines": ["a"], "owner": "b"}
+    return [json.dumps(head).encode() + b"\n" + snapshot for snapshot in _snapshot_seeds(data)] + [
+        b"[" * 3000
+    ]
+
+
 def _journal(folder: Path) -> Callable[[bytes], None]:
     from ecgedge.errors import RecordError
     from ecgedge.journal import read_journal, verify_journal
@@ -205,10 +231,11 @@ def _journal_seeds(data: Path | None) -> list[bytes]:
 
 TARGETS = {
     "policy": Target(_toml(_load_policy), _policy_seeds),
-    "ward": Target(_toml(_load_ward), lambda _: [WARD]),
+    "ward": Target(_toml(_load_ward), lambda _: [WARD, DEEP]),
     "bundle_zip": Target(_bundle_zip, _bundle_zip_seeds),
     "manifest": Target(_manifest, _manifest_seeds),
     "selftest": Target(_selftest, _selftest_seeds),
     "snapshot": Target(_snapshot, _snapshot_seeds),
+    "checkpoint": Target(_checkpoint, _checkpoint_seeds),
     "journal": Target(_journal, _journal_seeds),
 }

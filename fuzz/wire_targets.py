@@ -102,6 +102,7 @@ def _declared_seeds(data: Path | None) -> list[bytes]:
     return [
         json.dumps({**DECLARED, "calibrated": True, "chunk_ms": 40}).encode(),
         json.dumps(DECLARED).encode(),
+        b"[" * 3000,
     ]
 
 
@@ -292,6 +293,56 @@ def _commands_seeds(data: Path | None) -> list[bytes]:
     return [b"ack MPCWP_HIGH nurse\npause 60 nurse\nresume nurse\ncalibrate 14.5 nurse\nuncalibrate nurse\n"]
 
 
+def _ward_control(folder: Path) -> Callable[[bytes], None]:
+    """Try the lines of a ward's control socket: each is answered, whatever stands in it."""
+    import asyncio
+
+    from ecgedge.bundle import Bundle, load_bundle
+    from ecgedge.errors import BundleError
+    from ecgedge.stream import Variants
+    from ecgedge.wards.config import WardSettings
+    from ecgedge.wards.control import WardControl
+    from ecgedge.wards.serve import WardService
+
+    async def no_bundle(path: str) -> tuple[Bundle, Variants]:
+        raise BundleError(f"{path}: no bundle")
+
+    bundle = load_bundle("embedded")
+    variants = Variants(bundle)
+
+    async def answer(line: bytes) -> None:
+        settings = WardSettings(most_beds=3, state=str(folder))
+        service = WardService(bundle, variants, settings, say=lambda _: None, read_clock=lambda: None)
+        control = WardControl(service, open_bundle=no_bundle)
+        for part in line.splitlines():
+            if "ok" not in (await control.answer(part) or {"ok": True}):
+                raise WrongError("a line without an answer")
+
+    return lambda data: asyncio.run(answer(data))
+
+
+def _ward_control_seeds(data: Path | None) -> list[bytes]:
+    del data
+    bed = {"name": "1", "user": "n"}
+    asked = [
+        {"do": "add", "name": "1", "feed": "sim:stable"},
+        {"do": "status"},
+        {"do": "acknowledge", "condition": "LEAD_OFF", **bed},
+        {"do": "pause_audio", "duration_s": 60, **bed},
+        {"do": "resume_audio", **bed},
+        {"do": "calibrate", "mpcwp_mmhg": 14.5, "sd_mmhg": 1.0, **bed},
+        {"do": "uncalibrate", **bed},
+        {"do": "swap", "bundle": "b"},
+        {"do": "dismiss", "station": "s", "user": "n"},
+        {"do": "listen", "station": "s"},
+        {"do": "confirm", "delivery": 1},
+        {"do": "remove", "name": "1"},
+        {"do": "drain"},
+    ]
+    lines = [json.dumps(one).encode() for one in asked]
+    return [b"\n".join(lines), *lines, b"[" * 3000]
+
+
 TARGETS = {
     "messages": Target(_messages, _messages_seeds, SHORT),
     "declared": Target(_declared, _declared_seeds, SHORT),
@@ -302,4 +353,5 @@ TARGETS = {
     "bridge": Target(_bridge, _bridge_seeds, SHORT),
     "cluster": Target(_cluster, _cluster_seeds, SHORT),
     "commands": Target(_commands, _commands_seeds, SHORT),
+    "ward_control": Target(_ward_control, _ward_control_seeds, SHORT),
 }

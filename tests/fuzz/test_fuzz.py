@@ -11,8 +11,19 @@ import pytest
 FUZZ = Path(__file__).parents[2] / "fuzz"
 NAMES = (
     *("wfdb", "dicom", "edf", "vital", "aecg", "schiller", "muse", "sierra", "xli", "npz"),
-    *("messages", "declared", "uris", "stamps", "mllp", "hl7", "bridge", "cluster", "commands"),
-    *("policy", "ward", "bundle_zip", "manifest", "selftest", "snapshot", "journal"),
+    *(
+        "messages",
+        "declared",
+        "uris",
+        "stamps",
+        "mllp",
+        "hl7",
+        "bridge",
+        "cluster",
+        "commands",
+        "ward_control",
+    ),
+    *("policy", "ward", "bundle_zip", "manifest", "selftest", "snapshot", "checkpoint", "journal"),
 )
 
 
