@@ -33,8 +33,8 @@ RESOLVE_S: Final = 5.0
 ANSWER_S: Final = 5.0
 """How long each question to its outlet waits."""
 
-ALONE_S: Final = 0.5
-"""How long a second one is looked for that fits as well."""
+ALONE_S: Final = 1.0
+"""How long a second one is looked for that fits as well; LSL asks in waves of half a second."""
 
 BUFFER_S: Final = 30
 """Of samples that LSL itself keeps for us; of more it drops the oldest."""
