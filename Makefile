@@ -5,7 +5,7 @@ DEMO_VENV ?= .venvs/demo
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow test-soak check lint types contracts packaging aarch64-check dev system-deps system-deps-slow embedded-bundle \
+.PHONY: demo test test-slow test-soak check lint types contracts packaging fuzz aarch64-check dev system-deps system-deps-slow embedded-bundle \
 	bench gpu-check clean
 
 # --- for users ---------------------------------------------------------------------------------------------
@@ -84,6 +84,9 @@ contracts: dev
 
 packaging: dev  ## the wheel's contents, and a device install without torch in an environment of its own
 	$(BIN)/python -m pytest tests/packaging -m "slow or not slow" -q
+
+fuzz: dev  ## every parser, coverage-guided, about five seconds each (Linux, Python 3.11 or newer; else it says so)
+	OMP_NUM_THREADS=1 $(BIN)/python fuzz/run.py --seconds 5
 
 aarch64-check: dev system-deps-slow  ## the wheel in an emulated arm64 root says what it says here
 	$(BIN)/python deploy/aarch64/arm64_check.py

@@ -4,7 +4,7 @@
 of 100 ms), for `--seconds` each, through the sender of `ecgedge feed send` and the feed that a bed reads. Latency: from
 handing a message's last sample to the transport until the feed delivers it. CPU: both ends together, of one core.
 Bytes: of the messages, without TCP's own (SDC: of the XML that comes). MQTT needs Debian's mosquitto, which runs beside
-and is not counted.
+and is not counted; LSL is kept on this machine.
 
     python benchmarks/feeds.py [--seconds 20] [--out benchmarks/results/feeds.json]
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -32,6 +33,10 @@ from ecgedge.feeds.sdc import SdcSource
 from ecgedge.rig import Faults, FaultyLine, Sender, open_sender, play
 
 SOURCE = "sim:stable?rate_hz=500&chunk_ms=40"
+CHUNK = 20
+"""Samples of a chunk of it."""
+
+LSL = "[multicast]\nResolveScope=machine\n[lab]\nKnownPeers={127.0.0.1}\n[ports]\nIPv6=disable\n[log]\nlevel=-3\n"
 
 
 class Timed:
@@ -57,8 +62,10 @@ class Timed:
         await self._sender.close()
 
 
-async def one(to: str, feed_uri: str | None, seconds: float, *, sender_first: bool) -> dict[str, float]:
-    """Play for some seconds; return what it cost."""
+async def one(
+    to: str, feed_uri: str | None, seconds: float, *, sender_first: bool, whole: int = 0
+) -> dict[str, float]:
+    """Play for some seconds; return what it cost. `whole`: samples of a message that may come in pieces."""
     told: asyncio.Queue[str] = asyncio.Queue()
     source = await open_feed(SOURCE)
     opening = None if sender_first else asyncio.create_task(open_feed(feed_uri or to))
@@ -71,7 +78,7 @@ async def one(to: str, feed_uri: str | None, seconds: float, *, sender_first: bo
     cpu_s, began_s = time.process_time(), time.perf_counter()
     line = FaultyLine(Faults(), source.info.leads)
     playing = asyncio.create_task(play(source, sender, line, duration_s=seconds))
-    got_s = await read(await opening, playing)
+    got_s = await read(await opening, playing, whole=whole)
     wall_s = time.perf_counter() - began_s
     used_s = time.process_time() - cpu_s
     n = min(len(got_s), len(sender.sent_s))
@@ -87,14 +94,17 @@ async def one(to: str, feed_uri: str | None, seconds: float, *, sender_first: bo
     }
 
 
-async def read(feed: Feed, playing: asyncio.Task[int]) -> list[float]:
+async def read(feed: Feed, playing: asyncio.Task[int], *, whole: int) -> list[float]:
     """Return when each message's samples came, until the sender is done."""
     got_s: list[float] = []
 
     async def follow() -> None:
-        async for _ in feed:
+        n = 0
+        async for chunk in feed:
             now_s = time.perf_counter()
-            got_s.append(now_s)
+            n += chunk.samples_mv.shape[1]
+            complete = n // whole if whole else len(got_s) + 1
+            got_s.extend([now_s] * (complete - len(got_s)))
 
     following = asyncio.create_task(follow())
     await playing
@@ -142,6 +152,7 @@ async def all_transports(seconds: float, broker_port: int | None) -> dict[str, d
         topic = f"mqtt://127.0.0.1:{broker_port}/bench"
         found["mqtt, binary"] = await one(topic, None, seconds, sender_first=False)
         found["mqtt, json"] = await one(f"{topic}/j?format=json", f"{topic}/j", seconds, sender_first=False)
+    found["lsl"] = await one(f"lsl:bench-{os.getpid()}", None, seconds, sender_first=False, whole=CHUNK)
     return found
 
 
@@ -150,6 +161,8 @@ def main(seconds: float = 20.0, out: Path | None = None) -> None:
     program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
     broker, port = None, None
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["LSLAPICFG"] = str(Path(folder, "lsl_api.cfg"))
+        Path(folder, "lsl_api.cfg").write_text(LSL)
         if program is not None:
             port = free_port()
             broker = subprocess.Popen([program, "-p", str(port)], cwd=folder, stderr=subprocess.DEVNULL)
@@ -161,7 +174,7 @@ def main(seconds: float = 20.0, out: Path | None = None) -> None:
                 broker.terminate()
     result = {
         "benchmark": "feeds",
-        **common.machine("numpy", "aiomqtt", "sdc11073", "ecgedge"),
+        **common.machine("numpy", "aiomqtt", "sdc11073", "pylsl", "ecgedge"),
         "simulated": True,
         "seconds": seconds,
         "transports": found,

@@ -175,5 +175,5 @@ def parse_target(text: str, *, place: str) -> TargetProfile:
     """
     try:
         return from_plain(TargetProfile, tomllib.loads(text))
-    except (SchemaError, tomllib.TOMLDecodeError) as error:
+    except (SchemaError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{place} is damaged: {error}; correct it, or export the bundle again") from error

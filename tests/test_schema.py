@@ -8,7 +8,8 @@ from typing import Literal
 
 import pytest
 
-from ecgedge.schema import SchemaError, from_plain, to_plain
+from ecgedge.errors import RecipeError
+from ecgedge.schema import SchemaError, from_plain, read_toml, to_plain
 
 
 @dataclass(frozen=True)
@@ -53,3 +54,9 @@ def test_integers_serve_as_floats_but_not_as_booleans():
 def test_what_does_not_fit_is_named(data, message):
     with pytest.raises(SchemaError, match=message):
         from_plain(Outer, data)
+
+
+def test_what_is_nested_too_deeply_is_no_toml(tmp_path):
+    (tmp_path / "deep.toml").write_text("a = " + "[" * 3000)
+    with pytest.raises(RecipeError, match=r"ward .*deep\.toml: maximum recursion depth"):
+        read_toml(Outer, tmp_path / "deep.toml", what="ward")

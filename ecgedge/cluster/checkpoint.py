@@ -74,6 +74,6 @@ class Checkpoint:
             plain: dict[str, Any] = json.loads(head)
             position = from_plain(Position, plain["position"], where="position")
             lines, owner = tuple(str(line) for line in plain["lines"]), str(plain["owner"])
-        except (SchemaError, ValueError, KeyError, TypeError) as error:
+        except (SchemaError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise RecordError(f"{source} is no checkpoint: {error}") from error
         return cls(position, lines, BedSnapshot.from_bytes(snapshot, source=source), owner)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from ecgedge.errors import FeedError
 from ecgedge.feeds.base import Chunk, Feed, FeedInfo
 from ecgedge.feeds.file import open_file
+from ecgedge.feeds.lsl import open_lsl
 from ecgedge.feeds.mllp import open_mllp
 from ecgedge.feeds.mqtt import open_mqtt
 from ecgedge.feeds.sdc import open_sdc
@@ -26,6 +27,7 @@ _OPENERS: dict[str, Callable[..., Awaitable[Feed]]] = {
     "sdcs": open_sdc,
     "ws": open_ws,
     "wss": open_ws,
+    "lsl": open_lsl,
 }
 
 
@@ -36,7 +38,7 @@ async def open_feed(uri: str, *, speed: float = 1.0) -> Feed:
     ----------
     uri
         `sim:NAME?seed=1`, `file:PATH?loop=1`, `tcp://HOST:PORT?leads=I,II&rate_hz=500&lsb_nv=...`
-        `mllp://HOST:PORT` (listens), `mqtt://HOST:PORT/TOPIC` or `ws://HOST:PORT/PATH`.
+        `mllp://HOST:PORT` (listens), `mqtt://HOST:PORT/TOPIC`, `ws://HOST:PORT/PATH` or `lsl:NAME`.
     speed
         1 plays in real time, infinity as fast as possible; live feeds ignore it.
 

@@ -121,7 +121,10 @@ async def open_sim(uri: str, *, speed: float) -> SimFeed:
 
 def parse_sim_uri(uri: str) -> SimOptions:
     """Read the options out of a sim: URI; FeedError says what is accepted."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise FeedError(f"{uri}: {error}; expected {_FORM}") from error
     if parts.scheme != "sim" or parts.netloc or parts.fragment or not parts.path:
         raise FeedError(f"{uri}: expected {_FORM}; scenarios: {', '.join(SCENARIOS)}")
     pairs = parse_qsl(parts.query, keep_blank_values=True)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import typing
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -19,15 +18,10 @@ from numpy.typing import NDArray
 
 from ecgedge.ecg import Mode, Recording
 from ecgedge.errors import RecordError
+from ecgedge.npy import DAMAGED
 from ecgedge.records._common import dropped_metadata, select_leads
 
 _REQUIRED: Final = ("samples_mv", "rate_hz", "leads")
-# What NumPy and zipfile raise for damaged archives. ValueError also covers an object array, which would need
-# unpickling; RuntimeError an encrypted archive.
-_DAMAGE: Final = (
-    *(ValueError, OSError, EOFError, LookupError, MemoryError, RuntimeError, NotImplementedError),
-    *(zipfile.BadZipFile, zlib.error),
-)
 _MODES: Final[tuple[Mode, ...]] = typing.get_args(Mode)
 
 
@@ -94,12 +88,32 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise RecordError(f"{path}: a single array, not an .npz archive; write it with write_npz")
-            return {name: archive[name] for name in archive.files}
-    except _DAMAGE as error:
+            arrays = {name: archive[name] for name in archive.files}
+    except DAMAGED as error:
         raise RecordError(
             f"{path}: not a readable .npz archive ({type(error).__name__}: {error}); "
             "write it with ecgedge.records.write_npz"
         ) from error
+    # NumPy gives a member that does not begin as an array does as its bytes
+    if other := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+        raise RecordError(
+            f"{path}: {other[0]!r:.60} in it is no array; write it with ecgedge.records.write_npz"
+        )
+    if foreign := [name for name, array in arrays.items() if not _is_text(array)]:
+        raise RecordError(
+            f"{path}: {foreign[0]!r:.60} in it holds no text of Unicode; it is damaged: copy it again"
+        )
+    return arrays
+
+
+def _is_text(array: NDArray[Any]) -> bool:
+    """Tell whether an array of text holds code points of Unicode alone: NumPy takes any 32 bits."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "U" or array.dtype.itemsize == 0:
+        return True
+    codes = (
+        np.ascontiguousarray(array).reshape(-1).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+    )
+    return bool(codes.max(initial=0) <= sys.maxunicode)
 
 
 def _samples(array: NDArray[Any], source: str) -> NDArray[np.float32]:
@@ -139,7 +153,7 @@ def _metadata(arrays: Mapping[str, NDArray[Any]], source: str) -> dict[str, str]
         return {}
     try:
         data = json.loads(str(arrays["metadata_json"]))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{source}: metadata_json is no JSON ({error}); write it with write_npz") from error
     if not isinstance(data, dict):
         raise RecordError(f"{source}: metadata_json is {data!r}; expected an object of strings")

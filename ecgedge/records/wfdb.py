@@ -97,7 +97,14 @@ def _mv_factor(signal: SignalSpec, lead: str, source: str) -> float:
 
 def _check_file(path: Path, header: WfdbHeader, *, source: str) -> None:
     """Refuse a sample file that is missing, shorter than the header says, or text."""
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:  # a name that no file system takes, or a folder that we may not look into
+        raise RecordError(
+            f"{source}: the header names a file that cannot be looked for ({error.strerror}): {path.name!r:.60}; "
+            "it is damaged, fetch it again"
+        ) from error
+    if not there:
         raise RecordError(
             f"{source}: no such file {path.name} in {path.parent}; the header names it: fetch it too"
         )
@@ -139,7 +146,7 @@ def _decode(stem: Path, channels: Sequence[int], *, source: str) -> Any:
     try:
         return wfdb.rdrecord(str(stem.absolute()), channels=list(channels), smooth_frames=False)
     # What wfdb 4.3 was seen to raise for damaged records; it has no base class for its errors.
-    except (ValueError, TypeError, LookupError, OSError, MemoryError, RuntimeError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, OSError, MemoryError, RuntimeError) as error:
         raise RecordError(
             f"{source}: the samples cannot be decoded ({type(error).__name__}: {error}); "
             "the record is damaged or uses a storage format that is not supported: fetch it again"

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from ecgedge.errors import UsageError
 from ecgedge.feeds import FeedInfo
 from ecgedge.rig.faults import Faults, FaultyLine, parse_faults
+from ecgedge.rig.lsl import send_lsl
 from ecgedge.rig.mllp import send_mllp
 from ecgedge.rig.mqtt import send_mqtt
 from ecgedge.rig.play import Sender, play
@@ -23,6 +24,7 @@ _OPENERS: dict[str, Callable[..., Awaitable[Sender]]] = {
     "sdc": send_sdc,
     "sdcs": send_sdc,
     "ws": send_ws,
+    "lsl": send_lsl,
 }
 
 

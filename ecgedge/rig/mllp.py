@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from ecgedge.errors import FeedError, Hl7Error
 from ecgedge.feeds import Chunk, FeedInfo
 from ecgedge.feeds.declared import positive_setting
 from ecgedge.hl7 import Envelope, MllpDecoder, Waveforms, frame, read_acknowledgement, write_waveforms
+from ecgedge.rig.address import parse_address
 from ecgedge.rig.play import LSB_NV
 
 MESSAGE_S: Final = 1.0
@@ -116,15 +116,14 @@ class MllpSender:
 
 async def send_mllp(uri: str, info: FeedInfo, *, say: Callable[[str], None]) -> MllpSender:
     """Connect to `mllp://HOST:PORT?patient=TEST&lsb_nv=1000&message_s=1`; `mllps://` and `ca=FILE` for TLS."""
-    parts = urlsplit(uri)
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if not parts.hostname or not parts.port or options.keys() - {"patient", "lsb_nv", "message_s", "ca"}:
-        raise FeedError(f"{uri}: expected mllp://HOST:PORT, and patient, lsb_nv, message_s, ca if wanted")
+    form = "mllp://HOST:PORT, and patient, lsb_nv, message_s, ca if wanted"
+    address = parse_address(uri, options=("patient", "lsb_nv", "message_s", "ca"), form=form)
+    options = address.options
     lsb_nv = positive_setting(options, "lsb_nv", LSB_NV, uri=uri)
     message_s = positive_setting(options, "message_s", MESSAGE_S, uri=uri)
     try:
-        tls = ssl.create_default_context(cafile=options.get("ca")) if parts.scheme == "mllps" else None
-        streams = await asyncio.open_connection(parts.hostname, parts.port, ssl=tls)
+        tls = ssl.create_default_context(cafile=options.get("ca")) if uri.startswith("mllps:") else None
+        streams = await asyncio.open_connection(address.host, address.port, ssl=tls)
     except OSError as error:
         raise FeedError(f"{uri}: cannot connect ({error}); does the receiver listen?") from error
     say(f"sending to {uri}")

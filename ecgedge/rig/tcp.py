@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlencode
 
 from ecgedge.errors import FeedError
 from ecgedge.feeds import Chunk, FeedInfo
 from ecgedge.feeds.declared import declared_of, positive_setting
+from ecgedge.rig.address import parse_address
 from ecgedge.rig.play import LSB_NV, FrameWriter
 from ecgedge_bridge import to_wire
 
@@ -42,20 +43,16 @@ class TcpSender:
 
 async def send_tcp(uri: str, info: FeedInfo, *, say: Callable[[str], None]) -> TcpSender:
     """Listen on the address of `tcp://HOST:PORT?lsb_nv=1000` (port 0 for any), and wait for a host."""
-    parts = urlsplit(uri)
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if not parts.hostname or parts.port is None or options.keys() - {"lsb_nv"}:
-        raise FeedError(
-            f"{uri}: expected tcp://HOST:PORT, and lsb_nv=... if wanted, for example tcp://127.0.0.1:5000"
-        )
-    declared = declared_of(info, lsb_nv=positive_setting(options, "lsb_nv", LSB_NV, uri=uri))
+    form = "tcp://HOST:PORT, and lsb_nv=... if wanted, for example tcp://127.0.0.1:5000"
+    address = parse_address(uri, options=("lsb_nv",), form=form)
+    declared = declared_of(info, lsb_nv=positive_setting(address.options, "lsb_nv", LSB_NV, uri=uri))
     came: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
 
     async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         came.put_nowait(writer)
 
     try:
-        server = await asyncio.start_server(greet, parts.hostname, parts.port)
+        server = await asyncio.start_server(greet, address.host, address.port)
     except OSError as error:
         raise FeedError(f"{uri}: cannot listen there: {error.strerror}") from error
     port = server.sockets[0].getsockname()[1]
@@ -68,5 +65,5 @@ async def send_tcp(uri: str, info: FeedInfo, *, say: Callable[[str], None]) -> T
         },
         safe=",",
     )
-    say(f"waiting for a host: tcp://{parts.hostname}:{port}?{settings}")
+    say(f"waiting for a host: tcp://{address.host}:{port}?{settings}")
     return TcpSender(await came.get(), server, FrameWriter(info, declared))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import web
 
@@ -12,6 +11,7 @@ from ecgedge.errors import FeedError
 from ecgedge.feeds import Chunk, FeedInfo
 from ecgedge.feeds.declared import declared_of, positive_setting
 from ecgedge.feeds.messages import write_declared
+from ecgedge.rig.address import parse_address
 from ecgedge.rig.play import LSB_NV, MessageWriter
 
 
@@ -43,12 +43,10 @@ class WsSender:
 
 async def send_ws(uri: str, info: FeedInfo, *, say: Callable[[str], None]) -> WsSender:
     """Listen on the address of `ws://HOST:PORT/PATH?format=binary&lsb_nv=1000` (port 0 for any); wait for a host."""
-    parts = urlsplit(uri)
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    kind = options.get("format", "binary")
-    if not parts.hostname or parts.port is None or options.keys() - {"format", "lsb_nv"}:
-        raise FeedError(f"{uri}: expected ws://HOST:PORT/PATH, and format, lsb_nv if wanted")
-    declared = declared_of(info, lsb_nv=positive_setting(options, "lsb_nv", LSB_NV, uri=uri))
+    form = "ws://HOST:PORT/PATH, and format, lsb_nv if wanted"
+    address = parse_address(uri, options=("format", "lsb_nv"), form=form)
+    kind, path = address.options.get("format", "binary"), address.path or "/"
+    declared = declared_of(info, lsb_nv=positive_setting(address.options, "lsb_nv", LSB_NV, uri=uri))
     writer = MessageWriter(info, declared, kind=kind, uri=uri)
     came: asyncio.Queue[web.WebSocketResponse] = asyncio.Queue()
 
@@ -62,15 +60,15 @@ async def send_ws(uri: str, info: FeedInfo, *, say: Callable[[str], None]) -> Ws
         return socket
 
     app = web.Application()
-    app.router.add_get(parts.path or "/", greet)
+    app.router.add_get(path, greet)
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, parts.hostname, parts.port)
+    site = web.TCPSite(runner, address.host, address.port)
     try:
         await site.start()
     except OSError as error:
         await runner.cleanup()
         raise FeedError(f"{uri}: cannot listen there: {error.strerror}") from error
     port = runner.addresses[0][1]
-    say(f"waiting for a host: ws://{parts.hostname}:{port}{parts.path or '/'}")
+    say(f"waiting for a host: ws://{address.host}:{port}{path}")
     return WsSender(runner, await came.get(), writer)

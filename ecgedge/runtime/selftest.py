@@ -12,8 +12,6 @@ what the full-window network says at the end of each chunk from the first on at 
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -24,21 +22,10 @@ from numpy.typing import NDArray
 from ecgedge.bundle import Bundle, StreamSpec
 from ecgedge.errors import EngineError
 from ecgedge.leads import STANDARD_LEADS, standard_rows
+from ecgedge.npy import DAMAGED
 from ecgedge.runtime.base import Runner, Stepper, closed_on_error
 
 SELF_TEST_FILE = "selftest.npz"
-_DAMAGE = (
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    OSError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 MIN_STREAM_ANSWERS = 8
 
 R = TypeVar("R", bound=Runner)
@@ -83,7 +70,7 @@ def read_self_test(data: bytes) -> SelfTest:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return _from_arrays({name: archive[name] for name in archive.files})
-    except _DAMAGE as error:
+    except DAMAGED as error:
         raise EngineError(f"{SELF_TEST_FILE} cannot be read ({error}); export the bundle again") from error
 
 

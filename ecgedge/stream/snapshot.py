@@ -16,6 +16,7 @@ from ecgedge.alarms import ChecksState
 from ecgedge.ecg import Mode
 from ecgedge.errors import RecordError
 from ecgedge.events import Calibrated
+from ecgedge.npy import DAMAGED
 from ecgedge.schema import SchemaError, from_plain, to_plain
 from ecgedge.stream.clock import ClockState
 
@@ -110,21 +111,30 @@ class BedSnapshot:
         digest, body = data[len(_MAGIC) : start - 1], data[start:]
         if not data.startswith(_MAGIC) or hashlib.sha256(body).hexdigest().encode() != digest:
             raise RecordError(f"{source} is no snapshot of a bed, or damaged; {_ANEW}")
-        stream = io.BytesIO(body)
-        arrays: list[NDArray[Any]] = []
-        while stream.tell() < len(body):
-            arrays.append(np.load(stream, allow_pickle=False))
-        plain = json.loads(arrays[0].tobytes())
-        found = plain["bed"].get("format")
+        try:
+            plain, arrays = _parts(body)
+            found = plain["bed"].get("format")
+        except DAMAGED as error:
+            raise RecordError(f"{source} is no snapshot of a bed ({error}); {_ANEW}") from error
         if found != BED_FORMAT:
             raise RecordError(
                 f"{source} is a bed's snapshot of format {found}, and this version reads {BED_FORMAT}; {_ANEW}"
             )
         try:
             facts = from_plain(BedFacts, plain["bed"], where="bed")
-        except SchemaError as error:
+            alarms = dict(plain["alarms"])
+        except (SchemaError, LookupError, TypeError, ValueError) as error:
             raise RecordError(f"{source} is no snapshot of a bed: {error}; {_ANEW}") from error
-        return cls(facts, plain["alarms"], tuple(arrays[1:]))
+        return cls(facts, alarms, arrays)
+
+
+def _parts(body: bytes) -> tuple[Any, tuple[NDArray[Any], ...]]:
+    """Return the facts and the arrays behind a snapshot's digest."""
+    stream = io.BytesIO(body)
+    arrays: list[NDArray[Any]] = []
+    while stream.tell() < len(body):
+        arrays.append(np.load(stream, allow_pickle=False))
+    return json.loads(arrays[0].tobytes()), tuple(arrays[1:])
 
 
 _ANEW = "remove it to begin anew (what was on or latched must then be looked at by hand)"

@@ -327,5 +327,5 @@ async def ask(path: Path, question: Mapping[str, Any]) -> dict[str, Any]:
         raise EcgedgeError(f"the ward on {path} hung up without an answer")
     try:
         return dict(json.loads(line))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise EcgedgeError(f"what listens on {path} does not answer as a ward does: {line[:60]!r}") from error

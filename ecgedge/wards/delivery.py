@@ -290,7 +290,7 @@ class Deliveries:
             return []
         try:
             return [check_name(name) for name in json.loads(self._remembered.read_bytes())][:MOST_STATIONS]
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             self._say(f"who listened before cannot be read from {self._remembered}: {error}")
             return []
 

@@ -74,6 +74,6 @@ def _lines(stream: Any, path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
             yield line, dict(json.loads(line))
     except OSError as error:
         raise EcgedgeError(f"{gone} ({error.strerror})") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise EcgedgeError(f"what listens on {path} does not speak as a ward does: {error}") from error
     raise EcgedgeError(gone)

@@ -149,7 +149,9 @@ class Place:
         live = self._pace is not None
         return {
             "alive": time.monotonic() - self._heard_s < SILENT_S + feed.info.chunk_s,
-            "rate_ok": not station.wrong_rate if self._pace is not None and self._pace.steady is not None else None,
+            "rate_ok": not station.wrong_rate
+            if self._pace is not None and self._pace.steady is not None
+            else None,
             "age_s": round(self._age.age_s, 3) if live else None,
             "dropped": dict(feed.dropped),
         }

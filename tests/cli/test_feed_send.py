@@ -37,6 +37,9 @@ def test_a_second_process_plays_and_the_first_streams():
     [
         (["--to", "udp://host"], 2, "expected one of tcp:"),
         (["--to", "tcp://127.0.0.1:0?speed=2"], 3, "expected tcp://HOST:PORT"),
+        (["--to", "tcp://127.0.0.1:99999"], 3, "Port out of range"),
+        (["--to", "ws://[127.0.0.1:0"], 3, "Invalid IPv6 URL; expected ws://HOST:PORT/PATH"),
+        (["--to", "lsl:?type=ECG"], 3, "an outlet needs a name"),
         (["--to", "mqtt://127.0.0.1:9/x?format=xml"], 3, "expected binary or json"),
         (["--to", "mqtt://127.0.0.1:9/x"], 3, "cannot connect"),
         (["--to", "tcp://127.0.0.1:0", "--drop", "2"], 2, "--drop is 2"),

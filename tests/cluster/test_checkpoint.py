@@ -1,11 +1,13 @@
 """A checkpoint that is kept is the one that is read; a damaged one is refused."""
 
+import hashlib
+
 import pytest
 from bus_lines import QUICK, RATE_HZ
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecgedge.cluster.checkpoint import Checkpoint, Position
+from ecgedge.cluster.checkpoint import _MAGIC, Checkpoint, Position
 from ecgedge.errors import RecordError
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.sim import Simulator
@@ -50,3 +52,9 @@ def test_garbage_is_refused(garbage):
 def test_it_fits_into_a_message_of_the_bus(snapshot):
     lines = ("x" * 300,) * 100
     assert len(Checkpoint(Position(5), lines, snapshot, "a").to_bytes()) < 200_000
+
+
+def test_a_digest_alone_makes_no_checkpoint():
+    body = b"[" * 3000
+    with pytest.raises(RecordError, match="here is no checkpoint"):
+        Checkpoint.from_bytes(_MAGIC + hashlib.sha256(body).hexdigest().encode() + body, source="here")

@@ -90,6 +90,7 @@ def test_no_paths(name):
     [
         ('name = "cpu"\nflavor = "cpu"', "did you mean 'flavour'"),
         ("name = ", "the file x is damaged"),
+        ("name = " + "[" * 3000, "the file x is damaged: maximum recursion"),
         ('name = "a"\ndescription = "b"\nflavour = "rtx"\nprecisions = ["fp8"]', "fp8"),
     ],
 )

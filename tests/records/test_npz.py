@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,9 @@ NAN = np.full((2, 300), np.nan)
         ({"mode": "dream"}, "mode is 'dream'"),
         ({"metadata_json": "{"}, "no JSON"),
         ({"metadata_json": "[1]"}, "expected an object"),
+        ({"metadata_json": "[" * 100_000}, "no JSON"),
+        ({"leads": np.array([0x110000, 73], "<u4").view("<U1")}, "'leads' in it holds no text of Unicode"),
+        ({"leads": np.array([0x110000, 73], ">u4").view(">U1")}, "'leads' in it holds no text of Unicode"),
     ],
 )
 def test_bad_arrays_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -139,6 +143,34 @@ def test_zip_features_beyond_ours_are_refused(tmp_path: Path, place: int, value:
     data[data.index(b"PK\x01\x02") + place] = value
     path.write_bytes(data)
     with pytest.raises(RecordError, match=r"not a readable \.npz archive"):
+        records.read(path)
+
+
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        (b"no array", "'leads' in it is no array"),
+        (b"\x93NUMPY\x01\x00\x02\x00{(", "not a readable"),
+        (
+            b"\x93NUMPY\x01\x00\x3a\x00{'descr': '<f,(', 'fortran_order': False, 'shape': (1,), }",
+            "not a readable",
+        ),
+        (
+            b"\x93NUMPY\x01\x00\x46\x00{'descr': '<f4', 'fortran_order': False, 'shape': ("
+            + b"9" * 20
+            + b",), }",
+            "not",
+        ),
+    ],
+    ids=["bytes", "cut", "type", "size"],
+)
+def test_members_that_are_no_arrays_are_refused(tmp_path: Path, member: bytes, message: str) -> None:
+    """Each was found by fuzzing: NumPy gives the first as bytes, and reads the others' headers as Python."""
+    path = tmp_path / "r.npz"
+    np.savez(path, **{name: array for name, array in _good().items() if name != "leads"})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("leads" if message.startswith("'") else "leads.npy", member)
+    with pytest.raises(RecordError, match=message):
         records.read(path)
 
 

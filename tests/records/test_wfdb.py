@@ -263,6 +263,11 @@ def test_bad_record_is_refused(put_wfdb: Put, fields: dict[str, Any], message: s
         ("r 2 250 300\nr.dat 16x2 200 16 0 0 0 0 I\nr.dat 16 200 16 0 0 0 0 V1\n", "I 500 Hz, V1 250 Hz"),
         ("r 1 250 300\nr.dat 16\n", "unknown lead: .* names seen: ''"),
         (" " * 1_000_001, "too many for a WFDB header"),
+        (
+            f"r 1 250 300\nr.dat 8 200/mV 16 0 {'3' * 30} 0 0 I\n",
+            "samples cannot be decoded \\(OverflowError",
+        ),
+        (f"r 1 250 300\n{'r' * 300}.dat 16 200/mV 16 0 0 0 0 I\n", "names a file that cannot be looked for"),
     ],
 )
 def test_bad_header_is_refused(tmp_path: Path, header: str, message: str) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import sys
+import zipfile
 
 import numpy as np
 import onnxruntime
@@ -103,12 +104,21 @@ def _npz(**arrays):
     return buffer.getvalue()
 
 
+def _zip(name, content):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(name, content)
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize(
     "data",
     [
         b"",
         b"PK\x03\x04 cut",
         b"\x80\x04K\x01.",
+        _zip("counts", b"no array"),
+        _zip("counts.npy", b"\x93NUMPY\x01\x00\x02\x00{("),
         _npz(),
         _npz(counts=COUNTS.astype(np.float32)),
         _npz(counts=COUNTS[0]),
@@ -119,7 +129,8 @@ def _npz(**arrays):
             **{"reference/I/fp32/p": np.zeros(3, np.float32), "tolerance/I/fp32/p": np.float64(1.0)},
         ),
     ],
-    ids=["empty", "cut", "pickle", "no counts", "float counts", "one window", "no window", "no tolerance", "scalar"],
+    ids=["empty", "cut", "pickle", "bytes", "header", "no counts", "float counts", "one window", "no window",
+         "no tolerance", "scalar"],
 )  # fmt: skip
 def test_self_test_file_damaged(data):
     with pytest.raises(EngineError, match=r"selftest\.npz cannot be read"):

@@ -1,5 +1,8 @@
 """A bed that is restored goes on as if nothing had happened; one that does not fit is refused."""
 
+import hashlib
+import io
+import json
 from itertools import pairwise
 
 import numpy as np
@@ -13,6 +16,7 @@ from ecgedge.leads import STANDARD_LEADS
 from ecgedge.policy import AlarmPolicy
 from ecgedge.sim import Simulator
 from ecgedge.stream import Bed, BedSnapshot
+from ecgedge.stream.snapshot import _MAGIC, BED_FORMAT
 
 QUICK = AlarmPolicy(persistence_s=20.0, recovery_window_s=20.0)
 
@@ -118,3 +122,30 @@ def test_the_snapshot_of_a_bed_is_small(new_bed, ecg):
     events = bed.push(ecg[:, : 60 * 500], t_s=0.0)
     assert len([e for e in events if isinstance(e, Estimate)]) == 11
     assert len(bed.snapshot().to_bytes()) < 150_000
+
+
+def _array(values):
+    stream = io.BytesIO()
+    np.save(stream, values)
+    return stream.getvalue()
+
+
+_FORMAT_ONLY = json.dumps({"bed": {"format": BED_FORMAT}, "alarms": {}}).encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"no array",
+        _array(np.zeros(3, np.uint8)),
+        _array(np.frombuffer(b"[]", np.uint8)),
+        _array(np.frombuffer(_FORMAT_ONLY, np.uint8)),
+        b"\x93NUMPY\x01\x00\x02\x00{(",
+    ],
+    ids=["empty", "bytes", "no JSON", "no facts", "facts missing", "header"],
+)
+def test_a_digest_alone_makes_no_snapshot(body):
+    digest = hashlib.sha256(body).hexdigest().encode()
+    with pytest.raises(RecordError, match=r"bed\.state is no snapshot of a bed.*remove it"):
+        BedSnapshot.from_bytes(_MAGIC + digest + b"\n" + body, source="bed.state")

@@ -1,0 +1,9 @@
+"""Every target by its name."""
+
+from __future__ import annotations
+
+import file_targets
+import record_targets
+import wire_targets
+
+TARGETS = {**record_targets.TARGETS, **wire_targets.TARGETS, **file_targets.TARGETS}

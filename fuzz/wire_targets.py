@@ -1,0 +1,357 @@
+"""Targets: what comes over a wire. Any bytes give values, are counted, or raise what the parser says."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import seeds
+from target import Target
+
+DECLARED = {"leads": ["I", "-", "II"], "rate_hz": 500, "lsb_nv": 1000, "mode": "test", "band_hz": [0.05, 150]}
+URIS = (
+    "sim:stable?seed=1&rate_hz=500&leads=I,II",
+    "file:a.hea?loop=1&gaps=keep&chunk_ms=20",
+    "tcp://h:1?leads=I,II&rate_hz=500&lsb_nv=1000&band_hz=0.05,150",
+    "mllp://127.0.0.1:2575?patient=7",
+    "mqtt://u@h:1883/ward/bed?qos=1",
+    "ws://h:1/bed?x=1",
+    "lsl:bed1?type=ECG&source_id=7",
+)
+
+
+SHORT = 4_000
+"""Bytes: a message is short, and many are tried."""
+
+
+class WrongError(Exception):
+    """A parser that did not raise, and did not keep its word either."""
+
+
+def _messages(folder: Path) -> Callable[[bytes], None]:
+    """MQTT and WebSocket: JSON or a frame whose checksum is put right, then the order of packets."""
+    del folder
+    from ecgedge.errors import FeedError
+    from ecgedge.feeds.declared import from_object
+    from ecgedge.feeds.dejitter import Dejitter
+    from ecgedge.feeds.eeb import MODULUS
+    from ecgedge.feeds.messages import MessageReader
+    from ecgedge_bridge.crc import crc32c
+
+    declared = from_object(DECLARED)
+
+    def once(data: bytes) -> None:
+        reader, order = (
+            MessageReader(declared, uri="fuzz"),
+            Dejitter(rate_hz=500.0, wait_s=0.1, modulus=MODULUS),
+        )
+        with suppress(FeedError):
+            for part in data.split(seeds.BETWEEN):
+                sealed = part[:-4] + struct.pack("<I", crc32c(part[:-4]))
+                packet = reader.json(part) if part.startswith(b"{") else reader.binary(sealed)
+                before = sum(reader.dropped.values())
+                if packet is not None:
+                    order.push(packet)
+                elif not before:
+                    raise WrongError("neither a packet nor counted")
+            order.flush()
+
+    return once
+
+
+def _messages_seeds(data: Path | None) -> list[bytes]:
+    del data
+    import numpy as np
+
+    from ecgedge.feeds.messages import write_json
+
+    samples_mv = np.linspace(-1, 1, 30, dtype=np.float32).reshape(3, 10)
+    texts = [write_json(samples_mv, index=index) for index in (0, 20, 10, 2**32 - 5)]
+    return [seeds.BETWEEN.join(texts), seeds.BETWEEN.join(_frames()), *_frames()]
+
+
+def _frames() -> list[bytes]:
+    from ecgedge_bridge import Data, SampleFormat, make_result, pack
+
+    def one(k: int, form: SampleFormat) -> bytes:
+        counts = tuple(range(30))
+        return pack(Data(seq=k, sample_index=10 * k, t_us=20_000 * k, n_channels=3, counts=counts, fmt=form))
+
+    del make_result
+    return [one(0, SampleFormat.I16), one(1, SampleFormat.I24), one(3, SampleFormat.I16)]
+
+
+def _declared(folder: Path) -> Callable[[bytes], None]:
+    del folder
+    from ecgedge.errors import FeedError
+    from ecgedge.feeds.messages import read_declared
+
+    def once(data: bytes) -> None:
+        with suppress(FeedError):
+            read_declared(data, uri="fuzz").info("fuzz")
+
+    return once
+
+
+def _declared_seeds(data: Path | None) -> list[bytes]:
+    del data
+    return [
+        json.dumps({**DECLARED, "calibrated": True, "chunk_ms": 40}).encode(),
+        json.dumps(DECLARED).encode(),
+        b"[" * 3000,
+    ]
+
+
+def _uris(folder: Path) -> Callable[[bytes], None]:
+    """Every feed's URI."""
+    del folder
+    from ecgedge.errors import FeedError
+    from ecgedge.feeds.file import parse_file_uri
+    from ecgedge.feeds.lsl import parse_lsl_uri
+    from ecgedge.feeds.mllp import parse_mllp_uri
+    from ecgedge.feeds.mqtt import parse_mqtt_uri
+    from ecgedge.feeds.sim import parse_sim_uri
+    from ecgedge.feeds.tcp import parse_tcp_uri
+    from ecgedge.feeds.ws import parse_ws_uri
+    from ecgedge.rig.address import parse_address
+
+    readers = (
+        parse_file_uri,
+        parse_lsl_uri,
+        parse_mllp_uri,
+        parse_mqtt_uri,
+        parse_sim_uri,
+        parse_tcp_uri,
+        parse_ws_uri,
+    )
+
+    def once(data: bytes) -> None:
+        uri = data.decode("utf-8", "replace")
+        for parse in readers:
+            with suppress(FeedError):
+                parse(uri)
+        with suppress(FeedError):
+            parse_address(uri, options=("format",), form="fuzz")
+
+    return once
+
+
+def _stamps(folder: Path) -> Callable[[bytes], None]:
+    """LSL's stamps, in pieces: every sample gets one number, and they go up."""
+    del folder
+    import numpy as np
+
+    from ecgedge.errors import FeedError
+    from ecgedge.feeds.stamps import StampGrid
+
+    def once(data: bytes) -> None:
+        grid, n, last = StampGrid(rate_hz=500.0), 0, None
+        with suppress(FeedError):
+            for part in data.split(seeds.BETWEEN):
+                stamps_s = np.frombuffer(part[: len(part) // 8 * 8], "<f8")
+                n += len(stamps_s)
+                for number in grid.push(stamps_s).tolist():
+                    if last is not None and number <= last:
+                        raise WrongError("numbers go back")
+                    n, last = n - 1, number
+            if n != grid.n_waiting or len(grid.flush()) != n:
+                raise WrongError("samples are lost")
+
+    return once
+
+
+def _stamps_seeds(data: Path | None) -> list[bytes]:
+    del data
+    import numpy as np
+
+    stamps_s = 5.0 + np.arange(300) / 500.0
+    holed = np.concatenate([stamps_s[:100], stamps_s[120:]])
+    return [holed[:50].tobytes() + seeds.BETWEEN + holed[50:].tobytes(), stamps_s.tobytes()]
+
+
+def _mllp(folder: Path) -> Callable[[bytes], None]:
+    """Frames: cut into bytes they give what they give whole."""
+    del folder
+    from ecgedge.hl7 import MllpDecoder
+
+    def once(data: bytes) -> None:
+        whole, cut = MllpDecoder(max_bytes=500), MllpDecoder(max_bytes=500)
+        pieces = [message for k in range(0, len(data), 3) for message in cut.push(data[k : k + 3])]
+        if whole.push(data) != pieces or whole.counters != cut.counters:
+            raise WrongError("pieces matter")
+
+    return once
+
+
+def _mllp_seeds(data: Path | None) -> list[bytes]:
+    from ecgedge.hl7 import frame
+
+    return [b"".join(frame(message[:300]) for message in seeds.hl7(data))]
+
+
+def _hl7(folder: Path) -> Callable[[bytes], None]:
+    """Try a message: waveforms, acknowledgement, and what we answer."""
+    del folder
+    from datetime import datetime, timezone
+
+    from ecgedge.errors import Hl7Error
+    from ecgedge.hl7 import Envelope, acknowledge, parse, read_acknowledgement, read_waveforms, split_messages
+
+    envelope = Envelope(datetime(2026, 1, 1, tzinfo=timezone.utc), "1")
+
+    def once(data: bytes) -> None:
+        split_messages(data)
+        with suppress(Hl7Error):
+            read_acknowledgement(data)
+        with suppress(Hl7Error):
+            message = parse(data)
+            with suppress(Hl7Error):
+                read_waveforms(message)
+            acknowledge(message, envelope, "AE", "wrong")
+
+    return once
+
+
+def _bridge(folder: Path) -> Callable[[bytes], None]:
+    """Try the decoder of a byte stream, whole and in pieces; and a frame whose checksum is put right."""
+    del folder
+    from ecgedge_bridge import Decoder, RejectedError, unpack
+    from ecgedge_bridge.crc import crc32c
+
+    def once(data: bytes) -> None:
+        whole, cut = Decoder(), Decoder()
+        pieces = [frame for k in range(0, len(data), 3) for frame in cut.push(data[k : k + 3])]
+        if whole.push(data) != pieces or whole.counters != cut.counters:
+            raise WrongError("pieces matter")
+        with suppress(RejectedError):
+            unpack(data[:-4] + struct.pack("<I", crc32c(data[:-4])))
+
+    return once
+
+
+def _bridge_seeds(data: Path | None) -> list[bytes]:
+    del data
+    from ecgedge_bridge import unpack
+    from ecgedge_bridge.codec import to_wire
+
+    return [b"".join(to_wire(unpack(frame)) for frame in _frames()), *_frames()]
+
+
+def _cluster(folder: Path) -> Callable[[bytes], None]:
+    """Try a message of the bus, as it comes and with its checksum put right: what is taken, is written the same."""
+    del folder
+    from ecgedge.cluster.message import decode_chunk, encode_chunk
+
+    def once(data: bytes) -> None:
+        head, body = data[:CRC_AT], data[CRC_AT + 4 :]
+        for message in (data, head + struct.pack("<I", zlib.crc32(body, zlib.crc32(head))) + body):
+            chunk = decode_chunk(message)
+            if not isinstance(chunk, str) and encode_chunk(chunk) != message:
+                raise WrongError("what was read is not what is written")
+
+    return once
+
+
+CRC_AT = 36
+"""Where the checksum of a bus message stands (ecgedge/cluster/message.py)."""
+
+
+def _cluster_seeds(data: Path | None) -> list[bytes]:
+    del data
+    import numpy as np
+
+    from ecgedge.cluster import message
+
+    if message._CRC_AT != CRC_AT:
+        raise WrongError(f"the checksum stands at {message._CRC_AT}")
+    samples_mv = np.zeros((2, 20), np.float32)
+    samples_mv[1, 3] = np.nan
+    return [message.encode_chunk(message.BedChunk(("I", "II"), 500.0, "test", 1.5, 3, samples_mv))]
+
+
+def _commands(folder: Path) -> Callable[[bytes], None]:
+    """Try a bed's commands: cut into bytes they say what they say whole."""
+    del folder
+    from ecgedge.control import CommandReader
+    from ecgedge.policy import AlarmPolicy
+
+    def once(data: bytes) -> None:
+        whole, cut = CommandReader(AlarmPolicy()), CommandReader(AlarmPolicy())
+        pieces = [item for k in range(0, len(data), 3) for item in cut.push(data[k : k + 3])]
+        if [*whole.push(data), *whole.close()] != [*pieces, *cut.close()] or whole.dropped != cut.dropped:
+            raise WrongError("pieces matter")
+
+    return once
+
+
+def _commands_seeds(data: Path | None) -> list[bytes]:
+    del data
+    return [b"ack MPCWP_HIGH nurse\npause 60 nurse\nresume nurse\ncalibrate 14.5 nurse\nuncalibrate nurse\n"]
+
+
+def _ward_control(folder: Path) -> Callable[[bytes], None]:
+    """Try the lines of a ward's control socket: each is answered, whatever stands in it."""
+    import asyncio
+
+    from ecgedge.bundle import Bundle, load_bundle
+    from ecgedge.errors import BundleError
+    from ecgedge.stream import Variants
+    from ecgedge.wards.config import WardSettings
+    from ecgedge.wards.control import WardControl
+    from ecgedge.wards.serve import WardService
+
+    async def no_bundle(path: str) -> tuple[Bundle, Variants]:
+        raise BundleError(f"{path}: no bundle")
+
+    bundle = load_bundle("embedded")
+    variants = Variants(bundle)
+
+    async def answer(line: bytes) -> None:
+        settings = WardSettings(most_beds=3, state=str(folder))
+        service = WardService(bundle, variants, settings, say=lambda _: None, read_clock=lambda: None)
+        control = WardControl(service, open_bundle=no_bundle)
+        for part in line.splitlines():
+            if "ok" not in (await control.answer(part) or {"ok": True}):
+                raise WrongError("a line without an answer")
+
+    return lambda data: asyncio.run(answer(data))
+
+
+def _ward_control_seeds(data: Path | None) -> list[bytes]:
+    del data
+    bed = {"name": "1", "user": "n"}
+    asked = [
+        {"do": "add", "name": "1", "feed": "sim:stable"},
+        {"do": "status"},
+        {"do": "acknowledge", "condition": "LEAD_OFF", **bed},
+        {"do": "pause_audio", "duration_s": 60, **bed},
+        {"do": "resume_audio", **bed},
+        {"do": "calibrate", "mpcwp_mmhg": 14.5, "sd_mmhg": 1.0, **bed},
+        {"do": "uncalibrate", **bed},
+        {"do": "swap", "bundle": "b"},
+        {"do": "dismiss", "station": "s", "user": "n"},
+        {"do": "listen", "station": "s"},
+        {"do": "confirm", "delivery": 1},
+        {"do": "remove", "name": "1"},
+        {"do": "drain"},
+    ]
+    lines = [json.dumps(one).encode() for one in asked]
+    return [b"\n".join(lines), *lines, b"[" * 3000]
+
+
+TARGETS = {
+    "messages": Target(_messages, _messages_seeds, SHORT),
+    "declared": Target(_declared, _declared_seeds, SHORT),
+    "uris": Target(_uris, lambda _: [uri.encode() for uri in URIS], SHORT),
+    "stamps": Target(_stamps, _stamps_seeds, SHORT),
+    "mllp": Target(_mllp, _mllp_seeds, SHORT),
+    "hl7": Target(_hl7, seeds.hl7, SHORT),
+    "bridge": Target(_bridge, _bridge_seeds, SHORT),
+    "cluster": Target(_cluster, _cluster_seeds, SHORT),
+    "commands": Target(_commands, _commands_seeds, SHORT),
+    "ward_control": Target(_ward_control, _ward_control_seeds, SHORT),
+}
