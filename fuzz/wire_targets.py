@@ -21,6 +21,15 @@ URIS = (
     "mqtt://u@h:1883/ward/bed?qos=1",
     "ws://h:1/bed?x=1",
     "lsl:bed1?type=ECG&source_id=7",
+    "sdc://127.0.0.1:80/x",
+    "sdc://127.0.0.1?epr=urn:uuid:cc013678-79f6-403c-998f-3cc0cc050230",
+)
+SINKS = (
+    "mqtt://u@h:1883/ward?lifetime_s=60&discovery=homeassistant",
+    "mllp://h:2575?facility=ICU&patients=bed1:4711,bed2:4712",
+    "webhook:https://h/take?x=1#secret=/no/file",
+    "prometheus://127.0.0.1:9464/metrics",
+    "sdc://127.0.0.1?limit_mmhg=18&lifetime_s=600&facility=A",
 )
 
 
@@ -114,6 +123,7 @@ def _uris(folder: Path) -> Callable[[bytes], None]:
     from ecgedge.feeds.lsl import parse_lsl_uri
     from ecgedge.feeds.mllp import parse_mllp_uri
     from ecgedge.feeds.mqtt import parse_mqtt_uri
+    from ecgedge.feeds.sdc import parse_sdc_uri
     from ecgedge.feeds.sim import parse_sim_uri
     from ecgedge.feeds.tcp import parse_tcp_uri
     from ecgedge.feeds.ws import parse_ws_uri
@@ -124,6 +134,7 @@ def _uris(folder: Path) -> Callable[[bytes], None]:
         parse_lsl_uri,
         parse_mllp_uri,
         parse_mqtt_uri,
+        parse_sdc_uri,
         parse_sim_uri,
         parse_tcp_uri,
         parse_ws_uri,
@@ -138,6 +149,71 @@ def _uris(folder: Path) -> Callable[[bytes], None]:
             parse_address(uri, options=("format",), form="fuzz")
 
     return once
+
+
+def _sinks(folder: Path) -> Callable[[bytes], None]:
+    """Every sink's URI."""
+    del folder
+    from ecgedge.errors import UsageError
+    from ecgedge.sinks.fhir import open_fhir
+    from ecgedge.sinks.hl7 import parse_mllp_sink
+    from ecgedge.sinks.mqtt import open_mqtt_sink
+    from ecgedge.sinks.prometheus import parse_prometheus
+    from ecgedge.sinks.sdc import parse_sdc_sink
+    from ecgedge.sinks.webhook import open_webhook
+
+    readers = (open_mqtt_sink, parse_mllp_sink, parse_prometheus, parse_sdc_sink, open_webhook)
+
+    def once(data: bytes) -> None:
+        uri = data.decode("utf-8", "replace")
+        for parse in readers:
+            with suppress(UsageError):
+                parse(uri)
+        with suppress(UsageError):
+            open_fhir(f"fhir:https://host/{uri}")
+
+    return once
+
+
+def _sdc(folder: Path) -> Callable[[bytes], None]:
+    """Read a provider's description, and a report of waveforms: XML that the library would hand over."""
+    del folder
+    from collections import Counter
+
+    from lxml import etree
+
+    from ecgedge.errors import FeedError
+    from ecgedge.sdc.reading import Waveform, read_stretches, read_waveforms
+
+    leads = [Waveform("ecg.I", "I", 500.0, 1.0, None, None)]
+
+    def once(data: bytes) -> None:
+        try:
+            root = etree.fromstring(data)
+        except etree.XMLSyntaxError:
+            return
+        with suppress(FeedError):
+            read_waveforms(root, source="fuzz")
+        for stretch in read_stretches(root, leads, Counter()):
+            assert stretch.samples_mv.size
+
+    return once
+
+
+def _sdc_seeds(data: Path | None) -> list[bytes]:
+    del data
+    from ecgedge.feeds import FeedInfo
+    from ecgedge.rig.sdc import waveform_mds
+    from ecgedge.sdc.provider import description
+    from ecgedge.sdc.reading import MSG, PM
+
+    info = FeedInfo(uri="x", leads=("I", "II"), rate_hz=500.0, mode="demo", chunk_s=0.1)
+    report = (
+        f'<m:WaveformStream xmlns:m="{MSG}" xmlns:p="{PM}"><m:State DescriptorHandle="ecg.I">'
+        '<p:MetricValue DeterminationTime="1000" Samples="0.1 0.2"><p:MetricQuality Validity="Vld" Mode="Demo"/>'
+        "</p:MetricValue></m:State></m:WaveformStream>"
+    )
+    return [description(waveform_mds(info, resolution_mv=1e-3, report_s=0.1)), report.encode()]
 
 
 def _stamps(folder: Path) -> Callable[[bytes], None]:
@@ -347,6 +423,8 @@ TARGETS = {
     "messages": Target(_messages, _messages_seeds, SHORT),
     "declared": Target(_declared, _declared_seeds, SHORT),
     "uris": Target(_uris, lambda _: [uri.encode() for uri in URIS], SHORT),
+    "sinks": Target(_sinks, lambda _: [uri.encode() for uri in SINKS], SHORT),
+    "sdc": Target(_sdc, _sdc_seeds, SHORT),
     "stamps": Target(_stamps, _stamps_seeds, SHORT),
     "mllp": Target(_mllp, _mllp_seeds, SHORT),
     "hl7": Target(_hl7, seeds.hl7, SHORT),

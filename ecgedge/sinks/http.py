@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qsl, urldefrag, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
@@ -44,7 +44,7 @@ def parse_http(url: str, *, known: tuple[str, ...], example: str) -> HttpAddress
     UsageError
         Naming what is missing or wrong.
     """
-    address, options = urldefrag(url)
+    address, _, options = url.partition("#")
     settings = dict(parse_qsl(options, keep_blank_values=True))
     require_keys(settings, ("ca", *known), uri=url)
     try:

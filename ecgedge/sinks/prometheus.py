@@ -173,8 +173,8 @@ def _import() -> Any:
     return prometheus_client
 
 
-async def open_prometheus(uri: str) -> PrometheusPage:
-    """Open the page of a `prometheus://` URI; UsageError says what is wrong with it."""
+def parse_prometheus(uri: str) -> tuple[str, int, str]:
+    """Return host, port and path of a `prometheus://` URI; UsageError says what is wrong with it."""
     try:
         parts = urlsplit(uri)
         host, port = parts.hostname, parts.port
@@ -184,6 +184,11 @@ async def open_prometheus(uri: str) -> PrometheusPage:
         raise UsageError(
             f"{uri}: expected prometheus://HOST:PORT/metrics, for example prometheus://127.0.0.1:9464"
         )
-    page = PrometheusPage(host, port, parts.path or "/metrics")
+    return host, port, parts.path or "/metrics"
+
+
+async def open_prometheus(uri: str) -> PrometheusPage:
+    """Open the page of a `prometheus://` URI; UsageError says what is wrong with it."""
+    page = PrometheusPage(*parse_prometheus(uri))
     await page.serve()
     return page

@@ -54,7 +54,10 @@ class SdcSettings:
 
 def parse_sdc_sink(uri: str) -> SdcSettings:
     """Read the URI; UsageError names what is missing or wrong."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise UsageError(f"{uri}: {error}; expected an address of ours, for example {_EXAMPLE}") from error
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     files = ("cert", "key", "ca") if parts.scheme == "sdcs" else ()
     require_keys(options, ("limit_mmhg", "lifetime_s", "facility", "point_of_care", *files), uri=uri)

@@ -127,6 +127,7 @@ def test_a_consumer_hears_estimates_and_alarms_and_acknowledges(run, tmp_path, t
     ("uri", "said"),
     [
         ("sdc://", "expected sdc://ADDRESS"),
+        ("sdc://[", "Invalid IPv6"),
         ("sdc://127.0.0.1/bed", "expected sdc://ADDRESS"),
         ("sdc://127.0.0.1?limit_mmhg=high", "limit_mmhg is 'high'"),
         ("sdc://127.0.0.1?colour=red", "colour is unknown"),
