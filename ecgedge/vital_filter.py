@@ -38,7 +38,7 @@ from aiohttp import web
 from numpy.typing import NDArray
 
 from ecgedge.bundle import RESEARCH_USE_ONLY, Bundle
-from ecgedge.ecg import Recording
+from ecgedge.ecg import Recording, check_rate
 from ecgedge.errors import EcgedgeError, UsageError
 from ecgedge.events import Estimate
 from ecgedge.leads import canonical_lead, format_lead_set
@@ -270,10 +270,7 @@ def _recording(inputs: object, wanted: Filter) -> Recording:
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused
         samples_mv = np.stack([values[: min(lengths)] for _, values in tracks]).astype(np.float32)
     _require_different(samples_mv, wanted.leads)
-    ecg = Recording(samples_mv, tracks[0][0], wanted.leads, source="request")
-    if ecg.duration_s > MOST_S:
-        raise BadRequestError(f"{ecg.duration_s:g} s is longer than the {MOST_S:g} s that are answered")
-    return ecg
+    return Recording(samples_mv, tracks[0][0], wanted.leads, source="request")
 
 
 def _in_order(names: list[str], leads: tuple[str, ...]) -> list[str]:
@@ -297,10 +294,16 @@ def _lead_in(name: str) -> str | None:
 def _track(track: object, name: str) -> tuple[float, NDArray[np.float64]]:
     if not isinstance(track, dict) or not isinstance(values := track.get("vals"), list):
         raise BadRequestError(f"the track {name[:40]!r} has no list of vals")
+    rate_hz = _number(track.get("srate"), "srate")
+    check_rate(rate_hz, source="request")
+    if len(values) > MOST_S * rate_hz:
+        raise BadRequestError(
+            f"{len(values) / rate_hz:g} s is longer than the {MOST_S:g} s that are answered"
+        )
     if not all(value is None or type(value) in (int, float) for value in values):
         raise BadRequestError(f"the track {name[:40]!r} holds values that are no numbers")
     try:
-        return _number(track.get("srate"), "srate"), np.array(values, np.float64)
+        return rate_hz, np.array(values, np.float64)
     except OverflowError as error:
         raise BadRequestError(f"the track {name[:40]!r} holds numbers beyond all measure") from error
 
