@@ -5,7 +5,7 @@ DEMO_VENV ?= .venvs/demo
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow test-soak check lint types contracts packaging fuzz aarch64-check dev system-deps system-deps-slow embedded-bundle \
+.PHONY: demo test test-slow test-soak check lint types contracts packaging fuzz aarch64-check dev system-deps system-deps-slow peers embedded-bundle \
 	bench gpu-check clean
 
 # --- for users ---------------------------------------------------------------------------------------------
@@ -18,10 +18,10 @@ $(DEMO_VENV)/.installed: pyproject.toml constraints.txt
 	$(DEMO_VENV)/bin/python $(PIP_INSTALL) '.[ort,records]'
 	touch $@
 
-test: dev system-deps  ## the whole suite, as CI runs it
+test: dev system-deps peers  ## the whole suite, as CI runs it
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not soak"
 
-test-slow: dev system-deps system-deps-slow  ## what takes minutes
+test-slow: dev system-deps system-deps-slow peers  ## what takes minutes
 	$(BIN)/python -m pytest -m slow --durations=12
 
 test-soak: dev  ## what takes longer than CI may: hundreds of kills
@@ -39,8 +39,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 # Debian packages that tests need; elsewhere, and without root, those tests skip and say so. An emulated arm64
 # (proot, qemu) is only for what takes minutes.
-SYSTEM_PACKAGES = gcc libc6-dev make openssl systemd nats-server mosquitto mosquitto-clients
-SYSTEM_PROGRAMS = gcc make openssl systemd-analyze nats-server mosquitto mosquitto_pub
+SYSTEM_PACKAGES = gcc libc6-dev make openssl systemd nats-server mosquitto mosquitto-clients dcmtk
+SYSTEM_PROGRAMS = gcc make openssl systemd-analyze nats-server mosquitto mosquitto_pub dcmconv
+# By themselves: a node from elsewhere is as good, and Debian's would not go with it.
+NODE_PACKAGES = nodejs npm
+NODE_PROGRAMS = node npm
 SYSTEM_PACKAGES_SLOW = qemu-user-static proot
 SYSTEM_PROGRAMS_SLOW = qemu-aarch64-static proot
 
@@ -54,9 +57,20 @@ endef
 
 system-deps:
 	$(call install-debian,$(SYSTEM_PACKAGES),$(SYSTEM_PROGRAMS))
+	$(call install-debian,$(NODE_PACKAGES),$(NODE_PROGRAMS))
 
 system-deps-slow:
 	$(call install-debian,$(SYSTEM_PACKAGES_SLOW),$(SYSTEM_PROGRAMS_SLOW))
+
+# Programs of others that the tests speak with, from npm, each with its version and hash (package-lock.json).
+PEERS = tests/support/peers/package.json tests/support/peers/package-lock.json
+
+peers: .peers/.installed
+
+.peers/.installed: $(PEERS) | system-deps
+	@mkdir -p .peers && cp $(PEERS) .peers/
+	@npm ci --prefix .peers --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@ || \
+	echo "no npm packages in .peers; install to run every test: $(NODE_PACKAGES)"
 
 check: lint types contracts packaging
 
@@ -101,4 +115,4 @@ gpu-check: dev  ## training speed, DTW kernel, loader on this machine's GPU, int
 	$(BIN)/python benchmarks/gpu_check.py
 
 clean:
-	rm -rf $(VENV) .venvs .aarch64 build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .stubs
+	rm -rf $(VENV) .venvs .aarch64 .peers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .stubs

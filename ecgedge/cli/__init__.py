@@ -19,6 +19,7 @@ from ecgedge.cli import (  # noqa: F401 - each adds its commands
     replaying,
     sending,
     training,
+    vitalfilter,
     warding,
 )
 from ecgedge.cli.app import app

@@ -38,6 +38,7 @@ COMMANDS = [
     "alarms replay",
     "cluster serve",
     "cluster publish",
+    "vital-filter",
 ]
 
 
@@ -69,7 +70,7 @@ def test_the_options_of_the_example_exist(helps, command):
 
 
 def _listed(text):
-    return sorted(re.findall(r"│ ([a-z]+) {2,}\S", text.partition("Commands")[2]))
+    return sorted(re.findall(r"│ ([a-z-]+) {2,}\S", text.partition("Commands")[2]))
 
 
 @pytest.mark.parametrize("group", ["data", "records", "bundle", "journal", "alarms", "cluster"])
