@@ -128,6 +128,7 @@ async def measure(case: Case, heard: Heard, service: WardService) -> dict[str, A
             lambda: heard.first(case.name, is_valid, ended_s), f"{case.name}: never valid again"
         )
     counted = {**counted, **dropped(service, case.name)}
+    typer.echo(f"{case.name} {case.event} ({case.transport}): done", err=True)
     return {
         "transport": case.transport,
         "event": case.event,
@@ -306,7 +307,12 @@ async def table(folder: Path) -> dict[str, dict[str, Any]]:
             names = {case.name: f"bed-{number}" for number, case in enumerate(rows)}
             for case in rows:
                 case.name = names[case.name]
-            found = await asyncio.gather(*(measure(case, heard, service) for case in rows))
+            measured = [asyncio.create_task(measure(case, heard, service)) for case in rows]
+            try:
+                found = await asyncio.gather(*measured)
+            finally:
+                for task in measured:
+                    task.cancel()
         finally:
             unit.cancel()
             for case in rows:

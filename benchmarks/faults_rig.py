@@ -164,11 +164,12 @@ class Proxy:
     async def _push(self, waiting: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
         while True:
             due_s, data = await waiting.get()
+            if not data or writer.is_closing():
+                if writer not in self._dead:
+                    writer.close()
+                return
             if writer in self._dead:
                 continue
-            if not data:
-                writer.close()
-                return
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
             while self.cut:
                 await asyncio.sleep(0.05)
