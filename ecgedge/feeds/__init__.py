@@ -11,6 +11,7 @@ from ecgedge.feeds.mllp import open_mllp
 from ecgedge.feeds.mqtt import open_mqtt
 from ecgedge.feeds.sim import open_sim
 from ecgedge.feeds.tcp import open_tcp
+from ecgedge.feeds.vital import open_vital
 from ecgedge.feeds.ws import open_ws
 
 _OPENERS: dict[str, Callable[..., Awaitable[Feed]]] = {
@@ -20,6 +21,7 @@ _OPENERS: dict[str, Callable[..., Awaitable[Feed]]] = {
     "mllp": open_mllp,
     "mqtt": open_mqtt,
     "mqtts": open_mqtt,
+    "vital": open_vital,
     "ws": open_ws,
     "wss": open_ws,
 }
@@ -32,7 +34,7 @@ async def open_feed(uri: str, *, speed: float = 1.0) -> Feed:
     ----------
     uri
         `sim:NAME?seed=1`, `file:PATH?loop=1`, `tcp://HOST:PORT?leads=I,II&rate_hz=500&lsb_nv=...`
-        `mllp://HOST:PORT` (listens), `mqtt://HOST:PORT/TOPIC` or `ws://HOST:PORT/PATH`.
+        `mllp://HOST:PORT` (listens), `vital://HOST:PORT?vr=CODE` (listens), `mqtt://HOST:PORT/TOPIC` or `ws://HOST:PORT/PATH`.
     speed
         1 plays in real time, infinity as fast as possible; live feeds ignore it.
 

@@ -11,6 +11,7 @@ from ecgedge.rig.mllp import send_mllp
 from ecgedge.rig.mqtt import send_mqtt
 from ecgedge.rig.play import Sender, play
 from ecgedge.rig.tcp import send_tcp
+from ecgedge.rig.vital import send_vital
 from ecgedge.rig.ws import send_ws
 
 _OPENERS: dict[str, Callable[..., Awaitable[Sender]]] = {
@@ -18,6 +19,7 @@ _OPENERS: dict[str, Callable[..., Awaitable[Sender]]] = {
     "mllp": send_mllp,
     "mqtt": send_mqtt,
     "mqtts": send_mqtt,
+    "vital": send_vital,
     "ws": send_ws,
 }
 
