@@ -6,6 +6,7 @@ samples without a filter before. What it sends is declared test or demo (MSH-11)
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import math
 from collections.abc import Callable
@@ -30,6 +31,8 @@ MAX_RATE_HZ: Final = 100.0
 """Of a waveform that a recorder sends."""
 
 CONNECT_TIMEOUT_S: Final = 5.0
+WRITE_S: Final = 5.0
+"""How long a message may take to be written."""
 
 
 class VitalSender:
@@ -57,8 +60,11 @@ class VitalSender:
         """Send one; FeedError where nobody takes it any more."""
         try:
             await self._client.emit("send_data", message)
-        except import_socketio().exceptions.SocketIOError as error:
-            raise FeedError(f"the server has closed the connection ({error})") from error
+            # The package's queue has no limit, and what stands in it is lost when the client disconnects.
+            await asyncio.wait_for(self._client.eio.queue.join(), WRITE_S)
+        except (import_socketio().exceptions.SocketIOError, asyncio.TimeoutError) as error:
+            why = str(error) or f"it took nothing for {WRITE_S:g} s"
+            raise FeedError(f"the server has closed the connection ({why})") from error
 
     async def close(self) -> None:
         """Send what is left, and disconnect."""
