@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import web
@@ -39,8 +39,12 @@ PING_S: Final = 5.0
 MOST_QUEUED: Final = 64
 """Packets that wait for who reads them; what comes then is dropped and counted."""
 
+_BAD_PACKET: Final = "bad_packet"
+_NOT_SOUND: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 _KNOWN: Final = frozenset({"vr", "bed", "device", "leads", "unit"})
 _EXAMPLE: Final = "vital://0.0.0.0:9100?vr=OR1&bed=BED-1"
+
+_Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,11 @@ class VitalSource:
 
     @property
     def dropped(self) -> Mapping[str, int]:
-        """As `BedMessages.dropped`; also `other_connection`, `unknown_event`, `overrun`."""
+        """As `BedMessages.dropped`, and what is told before: who sends, and whether it is Socket.IO.
+
+        Also `other_connection` (a second one with our code), `unknown_event`, `bad_packet` (no Socket.IO),
+        `broken_connections` (not even Engine.IO), `overrun` (more than `MOST_QUEUED` packets waited).
+        """
         return Counter(self._messages.dropped) + self._counters
 
     @property
@@ -143,13 +151,19 @@ class VitalSource:
             max_http_buffer_size=MAX_COMPRESSED,
             ping_interval=PING_S,
             ping_timeout=PING_S,
-            serializer=_small_packets(socketio),
+            serializer=_careful_packets(socketio),
         )
         server.on("join_vr", self._join)
         server.on("send_data", self._take)
         server.on("disconnect", self._leave)
+        server.on(_BAD_PACKET, self._bad_packet)
         server.on("*", self._other_event)
-        app = web.Application()
+
+        @web.middleware
+        async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
+            return await self._guarded(request, handler)
+
+        app = web.Application(middlewares=[guard])
         server.attach(app)
         self._server, self._runner = server, web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
@@ -176,6 +190,16 @@ class VitalSource:
             f"{self._address.uri}: the recorder {self._address.selection.vr} has disconnected; open the feed again"
         )
 
+    async def _guarded(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Close a connection that brings no Engine.IO; the package leaves such errors to whoever serves."""
+        try:
+            return await handler(request)
+        except _NOT_SOUND:
+            self._counters["broken_connections"] += 1
+            if request.transport is not None:
+                request.transport.close()
+            return web.Response(status=400)
+
     async def _join(self, sid: str, *said: object) -> None:
         self._codes[sid] = str(said[0])[:64] if said else ""
 
@@ -186,6 +210,9 @@ class VitalSource:
 
     async def _other_event(self, *_: object) -> None:
         self._counters["unknown_event"] += 1
+
+    async def _bad_packet(self, *_: object) -> None:
+        self._counters[_BAD_PACKET] += 1
 
     async def _take(self, sid: str, *said: object) -> None:
         if self._codes.get(sid) != self._address.selection.vr:
@@ -219,17 +246,44 @@ class VitalSource:
         await runner.cleanup()
 
 
-def _small_packets(socketio: ModuleType) -> type[Any]:
-    """Return the package's packets, but with one attachment at most: else a peer may announce thousands, all kept."""
+def _careful_packets(socketio: ModuleType) -> type[Any]:
+    """Return the package's packets, but what is none becomes an event of its own, to be counted; nothing raises.
 
-    class SmallPacket(socketio.packet.Packet):  # type: ignore[misc,name-defined]  # the package has no types
+    One attachment at most, as a recorder sends it: a peer could announce thousands, and all would be kept.
+    """
+    kinds = socketio.packet
+
+    class CarefulPacket(kinds.Packet):  # type: ignore[misc,name-defined]  # the package has no types
         def decode(self, encoded_packet: str) -> int:
-            count = int(super().decode(encoded_packet) or 0)
-            if count > 1:
-                raise ValueError(f"{count} attachments; expected one")
-            return count
+            try:
+                count = int(super().decode(encoded_packet) or 0)
+                is_sound = _is_sound(kinds, self, count)
+            except _NOT_SOUND:
+                is_sound = False
+            if is_sound:
+                return count
+            self.packet_type, self.namespace, self.id, self.data = kinds.EVENT, "/", None, [_BAD_PACKET]
+            return 0
 
-    return SmallPacket
+        def add_attachment(self, attachment: bytes) -> bool:
+            try:
+                return bool(super().add_attachment(attachment))
+            except _NOT_SOUND:
+                self.id, self.data = None, [_BAD_PACKET]
+                return True
+
+    return CarefulPacket
+
+
+def _is_sound(kinds: ModuleType, packet: Any, count: int) -> bool:
+    """Tell whether a packet with so many attachments is one that a recorder sends."""
+    if packet.namespace not in (None, "/"):
+        return False
+    if packet.packet_type in (kinds.CONNECT, kinds.DISCONNECT):
+        return count == 0
+    data = packet.data
+    is_event = isinstance(data, list) and len(data) > 0 and isinstance(data[0], str)
+    return is_event and packet.packet_type == {0: kinds.EVENT, 1: kinds.BINARY_EVENT}.get(count)
 
 
 async def open_vital(uri: str, *, speed: float) -> LiveFeed:

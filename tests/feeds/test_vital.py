@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import aiohttp
 import needs
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ from nats_server import free_port
 
 from ecgedge import read
 from ecgedge.errors import FeedError, UsageError
-from ecgedge.feeds import open_feed
+from ecgedge.feeds import FeedInfo, open_feed
 from ecgedge.feeds import vital as module
 from ecgedge.feeds.vital import parse_vital_uri
+from ecgedge.rig import open_sender
 
 socketio = pytest.importorskip("socketio", reason="needs the extra vital: pip install 'ecgedge[vital]'")
 
@@ -143,11 +145,7 @@ def test_our_own_recorder_sends_the_same(ecg, ecg_data):
         with sender(f"file:{record}", f"{uri}&bed=B|2", "--speed", "max") as one:
             assert await asyncio.to_thread(one.wait, 30.0) == 0
 
-    async def run():
-        feed_and_end = await hear_all(uri, talk)
-        return feed_and_end
-
-    info, chunks, dropped, end = asyncio.run(asyncio.wait_for(run(), 60.0))
+    info, chunks, dropped, end = asyncio.run(asyncio.wait_for(hear_all(uri, talk), 60.0))
     assert (info.leads, info.rate_hz, info.mode) == (ecg.leads, 100.0, "test")
     np.testing.assert_array_equal(seconds_of(chunks), as_sent(ecg))
     assert_no_hole(chunks)
@@ -163,11 +161,13 @@ async def hear_all(uri, talk):
     feed = await opening
     chunks = []
     try:
-        with pytest.raises(FeedError) as end:
+        try:
             async for chunk in feed:
-                chunks.append(chunk)
-        await talking
-        return feed.info, chunks, dict(feed.dropped), str(end.value)
+                chunks.append(chunk)  # noqa: PERF401  # what came before the end is kept
+        except FeedError as error:
+            await talking
+            return feed.info, chunks, dict(feed.dropped), str(error)
+        raise AssertionError("a feed of a recorder ends with an error")
     finally:
         await feed.close()
 
@@ -246,3 +246,176 @@ def test_what_strangers_send_is_counted_and_never_mixed_in():
         "unknown_event": 1,
         "lost_samples": 100,
     }
+
+
+@pytest.mark.parametrize(
+    ("garbage", "counted"),
+    [
+        (['451000000-["send_data",{"_placeholder":true,"num":0}]'], "bad_packet"),  # so many attachments
+        (['452-["a",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]', b"a", b"b"], "bad_packet"),
+        ([b"no event"], "bad_packet"),
+        (['42["send_data"'], "bad_packet"),
+        (["42{}"], "bad_packet"),
+        (["42" + "[" * 100_000], "bad_packet"),
+        (["49[1]"], "bad_packet"),
+        (["44"], "bad_packet"),
+        (["43[]"], "bad_packet"),
+        (["42/x,[1]"], "bad_packet"),
+        (['451-["send_data",{"_placeholder":true,"num":7}]', b"a"], "bad_packet"),
+        (['450-["send_data",{"_placeholder":true,"num":0}]', b"a"], "bad_packet"),
+        (["x" * 100], "broken_connections"),
+        ([b"x" * (2 << 20)], None),
+        (["40"], None),
+        (['42["disconnect"]', '42["connect"]'], None),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_garbage_on_the_wire_of_a_stranger_harms_nobody(garbage, counted, caplog):
+    port = free_port()
+    uri = f"vital://127.0.0.1:{port}?vr=OR1"
+
+    async def stranger():
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f"http://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket") as socket,
+        ):
+            await socket.receive()
+            await socket.send_str("40")
+            await socket.receive()
+            for one in ['42["join_vr","OR1"]', *garbage]:
+                with contextlib.suppress(ConnectionError):
+                    await (socket.send_str(one) if isinstance(one, str) else socket.send_bytes(one))
+            await asyncio.sleep(0.2)
+
+    async def talk():
+        async with client(port, "OR1") as ours:
+            await ours.emit("send_data", second(0))
+            await stranger()
+            await ours.emit("send_data", second(1, 0.25))
+
+    _, chunks, dropped, _ = asyncio.run(asyncio.wait_for(hear_all(uri, talk), 30.0))
+    assert [float(chunk.samples_mv[0, 0]) for chunk in chunks] == [0.5, 0.25]
+    assert set(dropped) == ({counted} if counted else set())
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_recorder_that_is_killed_ends_the_feed():
+    port = free_port()
+    uri = f"vital://127.0.0.1:{port}?vr=OR1"
+
+    async def talk():
+        with sender("sim:stable", uri) as one:
+            await asyncio.sleep(3.5)
+            one.kill()
+            await asyncio.to_thread(one.wait)
+
+    info, chunks, dropped, end = asyncio.run(asyncio.wait_for(hear_all(uri, talk), 60.0))
+    assert (info.mode, dropped) == ("demo", {})
+    assert chunks
+    assert "has disconnected; open the feed again" in end
+
+
+# ------------------------------------------------------------------------------------- what cannot be opened
+
+
+def test_nobody_who_sends_an_address_in_use_and_no_leads_are_told(monkeypatch):
+    monkeypatch.setattr(module, "FIRST_S", 1.0)
+    port = free_port()
+    uri = f"vital://127.0.0.1:{port}?vr=OR1"
+    with pytest.raises(FeedError, match=r"came: nothing at all.*is this address the server"):
+        asyncio.run(open_feed(uri))
+
+    async def unnamed():
+        opening = asyncio.create_task(open_feed(uri))
+        await listening(port)
+        async with client(port, "OR1") as ours:
+            await ours.emit(
+                "send_data", gzip.compress(gzip.decompress(second(0)).replace(b"ECG_II", b"ECG1"))
+            )
+            with pytest.raises(FeedError, match=r"unknown_track 1.*leads=TRACK:LEAD: Monitor/ECG1"):
+                await opening
+
+    asyncio.run(unnamed())
+
+    async def twice():
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", port)
+        try:
+            with pytest.raises(FeedError, match="cannot listen there"):
+                await open_feed(uri)
+        finally:
+            server.close()
+            await server.wait_closed()
+
+    asyncio.run(twice())
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "socketio", None)
+    with pytest.raises(UsageError, match=r"pip install 'ecgedge\[vital\]'"):
+        asyncio.run(open_feed("vital://127.0.0.1:1?vr=OR1"))
+    info = FeedInfo("sim:", ("II",), 100.0, "demo", 1.0)
+    with pytest.raises(UsageError, match=r"pip install 'ecgedge\[vital\]'"):
+        asyncio.run(open_sender("vital://127.0.0.1:1?vr=OR1", info, say=print))
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "vital://host?vr=1",
+        "vital://:1?vr=1",
+        "vital://h:1",
+        "vital://h:1?vr=",
+        "vital://h:1?vr=1&vr=2",
+        "vital://h:1?vr=1&room=2",
+        "vital://h:99999?vr=1",
+        "vital://h:1?vr=1&unit=mmHg",
+        "vital://h:1?vr=1&leads=ECG1",
+        "vital://h:1?vr=1&leads=ECG1:X9",
+        "vital://h:1?vr=1&leads=ECG1:II,ECG1:V1",
+        "vital://h:1?vr=1&leads=ECG1:II,ECG2:II",
+    ],
+)
+def test_a_wrong_uri_says_what_is_accepted(uri):
+    with pytest.raises(FeedError, match="for example vital://"):
+        parse_vital_uri(uri)
+
+
+def test_all_settings_of_a_uri():
+    chosen = parse_vital_uri("vital://h:1?vr=a&bed=B&device=D&leads=ECG1:mlii,D/ECG2:v5&unit=uV").selection
+    assert (chosen.vr, chosen.bed, chosen.device, chosen.unit) == ("a", "B", "D", "uV")
+    assert chosen.leads == {"ECG1": "II", "D/ECG2": "V5"}
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("vital://h:1", "expected vital://"),
+        ("vital://h:1?vr=1&x=2", "expected vital://"),
+        ("vital://h:1?vr=1&rate_hz=250", "100 Hz at most"),
+        ("vital://127.0.0.1:1?vr=1", "does the server listen"),
+    ],
+)
+def test_a_sender_that_cannot_send_says_why(uri, said):
+    info = FeedInfo("sim:", ("II",), 100.0, "demo", 1.0)
+    with pytest.raises(FeedError, match=said):
+        asyncio.run(open_sender(uri, info, say=print))
+
+
+def test_a_sender_hears_that_the_server_has_gone():
+    port = free_port()
+    uri = f"vital://127.0.0.1:{port}?vr=OR1"
+    info = FeedInfo("sim:", ("II",), 100.0, "demo", 1.0)
+
+    async def run():
+        opening = asyncio.create_task(open_feed(uri))
+        await listening(port)
+        sending = await open_sender(uri, info, say=print)
+        await sending.send(second(0))
+        feed = await opening
+        await feed.close()
+        await asyncio.sleep(0.3)
+        with pytest.raises(FeedError, match="has closed the connection"):
+            await sending.send(second(1))
+        await sending.close()
+
+    asyncio.run(asyncio.wait_for(run(), 30.0))
