@@ -1,9 +1,9 @@
 """What a live feed costs: latency, processor time and bytes of each transport, both ends in one process over loopback.
 
-12 leads of a SIMULATED patient at 500 Hz in chunks of 40 ms (MLLP: messages of a second, as monitors send), for
-`--seconds` each, through the sender of `ecgedge feed send` and the feed that a bed reads. Latency: from handing a
-message's last sample to the transport until the feed delivers it. CPU: both ends together, of one core. Bytes: of the
-messages, without TCP's own. MQTT needs Debian's mosquitto, which runs beside and is not counted.
+12 leads of a SIMULATED patient at 500 Hz in chunks of 40 ms (MLLP: messages of a second, as monitors send; Vital
+Recorder: likewise, at the 100 Hz that it sends), for `--seconds` each, through the sender of `ecgedge feed send` and
+the feed that a bed reads. Latency: from handing a message's last sample to the transport until the feed delivers it.
+CPU: both ends together, of one core. Bytes: of the messages, without TCP's own. MQTT needs Debian's mosquitto, which runs beside and is not counted.
 
     python benchmarks/feeds.py [--seconds 20] [--out benchmarks/results/feeds.json]
 """
@@ -113,6 +113,8 @@ async def all_transports(seconds: float, broker_port: int | None) -> dict[str, d
     found["ws, binary"] = await one("ws://127.0.0.1:0/bed", None, seconds, sender_first=True)
     mllp = f"mllp://127.0.0.1:{free_port()}"
     found["mllp"] = await one(mllp, None, seconds, sender_first=False)
+    vital = f"vital://127.0.0.1:{free_port()}?vr=bench"
+    found["vital, 100 Hz"] = await one(vital, None, seconds, sender_first=False)
     if broker_port is not None:
         topic = f"mqtt://127.0.0.1:{broker_port}/bench"
         found["mqtt, binary"] = await one(topic, None, seconds, sender_first=False)

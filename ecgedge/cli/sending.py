@@ -20,7 +20,9 @@ def feed_send(
     source: Annotated[str, typer.Option("--from", help="A feed: sim:NAME, file:PATH, ...")],
     target: Annotated[
         str,
-        typer.Option("--to", help="Where to: mqtt://HOST/TOPIC, mqtts://..., tcp:, ws: or mllp://HOST:PORT."),
+        typer.Option(
+            "--to", help="Where to: mqtt://HOST/TOPIC, mqtts://..., tcp:, ws:, vital: or mllp://HOST:PORT."
+        ),
     ],
     speed: Annotated[str, typer.Option(help="max, or a factor of real time.")] = "1",
     duration: Annotated[float, typer.Option(help="Seconds of the feed.")] = math.inf,
