@@ -3,7 +3,8 @@
 12 leads of a SIMULATED patient at 500 Hz in chunks of 40 ms (MLLP: messages of a second, as monitors send; Vital
 Recorder: likewise, at the 100 Hz that it sends), for `--seconds` each, through the sender of `ecgedge feed send` and
 the feed that a bed reads. Latency: from handing a message's last sample to the transport until the feed delivers it.
-CPU: both ends together, of one core. Bytes: of the messages, without TCP's own. MQTT needs Debian's mosquitto, which runs beside and is not counted.
+CPU: both ends together, of one core. Bytes: of the messages, without TCP's own. MQTT needs Debian's mosquitto, which
+runs beside and is not counted.
 
     python benchmarks/feeds.py [--seconds 20] [--out benchmarks/results/feeds.json]
 """

@@ -9,6 +9,7 @@ Source: PyPI vitalrecorder 1.0.0, VitalDB's own simulator of it.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,13 @@ MAX_INFLATED: Final = 1 << 22
 
 WHOLE_SECONDS_S: Final = 2.0
 """By how much a time in whole seconds, and where a block of samples was cut, can be off without a hole."""
+
+SHORTEST_HOLE_S: Final = 0.4
+"""A message that is missing leaves more: a second, less a block of samples that came a message later."""
+
+LONG_BLOCK_S: Final = 1.25
+"""Where no message was shorter, blocks of samples are longer than messages, and not every message has one; a whole
+second's error then looks like a hole of a second, and is none."""
 
 MAX_NAMES: Final = 8
 """Names of tracks that an error message tells."""
@@ -92,7 +100,8 @@ class Timeline:
 
     Samples follow those before by count. A hole is told where a message does not begin when the last one ended and
     brings less than the time since then, and where it follows but its end is later than samples can account for; its
-    length is right to a second. A clock that drifts is followed; one that is set back changes nothing.
+    length is right to a second. A clock that drifts is followed; one that is set back changes nothing. Where a
+    recorder's blocks of samples are longer than a second, a hole of a second is not seen.
 
     Attributes
     ----------
@@ -104,10 +113,12 @@ class Timeline:
         self._rate_hz = rate_hz
         self._next: int | None = None
         self._end_s = self._off_s = 0.0
+        self._shortest_s = math.inf
         self.set_back = 0
 
     def place(self, begin_s: float, end_s: float, n: int, *, after_loss: bool = False) -> int:
         """Return the number of a message's first sample, of `n`; `after_loss` if one before it was dropped here."""
+        self._shortest_s = min(self._shortest_s, n / self._rate_hz)
         if self._next is None:
             self._next = round(begin_s * self._rate_hz)
             self._off_s = end_s - (self._next + n) / self._rate_hz
@@ -131,7 +142,7 @@ class Timeline:
             return 0
         missing_s = end_s - self._end_s - length_s if begin_s != self._end_s else 0.0
         missing_s = ahead_s if ahead_s > limit_s else missing_s
-        if missing_s * self._rate_hz >= 1.0:
+        if missing_s > (SHORTEST_HOLE_S if self._shortest_s < LONG_BLOCK_S else LONG_BLOCK_S):
             return round(missing_s * self._rate_hz)
         self._off_s += FOLLOW * ahead_s
         return 0
