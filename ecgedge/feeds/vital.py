@@ -27,7 +27,6 @@ from ecgedge.feeds.dejitter import Packet
 from ecgedge.feeds.live import LiveFeed
 from ecgedge.feeds.vital_hl7 import MAX_COMPRESSED, BedMessages, Selection
 from ecgedge.hl7 import Waveforms
-from ecgedge.hl7.mdc import MILLIVOLTS
 from ecgedge.leads import canonical_lead, order_leads
 
 FIRST_S: Final = 60.0
@@ -39,6 +38,7 @@ PING_S: Final = 5.0
 MOST_QUEUED: Final = 64
 """Packets that wait for who reads them; what comes then is dropped and counted."""
 
+_UNITS: Final = ("V", "mV", "uV", "nV")
 _BAD_PACKET: Final = "bad_packet"
 _NOT_SOUND: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 _KNOWN: Final = frozenset({"vr", "bed", "device", "leads", "unit"})
@@ -78,8 +78,8 @@ def _parse(uri: str) -> VitalAddress:
     if not options.get("vr"):
         raise ValueError("vr, the recorder's code, is missing")
     unit = options.get("unit")
-    if unit is not None and unit not in MILLIVOLTS:
-        raise ValueError(f"the unit '{unit}' is none of V, mV, uV, nV")
+    if unit is not None and unit not in _UNITS:
+        raise ValueError(f"the unit '{unit}' is none of {', '.join(_UNITS)}")
     selection = Selection(
         vr=options["vr"],
         bed=options.get("bed"),
