@@ -13,7 +13,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final, TypeAlias
@@ -165,7 +164,7 @@ class VitalSource:
 
         app = web.Application(middlewares=[guard])
         server.attach(app)
-        self._server, self._runner = server, web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        self._server, self._runner = server, web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, self._address.host, self._address.port).start()
 
@@ -239,9 +238,10 @@ class VitalSource:
         if server is None or runner is None:
             return
         self._ours = None
-        for sid in tuple(self._codes):
-            with suppress(KeyError):  # has gone meanwhile
-                await server.disconnect(sid)
+        for connection in tuple(server.eio.sockets.values()):
+            await connection.close(
+                wait=False
+            )  # waiting, it would wait for ever for who asks no more (long polling)
         await server.shutdown()
         await runner.cleanup()
 

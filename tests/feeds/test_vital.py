@@ -299,6 +299,29 @@ def test_garbage_on_the_wire_of_a_stranger_harms_nobody(garbage, counted, caplog
     assert not [record for record in caplog.records if record.exc_info]
 
 
+def test_a_feed_that_is_closed_leaves_nothing_behind(monkeypatch):
+    monkeypatch.setattr(module, "PING_S", 0.5)
+    port = free_port()
+    uri = f"vital://127.0.0.1:{port}?vr=OR1"
+
+    async def run():
+        for begin in (0, 1):  # the same port again
+            opening = asyncio.create_task(open_feed(uri))
+            await listening(port)
+            async with client(port, "OR1") as ours, client(port), aiohttp.ClientSession() as session:
+                # One that asks once and never again.
+                address = f"http://127.0.0.1:{port}/socket.io/?EIO=4&transport=polling"
+                async with session.get(address) as answer:
+                    assert answer.status == 200
+                await ours.emit("send_data", second(begin))
+                feed = await opening
+                await feed.close()
+        await asyncio.sleep(1.0)
+        return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+
+    assert asyncio.run(run()) == []
+
+
 def test_a_recorder_that_is_killed_ends_the_feed():
     port = free_port()
     uri = f"vital://127.0.0.1:{port}?vr=OR1"
