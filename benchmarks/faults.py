@@ -30,6 +30,7 @@ import ecgedge
 from ecgedge.feeds.declared import Declared
 from ecgedge.feeds.messages import write_declared, write_json
 from ecgedge.hl7 import frame
+from ecgedge.leads import STANDARD_LEADS
 from ecgedge.sim import Simulator
 from ecgedge.stream import Variants
 from ecgedge.wards.config import BedConfig, WardSettings
@@ -175,13 +176,14 @@ async def wrong_unit(port: int) -> None:
     """Be a device that says mV and sends uV, after a while of millivolts."""
     import aiomqtt
 
-    simulator = Simulator("stable", seed=5, rate_hz=250.0, leads=LEADS)
+    simulator = Simulator("stable", seed=5, rate_hz=250.0)
+    rows = [STANDARD_LEADS.index(lead) for lead in LEADS]
     declared = Declared(channels=LEADS, rate_hz=250.0, lsb_nv=1000.0, mode="demo", chunk_s=0.1)
     async with aiomqtt.Client("127.0.0.1", port, protocol=aiomqtt.ProtocolVersion.V5) as client:
         await client.publish("unit/info", write_declared(declared), qos=1, retain=True)
         index, began_s = 0, time.monotonic()
         while True:
-            samples_mv = np.asarray(simulator.read(25), np.float32)
+            samples_mv = simulator.read(25)[rows]
             scale = 1000.0 if wrong_unit_on else 1.0
             await client.publish("unit/json", write_json(samples_mv * np.float32(scale), index=index))
             index += 25
@@ -255,7 +257,7 @@ def cases(folder: Path, brokers: tuple[Broker, Broker, Broker], proxies: dict[st
              devices=[Device(SOURCE, f"mllp://127.0.0.1:{ports['mllp']}")]),
         Case("lead off (electrode RA)", "ws", f"ws://127.0.0.1:{ports['lead']}/bed", alarm("LEAD_OFF"), "LEAD_OFF",
              heals=False, devices=[Device(SOURCE, f"ws://127.0.0.1:{ports['lead']}/bed", "--lead-off", "RA@20s")]),
-        Case("microvolts that are called millivolts", "mqtt", f"{mqtt.replace('mqtt:', 'mqtt:')}/unit",
+        Case("microvolts that are called millivolts", "mqtt", f"{mqtt}/unit",
              alarm("LEAD_OFF"), "LEAD_OFF", lambda: wrong_unit_on.append(True), wrong_unit_on.clear, 10.0),
         Case("250 Hz declared as 500", "tcp", f"tcp://127.0.0.1:{ports['rate']}?leads={','.join(LEADS)}&rate_hz=500&"
              "lsb_nv=1000&mode=demo", alarm("FEED_RATE"), "FEED_RATE", heals=False,

@@ -1,10 +1,10 @@
 """What a live feed costs: latency, processor time and bytes of each transport, both ends in one process over loopback.
 
 12 leads of a SIMULATED patient at 500 Hz in chunks of 40 ms (MLLP: messages of a second, as monitors send; SDC: reports
-of 100 ms), for `--seconds` each, through the sender of `ecgedge feed send` and the feed that a bed reads. Latency: from
-handing a message's last sample to the transport until the feed delivers it. CPU: both ends together, of one core.
-Bytes: of the messages, without TCP's own (SDC: of the XML that comes). MQTT needs Debian's mosquitto, which runs beside
-and is not counted; LSL is kept on this machine.
+of 100 ms; Vital Recorder: a second at the 100 Hz that it sends), for `--seconds` each, through the sender of
+`ecgedge feed send` and the feed that a bed reads. Latency: from handing a message's last sample to the transport until
+the feed delivers it. CPU: both ends together, of one core. Bytes: of the messages, without TCP's own (SDC: of the XML
+that comes). MQTT needs Debian's mosquitto, which runs beside and is not counted; LSL is kept on this machine.
 
     python benchmarks/feeds.py [--seconds 20] [--out benchmarks/results/feeds.json]
 """
@@ -148,6 +148,8 @@ async def all_transports(seconds: float, broker_port: int | None) -> dict[str, d
         found["sdc"] = await one("sdc://127.0.0.1", None, seconds, sender_first=True)
     found["sdc"]["bytes a second"] = round(sum(report_bytes) / seconds)
     found["mllp"] = await one(mllp, None, seconds, sender_first=False)
+    vital = f"vital://127.0.0.1:{free_port()}?vr=bench"
+    found["vital, 100 Hz"] = await one(vital, None, seconds, sender_first=False)
     if broker_port is not None:
         topic = f"mqtt://127.0.0.1:{broker_port}/bench"
         found["mqtt, binary"] = await one(topic, None, seconds, sender_first=False)

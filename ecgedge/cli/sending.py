@@ -21,7 +21,8 @@ def feed_send(
     target: Annotated[
         str,
         typer.Option(
-            "--to", help="Where to: mqtt://HOST/TOPIC, mqtts://..., tcp:, ws: or mllp://HOST:PORT, lsl:NAME."
+            "--to",
+            help="Where to: mqtt://HOST/TOPIC, tcp:, ws:, mllp: or vital://HOST:PORT, sdc://ADDRESS, lsl:NAME.",
         ),
     ],
     speed: Annotated[str, typer.Option(help="max, or a factor of real time.")] = "1",

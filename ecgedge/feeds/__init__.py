@@ -13,6 +13,7 @@ from ecgedge.feeds.mqtt import open_mqtt
 from ecgedge.feeds.sdc import open_sdc
 from ecgedge.feeds.sim import open_sim
 from ecgedge.feeds.tcp import open_tcp
+from ecgedge.feeds.vital import open_vital
 from ecgedge.feeds.ws import open_ws
 
 _OPENERS: dict[str, Callable[..., Awaitable[Feed]]] = {
@@ -25,6 +26,7 @@ _OPENERS: dict[str, Callable[..., Awaitable[Feed]]] = {
     "mqtts": open_mqtt,
     "sdc": open_sdc,
     "sdcs": open_sdc,
+    "vital": open_vital,
     "ws": open_ws,
     "wss": open_ws,
     "lsl": open_lsl,
@@ -38,7 +40,8 @@ async def open_feed(uri: str, *, speed: float = 1.0) -> Feed:
     ----------
     uri
         `sim:NAME?seed=1`, `file:PATH?loop=1`, `tcp://HOST:PORT?leads=I,II&rate_hz=500&lsb_nv=...`
-        `mllp://HOST:PORT` (listens), `mqtt://HOST:PORT/TOPIC`, `ws://HOST:PORT/PATH` or `lsl:NAME`.
+        `mllp://HOST:PORT` and `vital://HOST:PORT?vr=CODE` (which listen), `mqtt://HOST:PORT/TOPIC`,
+        `ws://HOST:PORT/PATH`, `sdc://HOST:PORT/PATH` or `lsl:NAME`; docs/feeds.md has them all.
     speed
         1 plays in real time, infinity as fast as possible; live feeds ignore it.
 

@@ -13,6 +13,7 @@ from ecgedge.rig.mqtt import send_mqtt
 from ecgedge.rig.play import Sender, play
 from ecgedge.rig.sdc import send_sdc
 from ecgedge.rig.tcp import send_tcp
+from ecgedge.rig.vital import send_vital
 from ecgedge.rig.ws import send_ws
 
 _OPENERS: dict[str, Callable[..., Awaitable[Sender]]] = {
@@ -23,6 +24,7 @@ _OPENERS: dict[str, Callable[..., Awaitable[Sender]]] = {
     "mqtts": send_mqtt,
     "sdc": send_sdc,
     "sdcs": send_sdc,
+    "vital": send_vital,
     "ws": send_ws,
     "lsl": send_lsl,
 }
