@@ -21,7 +21,8 @@ def test_the_figures_are_those_of_the_benchmark():
             f"{cost['bytes a second']:,}",
         ]
         assert f"| {' | '.join(cells)} |" in DOCS
-    assert set(transports) == {"tcp", "ws, binary", "mllp", "mqtt, binary", "mqtt, json"}
+    expected = {"tcp", "ws, binary", "sdc", "mllp", "vital, 100 Hz", "mqtt, binary", "mqtt, json", "lsl"}
+    assert set(transports) == expected
 
 
 def test_the_readers_ratios_are_those_of_the_benchmark():

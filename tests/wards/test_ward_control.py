@@ -77,6 +77,10 @@ def test_status_says_how_each_bed_fares(served, formula_bundle):
         said = await tell(control, do="status")
         bed = said["beds"].pop("a")
         assert bed.pop("latency_ms").keys() == {"p50", "p99"}
+        health = bed.pop("health")
+        assert health.pop("alive") in (True, False)  # a busy machine takes its time
+        assert health.pop("age_s") >= 0.0
+        assert health == {"rate_ok": None, "dropped": {}}  # nobody can know the rate so soon
         assert 0.0 <= said.pop("busy") <= 1.0
         assert bed.pop("t_s") + bed.pop("waiting_samples") / 250.0 == 10.0
         assert said == {
@@ -86,7 +90,7 @@ def test_status_says_how_each_bed_fares(served, formula_bundle):
             "beds": {},
             "compiled_loops": False,
             "clock_synchronised": None,
-            "channels": {"events": {"delivery": "information only"}, "stations": {}},
+            "channels": {"events": {"delivery": "information only"}, "stations": {}, "sinks": {}},
             "dropped_lines": {},
             "events_trouble": None,
             "research_use_only": True,
