@@ -216,6 +216,37 @@ def _sdc_seeds(data: Path | None) -> list[bytes]:
     return [description(waveform_mds(info, resolution_mv=1e-3, report_s=0.1)), report.encode()]
 
 
+def _recorder(folder: Path) -> Callable[[bytes], None]:
+    """Feed what a Vital Recorder sends, packed by us, and as it is."""
+    del folder
+    import gzip
+
+    from ecgedge.feeds.vital_hl7 import BedMessages, Selection
+
+    def once(data: bytes) -> None:
+        for payload in (gzip.compress(data, 1), data):
+            messages = BedMessages(Selection(vr="OR1", leads={"ECG1": "V1"}, unit="mV"))
+            for _ in range(2):
+                for packet in messages.take(payload, arrived_s=0.0):
+                    assert packet.n
+
+    return once
+
+
+def _recorder_seeds(data: Path | None) -> list[bytes]:
+    del data
+    values = "^".join(f"{k / 100:.3f}" for k in range(100))
+    lines = [
+        "MSH|^~\\&|VR|OR1|||20261128120001||ORU^R01|1|P|2.6",
+        "PID|1||",
+        "PV1|1||BED-1",
+        "OBR|1||||||20261128120000|20261128120001",
+        f"OBX|1|NA|ECG_WAV^Monitor/ECG_II@100||{values}|mV",
+        f"OBX|2|NA|^Monitor/ECG1@100||{values}|mV",
+    ]
+    return ["\r".join(lines).encode() + b"\r"]
+
+
 def _stamps(folder: Path) -> Callable[[bytes], None]:
     """LSL's stamps, in pieces: every sample gets one number, and they go up."""
     del folder
@@ -425,6 +456,7 @@ TARGETS = {
     "uris": Target(_uris, lambda _: [uri.encode() for uri in URIS], SHORT),
     "sinks": Target(_sinks, lambda _: [uri.encode() for uri in SINKS], SHORT),
     "sdc": Target(_sdc, _sdc_seeds, SHORT),
+    "recorder": Target(_recorder, _recorder_seeds, SHORT),
     "stamps": Target(_stamps, _stamps_seeds, SHORT),
     "mllp": Target(_mllp, _mllp_seeds, SHORT),
     "hl7": Target(_hl7, seeds.hl7, SHORT),
