@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,8 +16,8 @@ from ecgedge.sdc.reading import MSG, PM, XSI
 SUBSCRIPTION_S: Final = 15
 """A consumer that does not renew its subscription for so long is gone."""
 
-Operate = Callable[[str, str], None]
-"""Takes the handle of an operation that a consumer has invoked, and its argument."""
+NOTIFY_S: Final = 3
+"""A consumer that does not take a report within this is gone; the others wait for it as long."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,6 @@ def start_provider(
     name: str,
     certificates: Certificates | None,
     role: Any = None,
-    observer: Mapping[str, Callable[[Any], None]] | None = None,
 ) -> Running:
     """Put a provider on the network of this machine's address `adapter`.
 
@@ -96,8 +94,6 @@ def start_provider(
     parts = library.provider.provider_components_sync_factory()
     roles = library.provider.RoleProviderComponents(role_provider_class=role)
     made = library.provider_mdib.from_string(mdib)
-    if observer:
-        library.bind(made, **observer)
     discovery = start_discovery(library, adapter)
     provider = library.provider.SdcProvider(
         discovery,
@@ -107,6 +103,7 @@ def start_provider(
         reference,
         ssl_context_container=contexts,
         max_subscription_duration=SUBSCRIPTION_S,
+        socket_timeout=NOTIFY_S,
         components=parts,
         role_provider_components=roles,
     )

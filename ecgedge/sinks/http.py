@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ class Poster:
                 if 200 <= answer.status < 300:
                     return
                 text = (await answer.content.read(4096)).decode("utf-8", "replace")
-        except (ClientError, OSError, TimeoutError) as error:
+        except (ClientError, OSError, asyncio.TimeoutError) as error:
             raise SinkError(f"cannot be reached ({error or type(error).__name__})") from error
         why = f"it answered {answer.status} {answer.reason}: {' '.join(text.split())[:_MOST_TEXT]}"
         raise RefusedError(why) if answer.status in REFUSALS else SinkError(why)

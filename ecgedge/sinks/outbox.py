@@ -38,6 +38,9 @@ ATTEMPT_S: Final = 10.0
 REFUSED_S: Final = 60.0
 """That a receiver refused an event stays a trouble for so long."""
 
+ROOM: Final = 200
+"""Who can wait, waits while more events than this do: so many are soon taken at the end."""
+
 CLOSE_S: Final = 5.0
 """How long the end waits for what was said last to be taken."""
 
@@ -166,7 +169,7 @@ class Outbox:
         self._waiting: Waiting[Told] = Waiting(most_waiting=most_waiting)
         self._batch: list[Told] = []
         self._n_at_once = 0
-        self._room = most_waiting // 2
+        self._room = min(ROOM, most_waiting // 2)
         self._run = uuid.uuid4().hex[:12]
         self._numbers: Counter[str] = Counter()
         self._came = asyncio.Event()

@@ -13,6 +13,7 @@ import asyncio
 import math
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
@@ -101,6 +102,8 @@ class SdcReceiver:
         self._say = say
         self._beds: dict[str, tuple[Running, BedStates]] = {}
         self._loop = asyncio.get_running_loop()
+        # One thread: what was given up as too slow ends before the next begins.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sdc")
 
     @property
     def name(self) -> str:
@@ -128,12 +131,13 @@ class SdcReceiver:
                 raise RefusedError(
                     f"{MOST_BEDS} beds are on the network already; {one.bed} would be one more"
                 )
-        await asyncio.to_thread(self._take, told)
+        await self._loop.run_in_executor(self._thread, self._take, told)
 
     async def close(self) -> None:
         """Take all providers from the network."""
         beds, self._beds = self._beds, {}
         await asyncio.gather(*(asyncio.to_thread(running.stop) for running, _ in beds.values()))
+        await asyncio.to_thread(self._thread.shutdown)
 
     # --- on a thread ---
 
