@@ -75,7 +75,10 @@ class Segment:
 
     def raw_field(self, number: int) -> bytes:
         """Return a field as it stands, all its repetitions; b"" if it is absent or null."""
-        field = self.fields[number] if number < len(self.fields) else b""
+        try:
+            field = self.fields[number]
+        except IndexError:
+            return b""
         return b"" if field == NULL else field
 
     def is_null(self, number: int) -> bool:
@@ -115,6 +118,8 @@ class Segment:
         first = self.raw_field(number).partition(marks.repetition)[0]
         if len(first) <= _SHORT and marks.escape not in first and first.isascii():
             return _short_components(first, marks.component)
+        if marks.escape not in first and NULL not in first:
+            return tuple(self._text(first, number).split(marks.component.decode()))
         return tuple(
             "" if part == NULL else self._text(part, number) for part in first.split(marks.component)
         )
