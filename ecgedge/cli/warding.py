@@ -196,6 +196,9 @@ def tell(
 def listen(
     socket: Annotated[Path, typer.Argument(help="The ward's control socket.")],
     station: Annotated[str, typer.Option(help="Name of this station; the ward misses it when it is gone.")],
+    again: Annotated[
+        bool, typer.Option("--again", help="Listen again when the ward is gone, until it is back.")
+    ] = False,
 ) -> None:
     """Write the events of a ward's beds as JSON lines, and confirm each alarm once it is written.
 
@@ -204,13 +207,14 @@ def listen(
 
     Example: `ecgedge listen ward.sock --station desk-3`
     """
-    from ecgedge.wards.listen import listen as listen_to
+    from ecgedge.wards.listen import keep_listening
+    from ecgedge.wards.listen import listen as listen_once
 
     def take(line: bytes) -> None:
         sys.stdout.buffer.write(line)
         sys.stdout.buffer.flush()
 
-    listen_to(socket, station, take=take, say=say)
+    (keep_listening if again else listen_once)(socket, station, take=take, say=say)
 
 
 def _number(key: str, text: str) -> float:

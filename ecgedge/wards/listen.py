@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NoReturn
 
 from ecgedge.errors import EcgedgeError, UsageError
+
+AGAIN_S: Final = (0.5, 15.0)
+"""How long to wait before listening again, at first and at most."""
 
 
 def listen(path: Path, station: str, *, take: Callable[[bytes], None], say: Callable[[str], None]) -> None:
@@ -50,6 +54,31 @@ def listen(path: Path, station: str, *, take: Callable[[bytes], None], say: Call
             if "delivery" in event:
                 with suppress(OSError):  # it has hung up: there may be lines left to take
                     connection.sendall(_line({"do": "confirm", "delivery": event["delivery"]}))
+
+
+def keep_listening(
+    path: Path, station: str, *, take: Callable[[bytes], None], say: Callable[[str], None]
+) -> NoReturn:
+    """Listen, and again whenever that ends: half a second later at first, then twice as late each time, at most 15 s.
+
+    Parameters are those of `listen`. Why it ended is said, the same only once until the ward is heard again.
+    """
+    wait_s, said = AGAIN_S[0], ""
+
+    def heard(line: bytes) -> None:
+        nonlocal wait_s, said
+        wait_s, said = AGAIN_S[0], ""
+        take(line)
+
+    while True:
+        try:
+            listen(path, station, take=heard, say=say)
+        except EcgedgeError as error:
+            if str(error) != said:
+                said = str(error)
+                say(f"{said}; trying again")
+        time.sleep(wait_s)
+        wait_s = min(2.0 * wait_s, AGAIN_S[1])
 
 
 def _line(asked: Mapping[str, Any]) -> bytes:

@@ -170,6 +170,20 @@ def test_garbage_on_the_socket_harms_nobody(cli, ward, listener, tmp_path):
     assert "Traceback" not in (tmp_path / "ward.err").read_text()
 
 
+def test_a_station_that_listens_again_is_back_when_the_ward_is(ward, start, tmp_path):
+    """A killed ward and the next one: the station is told what is on, and no bed misses it."""
+    start("listen", "w.sock", "--station", "desk-3", "--again", out="desk")
+    until(lambda: station(tmp_path) and station(tmp_path)["confirmed"] > 0)
+    ward.kill()
+    ward.wait()
+    until(lambda: "trying again" in (tmp_path / "desk.err").read_text())
+    lines = len(read(tmp_path / "desk"))
+    start("ward", "--beds", "beds.toml", "--speed", "20", out="ward-again")
+    until(lambda: len(read(tmp_path / "desk")) > lines)
+    until(lambda: station(tmp_path)["delivery"] == "confirmed")
+    assert (tmp_path / "desk.err").read_text().count("listening as desk-3") == 2
+
+
 def test_what_cannot_be_is_said(cli, ward, tmp_path):
     assert "no ward listens on x.sock" in cli("listen", "x.sock", "--station", "a", exits=2).stderr
     assert "the ward refuses: name is 'a/b'" in cli("listen", "w.sock", "--station", "a/b", exits=2).stderr
