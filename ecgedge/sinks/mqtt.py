@@ -134,7 +134,8 @@ class MqttReceiver:
         except BaseException as error:
             await self.close()
             if isinstance(error, (FeedError, import_aiomqtt().MqttError, OSError)):
-                raise SinkError(f"the broker does not take events ({error})") from error
+                why = str(error).removeprefix(f"{self._address.uri}: ")
+                raise SinkError(f"the broker does not take events: {why}") from error
             raise
 
     async def close(self) -> None:
