@@ -310,6 +310,49 @@ static void run_result_refusals(void)
     check(eeb_encode_result(&r, out, sizeof out) == 0u, "half an interval");
 }
 
+static void run_info_refusals(void)
+{
+    const eeb_info good = {.rate_num = 500u, .rate_den = 1u, .lsb_pv = 1u, .gain_centi = 1u, .channels = 2u,
+                           .leads = {EEB_LEAD_I, EEB_LEAD_II}, .serial = "A1"};
+    uint8_t out[EEB_MAX_WIRE];
+    eeb_info i = good;
+    check(eeb_encode_info(&i, out, sizeof out) > 0u, "good info");
+    i.serial[0] = '\0';
+    check(eeb_encode_info(&i, out, sizeof out) == 0u, "no serial, and one that goes on behind its end");
+    i = good;
+    i.serial[1] = (char)-61;
+    check(eeb_encode_info(&i, out, sizeof out) == 0u, "a serial that is not ASCII");
+    i = good;
+    i.channels = EEB_MAX_CHANNELS + 1u;
+    check(eeb_encode_info(&i, out, sizeof out) == 0u, "17 channels of a device");
+    i = good;
+    i.leads[1] = EEB_LEAD_I;
+    check(eeb_encode_info(&i, out, sizeof out) == 0u, "a lead twice");
+    i = good;
+    i.simulated = true;
+    check(eeb_encode_info(&i, out, sizeof out) == 0u, "real and simulated");
+}
+
+static void run_message_refusals(void)
+{
+    const eeb_alert alert = {.condition = 0u, .present = true, .signal = EEB_SIGNAL_ON};
+    const eeb_alert shown = {.condition = EEB_CONDITION_GAP, .present = true, .signal = EEB_SIGNAL_OFF};
+    const eeb_ack ack = {.condition = 0u};
+    const eeb_config config = {
+        .channels = 0xFFu, .rate_num = 1u, .rate_den = 1u, .samples = 26u, .format = EEB_FORMAT_I24};
+    const eeb_config_ack applied = {.status = EEB_CONFIG_APPLIED, .field = 4u};
+    const eeb_pong pong = {.t2_us = 2u, .t3_us = 1u};
+    const eeb_error error = {.code = 0u};
+    uint8_t out[EEB_MAX_WIRE];
+    check(eeb_encode_alert(&alert, out, sizeof out) == 0u, "an alert without a condition");
+    check(eeb_encode_alert(&shown, out, sizeof out) == 0u, "present, and its signal off");
+    check(eeb_encode_ack(&ack, out, sizeof out) == 0u, "an ack without a condition");
+    check(eeb_encode_config(&config, out, sizeof out) == 0u, "more than DATA can hold");
+    check(eeb_encode_config_ack(&applied, out, sizeof out) == 0u, "applied, and a field refused");
+    check(eeb_encode_pong(&pong, out, sizeof out) == 0u, "answered before it was asked");
+    check(eeb_encode_error(&error, out, sizeof out) == 0u, "an error without a code");
+}
+
 static void run_out_of_range(void)
 {
     const uint8_t packed[2] = {1u, 0u};
@@ -368,6 +411,8 @@ int main(int argc, char **argv)
     check(checks > 100, "the vectors were read");
     run_data_refusals();
     run_result_refusals();
+    run_info_refusals();
+    run_message_refusals();
     run_out_of_range();
     printf("%d checks, %d failures\n", checks, failures);
     return failures == 0 ? 0 : 1;

@@ -25,12 +25,14 @@ from ecgedge_bridge.control import (
 from ecgedge_bridge.decoder import Counters, Decoder, version_error
 from ecgedge_bridge.frames import Data, FrameType, Result, SampleFormat, Validity, make_result
 from ecgedge_bridge.sender import encode_stream
+from ecgedge_bridge.timesync import ClockFit, Exchange, fit_clock
 
 __all__ = [
     "Ack",
     "Alert",
     "AlertKind",
     "AlertPriority",
+    "ClockFit",
     "Config",
     "ConfigAck",
     "ConfigStatus",
@@ -40,6 +42,7 @@ __all__ = [
     "Decoder",
     "Error",
     "ErrorCode",
+    "Exchange",
     "FilterMode",
     "Frame",
     "FrameType",
@@ -53,6 +56,7 @@ __all__ = [
     "SignalPresence",
     "Validity",
     "encode_stream",
+    "fit_clock",
     "make_result",
     "pack",
     "to_wire",
