@@ -280,6 +280,29 @@ def test_a_message_cut_short_is_counted_and_a_longer_one_is_taken(frame, cut):
     assert (frames, counters.long_payload) == ([frame], 1)
 
 
+FATES = st.sampled_from(["whole", "damaged", "lost", "unknown", "short", "bad_field"])
+
+
+@given(first=unsigned(16), fates=st.lists(FATES, max_size=30))
+def test_every_number_that_was_used_is_counted_once(first, fates):
+    # PROTOCOL.md section 7: what was sent adds up.
+    ping = bytes(12)
+    stream = b""
+    for ahead, fate in enumerate(["whole", *fates, "whole"]):
+        seq = (first + ahead) % 2**16
+        kind, payload = {
+            "unknown": (0x05, b""),
+            "short": (FrameType.PING, ping[1:]),
+            "bad_field": (FrameType.ERROR, bytes(8)),
+        }.get(fate, (FrameType.PING, ping))
+        gone = {"lost": b"", "damaged": b"\x10" + b"x" * 15 + b"\0"}
+        stream += gone.get(fate, sealed(1, kind, seq, payload))
+    _, c = decode(stream)
+    assert c.frames + c.unknown_type + c.bad_field + c.bad_length + c.lost_frames == len(fates) + 2
+    assert c.bad_length == fates.count("short")
+    assert (c.bad_crc, c.seq_back) == (fates.count("damaged"), 0)
+
+
 def test_the_c_library_needs_nothing_but_what_every_compiler_assumes(c_tests):
     names = subprocess.run(
         ["nm", "-u", str(c_tests / "eeb.o")], capture_output=True, text=True, check=True
