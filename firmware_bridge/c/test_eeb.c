@@ -51,12 +51,72 @@ static void print_result(const eeb_result *r, char *to, size_t room)
              (unsigned)r->validity, r->model_id, (unsigned)r->latency_ms);
 }
 
+static void print_info(const eeb_info *i, char *to, size_t room)
+{
+    unsigned lead;
+    size_t n = (size_t)snprintf(to, room, "info %u %d %u %u %u %" PRIu32 " %" PRIu32 " %" PRIu32 " %u %u %u",
+                                (unsigned)i->seq, i->simulated, (unsigned)i->spec_minor, (unsigned)i->mode,
+                                (unsigned)i->filter_mode, i->rate_num, i->rate_den, i->lsb_pv, (unsigned)i->gain_centi,
+                                (unsigned)i->gain_id, (unsigned)i->channels);
+    for (lead = 0; lead < i->channels; lead++) {
+        n += (size_t)snprintf(to + n, room - n, " %u", (unsigned)i->leads[lead]);
+    }
+    snprintf(to + n, room - n, " %s 3 %u %u %u", i->serial, (unsigned)i->firmware_major, (unsigned)i->firmware_minor,
+             (unsigned)i->firmware_patch);
+}
+
+static void print_alert(const eeb_alert *a, char *to, size_t room)
+{
+    snprintf(to, room, "alert %u %d %" PRIu32 " %u %u %u %d %u %u", (unsigned)a->seq, a->simulated, a->sample_index,
+             (unsigned)a->condition, (unsigned)a->kind, (unsigned)a->priority, a->present, (unsigned)a->signal,
+             (unsigned)a->text_id);
+}
+
+static void print_config(const eeb_config *c, char *to, size_t room)
+{
+    snprintf(to, room, "config %u %d %u %u %" PRIu32 " %" PRIu32 " %u %u %u %u %u", (unsigned)c->seq, c->simulated,
+             (unsigned)c->config_id, (unsigned)c->channels, c->rate_num, c->rate_den, (unsigned)c->samples,
+             (unsigned)c->format, (unsigned)c->gain_id, (unsigned)c->filter_mode, (unsigned)c->mode);
+}
+
+static void print_answer(const eeb_frame *f, char *to, size_t room)
+{
+    if (f->type == EEB_TYPE_ACK) {
+        snprintf(to, room, "ack %u %d %" PRIu32 " %u %u", (unsigned)f->ack.seq, f->ack.simulated, f->ack.sample_index,
+                 (unsigned)f->ack.condition, (unsigned)f->ack.user_id);
+    } else if (f->type == EEB_TYPE_CONFIG_ACK) {
+        const eeb_config_ack *a = &f->config_ack;
+        snprintf(to, room, "config_ack %u %d %" PRIu32 " %u %u %u", (unsigned)a->seq, a->simulated, a->sample_index,
+                 (unsigned)a->config_id, (unsigned)a->status, (unsigned)a->field);
+    } else {
+        const eeb_error *e = &f->error;
+        snprintf(to, room, "error %u %d %u %u %u %" PRIu32, (unsigned)e->seq, e->simulated, (unsigned)e->code,
+                 (unsigned)e->about_type, (unsigned)e->about_seq, e->detail);
+    }
+}
+
+static void print_time(const eeb_frame *f, char *to, size_t room)
+{
+    if (f->type == EEB_TYPE_PING) {
+        snprintf(to, room, "ping %u %d %" PRIu32 " %" PRIu64, (unsigned)f->ping.seq, f->ping.simulated,
+                 f->ping.ping_id, f->ping.t1_us);
+    } else {
+        snprintf(to, room, "pong %u %d %" PRIu32 " %" PRIu64 " %" PRIu64 " %" PRIu64, (unsigned)f->pong.seq,
+                 f->pong.simulated, f->pong.ping_id, f->pong.t1_us, f->pong.t2_us, f->pong.t3_us);
+    }
+}
+
 static void print_frame(const eeb_frame *f, char *to, size_t room)
 {
-    if (f->type == EEB_TYPE_DATA) {
-        print_data(&f->data, to, room);
-    } else {
-        print_result(&f->result, to, room);
+    switch (f->type) {
+    case EEB_TYPE_DATA: print_data(&f->data, to, room); break;
+    case EEB_TYPE_RESULT: print_result(&f->result, to, room); break;
+    case EEB_TYPE_INFO: print_info(&f->info, to, room); break;
+    case EEB_TYPE_ALERT: print_alert(&f->alert, to, room); break;
+    case EEB_TYPE_CONFIG: print_config(&f->config, to, room); break;
+    case EEB_TYPE_PING:
+    case EEB_TYPE_PONG: print_time(f, to, room); break;
+    default: print_answer(f, to, room); break;
     }
 }
 
@@ -123,8 +183,17 @@ static size_t encode(const eeb_frame *f, uint8_t *out, size_t capacity)
 {
     int32_t counts[MAX_COUNTS];
     size_t i;
-    if (f->type == EEB_TYPE_RESULT) {
-        return eeb_encode_result(&f->result, out, capacity);
+    switch (f->type) {
+    case EEB_TYPE_RESULT: return eeb_encode_result(&f->result, out, capacity);
+    case EEB_TYPE_INFO: return eeb_encode_info(&f->info, out, capacity);
+    case EEB_TYPE_ALERT: return eeb_encode_alert(&f->alert, out, capacity);
+    case EEB_TYPE_ACK: return eeb_encode_ack(&f->ack, out, capacity);
+    case EEB_TYPE_CONFIG: return eeb_encode_config(&f->config, out, capacity);
+    case EEB_TYPE_CONFIG_ACK: return eeb_encode_config_ack(&f->config_ack, out, capacity);
+    case EEB_TYPE_PING: return eeb_encode_ping(&f->ping, out, capacity);
+    case EEB_TYPE_PONG: return eeb_encode_pong(&f->pong, out, capacity);
+    case EEB_TYPE_ERROR: return eeb_encode_error(&f->error, out, capacity);
+    default: break;
     }
     for (i = 0; i < (size_t)f->data.samples * f->data.channels; i++) {
         counts[i] = eeb_data_count(&f->data, (uint8_t)(i / f->data.channels), (uint8_t)(i % f->data.channels));
@@ -241,6 +310,49 @@ static void run_result_refusals(void)
     check(eeb_encode_result(&r, out, sizeof out) == 0u, "half an interval");
 }
 
+static void run_info_refusals(void)
+{
+    const eeb_info good = {.rate_num = 500u, .rate_den = 1u, .lsb_pv = 1u, .gain_centi = 1u, .channels = 2u,
+                           .leads = {EEB_LEAD_I, EEB_LEAD_II}, .serial = "A1"};
+    uint8_t out[EEB_MAX_WIRE];
+    eeb_info i = good;
+    check(eeb_encode_info(&i, out, sizeof out) > 0u, "good info");
+    i.serial[0] = '\0';
+    check(eeb_encode_info(&i, out, sizeof out) == 0u, "no serial, and one that goes on behind its end");
+    i = good;
+    i.serial[1] = (char)-61;
+    check(eeb_encode_info(&i, out, sizeof out) == 0u, "a serial that is not ASCII");
+    i = good;
+    i.channels = EEB_MAX_CHANNELS + 1u;
+    check(eeb_encode_info(&i, out, sizeof out) == 0u, "17 channels of a device");
+    i = good;
+    i.leads[1] = EEB_LEAD_I;
+    check(eeb_encode_info(&i, out, sizeof out) == 0u, "a lead twice");
+    i = good;
+    i.simulated = true;
+    check(eeb_encode_info(&i, out, sizeof out) == 0u, "real and simulated");
+}
+
+static void run_message_refusals(void)
+{
+    const eeb_alert alert = {.condition = 0u, .present = true, .signal = EEB_SIGNAL_ON};
+    const eeb_alert shown = {.condition = EEB_CONDITION_GAP, .present = true, .signal = EEB_SIGNAL_OFF};
+    const eeb_ack ack = {.condition = 0u};
+    const eeb_config config = {
+        .channels = 0xFFu, .rate_num = 1u, .rate_den = 1u, .samples = 26u, .format = EEB_FORMAT_I24};
+    const eeb_config_ack applied = {.status = EEB_CONFIG_APPLIED, .field = 4u};
+    const eeb_pong pong = {.t2_us = 2u, .t3_us = 1u};
+    const eeb_error error = {.code = 0u};
+    uint8_t out[EEB_MAX_WIRE];
+    check(eeb_encode_alert(&alert, out, sizeof out) == 0u, "an alert without a condition");
+    check(eeb_encode_alert(&shown, out, sizeof out) == 0u, "present, and its signal off");
+    check(eeb_encode_ack(&ack, out, sizeof out) == 0u, "an ack without a condition");
+    check(eeb_encode_config(&config, out, sizeof out) == 0u, "more than DATA can hold");
+    check(eeb_encode_config_ack(&applied, out, sizeof out) == 0u, "applied, and a field refused");
+    check(eeb_encode_pong(&pong, out, sizeof out) == 0u, "answered before it was asked");
+    check(eeb_encode_error(&error, out, sizeof out) == 0u, "an error without a code");
+}
+
 static void run_out_of_range(void)
 {
     const uint8_t packed[2] = {1u, 0u};
@@ -299,6 +411,8 @@ int main(int argc, char **argv)
     check(checks > 100, "the vectors were read");
     run_data_refusals();
     run_result_refusals();
+    run_info_refusals();
+    run_message_refusals();
     run_out_of_range();
     printf("%d checks, %d failures\n", checks, failures);
     return failures == 0 ? 0 : 1;

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ecgedge_bridge import cobs
+from ecgedge_bridge import cobs, control_codec
+from ecgedge_bridge.control import Frame
 from ecgedge_bridge.crc import crc32c
 from ecgedge_bridge.frames import (
     CRC_SIZE,
@@ -17,7 +18,6 @@ from ecgedge_bridge.frames import (
     MAX_FRAME,
     NO_VALUE,
     Data,
-    Frame,
     FrameType,
     Result,
     SampleFormat,
@@ -44,8 +44,7 @@ class RejectedError(Exception):
 
 def pack(frame: Frame) -> bytes:
     """Return the decoded form of `frame`: header, payload, CRC."""
-    payload = _data_payload(frame) if isinstance(frame, Data) else _result_payload(frame)
-    kind = FrameType.DATA if isinstance(frame, Data) else FrameType.RESULT
+    kind, payload = _payload(frame)
     flags = FLAG_SIMULATED if frame.simulated else 0
     body = struct.pack(_HEADER, VERSION_MAJOR, kind, frame.seq, len(payload), flags) + payload
     return body + struct.pack(_CRC, crc32c(body))
@@ -117,6 +116,14 @@ def read_payload(envelope: Envelope) -> tuple[Frame, int]:
         return reader(envelope)
     except ValueError as error:
         raise RejectedError("bad_field") from error
+
+
+def _payload(frame: Frame) -> tuple[FrameType, bytes]:
+    if isinstance(frame, Data):
+        return FrameType.DATA, _data_payload(frame)
+    if isinstance(frame, Result):
+        return FrameType.RESULT, _result_payload(frame)
+    return control_codec.write(frame)
 
 
 def _data_payload(data: Data) -> bytes:
@@ -207,9 +214,19 @@ def _read_result(envelope: Envelope) -> tuple[Frame, int]:
     return result, len(envelope.payload) - _RESULT_SIZE
 
 
+def _read_control(envelope: Envelope) -> tuple[Frame, int]:
+    size = control_codec.SIZES[envelope.type]
+    if len(envelope.payload) < size:
+        raise RejectedError("bad_length")
+    simulated = bool(envelope.flags & FLAG_SIMULATED)
+    message = control_codec.read(envelope.type, envelope.payload, seq=envelope.seq, simulated=simulated)
+    return message, len(envelope.payload) - size
+
+
 _READERS: Final[dict[int, Callable[[Envelope], tuple[Frame, int]]]] = {
     FrameType.DATA: _read_data,
     FrameType.RESULT: _read_result,
+    **dict.fromkeys(control_codec.SIZES, _read_control),
 }
 
 

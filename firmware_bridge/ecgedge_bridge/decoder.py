@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ecgedge_bridge import cobs
-from ecgedge_bridge.codec import RejectedError, open_envelope, read_payload
-from ecgedge_bridge.frames import MAX_FRAME, Frame
+from ecgedge_bridge.codec import VERSION_MAJOR, RejectedError, open_envelope, read_payload
+from ecgedge_bridge.control import Error, ErrorCode, Frame
+from ecgedge_bridge.frames import MAX_FRAME
 
 MAX_ENCODED: Final = MAX_FRAME + 3
 """No COBS encoding of MAX_FRAME bytes is longer: one code byte first, one more per 254 bytes."""
@@ -111,6 +112,21 @@ class Decoder:
 
     def _count(self, name: str) -> None:
         setattr(self._counters, name, getattr(self._counters, name) + 1)
+
+
+def version_error(before: Counters, after: Counters, *, seq: int) -> Error | None:
+    """Return what to tell a peer that speaks another major version; None where none was heard.
+
+    Parameters
+    ----------
+    before, after
+        The decoder's counters when this was last asked, and now. Ask at most once a second (PROTOCOL.md section 9).
+    seq
+        Number of the frame to send.
+    """
+    if after.bad_version == before.bad_version:
+        return None
+    return Error(seq=seq, code=ErrorCode.VERSION, detail=VERSION_MAJOR)
 
 
 def _unstuff(encoded: bytes) -> bytes:

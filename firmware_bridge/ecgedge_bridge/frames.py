@@ -1,4 +1,4 @@
-"""The frames of EEB v1 as frozen dataclasses (PROTOCOL.md sections 4 and 5).
+"""DATA and RESULT of EEB v1 as frozen dataclasses (PROTOCOL.md sections 5.1 and 5.2).
 
 A value that does not fit its field, or contradicts another one, raises ValueError when the frame is made.
 """
@@ -25,8 +25,16 @@ NO_VALUE: Final = -(2**15)
 class FrameType(IntEnum):
     """The frame types of this version; PROTOCOL.md section 4 lists the reserved ones."""
 
+    INFO = 0x01
     DATA = 0x02
+    ACK = 0x03
+    CONFIG_ACK = 0x04
     RESULT = 0x41
+    ALERT = 0x42
+    CONFIG = 0x43
+    PING = 0x81
+    PONG = 0x82
+    ERROR = 0x83
 
 
 class SampleFormat(IntEnum):
@@ -98,7 +106,7 @@ class Data:
 
     def __post_init__(self) -> None:
         """Raise ValueError for what does not fit the frame."""
-        _check_unsigned(self, seq=16, sample_index=32, t_us=64, lead_off=32, gain_id=8)
+        check_unsigned(self, seq=16, sample_index=32, t_us=64, lead_off=32, gain_id=8)
         object.__setattr__(self, "fmt", SampleFormat(self.fmt))
         if not 1 <= self.n_channels <= MAX_CHANNELS:
             raise ValueError(f"{self.n_channels} channels; a frame holds 1 to {MAX_CHANNELS}")
@@ -160,9 +168,7 @@ class Result:
 
     def __post_init__(self) -> None:
         """Raise ValueError for what does not fit the frame or contradicts itself."""
-        _check_unsigned(
-            self, seq=16, sample_index=32, p_elevated_u16=16, sqi_u8=8, model_id=32, latency_ms=16
-        )
+        check_unsigned(self, seq=16, sample_index=32, p_elevated_u16=16, sqi_u8=8, model_id=32, latency_ms=16)
         object.__setattr__(self, "validity", Validity(self.validity))
         pressures = (self.mpcwp_cmmhg, self.low_cmmhg, self.high_cmmhg)
         if any(p is not None and not NO_VALUE < p < 2**15 for p in pressures):
@@ -192,9 +198,6 @@ class Result:
     def sqi(self) -> float:
         """Signal quality, 0 to 1."""
         return self.sqi_u8 / 255
-
-
-Frame = Data | Result
 
 
 def make_result(
@@ -251,7 +254,8 @@ def _check_interval(mpcwp: int | None, low: int | None, high: int | None) -> Non
         raise ValueError(f"the interval ends before it begins: {low} to {high}")
 
 
-def _check_unsigned(frame: Frame, **bits: int) -> None:
+def check_unsigned(frame: object, **bits: int) -> None:
+    """Raise ValueError unless each field named fits an unsigned number of so many bits."""
     for name, width in bits.items():
         value = getattr(frame, name)
         if not 0 <= value < 1 << width:

@@ -1,7 +1,7 @@
 """Print the vectors as plain lines, for test programs without a JSON parser. Python standard library only.
 
 crc INPUT CRC | cobs DECODED ENCODED | canonical NAME WIRE | stream NAME WIRE, then the expected
-`data ...` / `result ...` lines and one `counters ...` line. Bytes are hexadecimal, "-" if there are none.
+`data ...`, `result ...` (and so on) lines and one `counters ...` line. Bytes are hexadecimal, "-" if there are none.
 """
 
 from __future__ import annotations
@@ -14,6 +14,26 @@ from typing import Any
 
 FOLDER = Path(__file__).parent
 VALIDITIES = ("VLD", "VLDATED", "ONG", "QST", "CALIB", "INV", "OFLW", "UFLW", "NA")
+# The fields of the other messages in their order on the wire; those with names have them in NAMES.
+FIELDS = {
+    "INFO": "spec_minor mode filter_mode rate_num rate_den lsb_pv gain_centi gain_id leads serial firmware",
+    "ALERT": "sample_index condition kind priority present signal text_id",
+    "ACK": "sample_index condition user_id",
+    "CONFIG": "config_id channels rate_num rate_den n_samples fmt gain_id filter_mode mode",
+    "CONFIG_ACK": "sample_index config_id status field",
+    "PING": "ping_id t1_us",
+    "PONG": "ping_id t1_us t2_us t3_us",
+    "ERROR": "code about_type about_seq detail",
+}
+NAMES = {
+    "mode": ("REAL", "TEST", "DEMO"),
+    "filter_mode": ("UNKNOWN", "NONE", "DIAGNOSTIC", "MONITORING"),
+    "kind": ("PHYSIOLOGICAL", "TECHNICAL"),
+    "priority": ("NONE", "LOW", "MEDIUM", "HIGH"),
+    "signal": ("OFF", "ON", "LATCHED", "ACKNOWLEDGED"),
+    "status": ("APPLIED", "UNSUPPORTED", "BUSY", "FAILED"),
+    "fmt": ("i16", "i24"),
+}
 COUNTERS = (
     "frames",
     "bad_cobs",
@@ -46,10 +66,26 @@ def frame_line(frame: dict[str, Any]) -> str:
             frame["gain_id"],
         ]
         return " ".join(map(str, ["data", *numbers, *frame["counts"]]))
+    if frame["type"] in FIELDS:
+        return message_line(frame)
     pressures = [-32768 if frame[n] is None else frame[n] for n in ("mpcwp_cmmhg", "low_cmmhg", "high_cmmhg")]
     before = [int(frame[name]) for name in ("seq", "simulated", "sample_index")]
     after = [frame["p_elevated_u16"], frame["sqi_u8"], VALIDITIES.index(frame["validity"])]
     return " ".join(map(str, ["result", *before, *pressures, *after, frame["model_id"], frame["latency_ms"]]))
+
+
+def message_line(frame: dict[str, Any]) -> str:
+    """Write the fields of a message that is neither DATA nor RESULT; a list as its length and its members."""
+    words = [frame["type"].lower(), frame["seq"], int(frame["simulated"])]
+    for name in FIELDS[frame["type"]].split():
+        value = frame[name]
+        if isinstance(value, list):
+            words += [len(value), *value]
+        elif name in NAMES:
+            words.append(NAMES[name].index(value))
+        else:
+            words.append(value if name == "serial" else int(value))
+    return " ".join(map(str, words))
 
 
 def counters_line(counters: dict[str, int]) -> str:

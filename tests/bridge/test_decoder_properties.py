@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from eeb_messages import MESSAGES, message_line
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecgedge_bridge import Data, Decoder, Result, SampleFormat, Validity, cobs, pack, to_wire
+from ecgedge_bridge import Data, Decoder, FrameType, Result, SampleFormat, Validity, cobs, pack, to_wire
+from ecgedge_bridge.control_codec import SIZES
 from ecgedge_bridge.crc import crc32c
 
 
@@ -62,7 +64,7 @@ def result_frames(draw):
     )
 
 
-FRAMES = st.one_of(data_frames(), result_frames())
+FRAMES = st.one_of(data_frames(), result_frames(), MESSAGES)
 
 
 @st.composite
@@ -196,6 +198,8 @@ def line_of(frame):
     if isinstance(frame, Data):
         head = [frame.seq, frame.simulated, frame.sample_index, frame.t_us, frame.lead_off, frame.n_channels]
         return " ".join(["data", *(str(int(v)) for v in [*head, frame.fmt, frame.gain_id, *frame.counts])])
+    if not isinstance(frame, Result):
+        return message_line(frame)
     pressures = [-32768 if p is None else p for p in (frame.mpcwp_cmmhg, frame.low_cmmhg, frame.high_cmmhg)]
     head = [frame.seq, frame.simulated, frame.sample_index, *pressures, frame.p_elevated_u16, frame.sqi_u8]
     return " ".join(
@@ -215,10 +219,12 @@ def test_c_and_python_agree_on_garbage(c_decoder, stream):
     assert c_decoder.decode(stream) == lines_of(*decode(stream))
 
 
-def sealed(version, kind, seq, payload, length=None):
+def sealed(version, kind, seq, payload, length=None, flags=0):
     length = len(payload) if length is None else length
     body = (
-        bytes([version, kind]) + seq.to_bytes(2, "little") + length.to_bytes(2, "little") + b"\0\0" + payload
+        bytes([version, kind])
+        + b"".join(number.to_bytes(2, "little") for number in (seq, length, flags))
+        + payload
     )
     return cobs.encode(body + crc32c(body).to_bytes(4, "little")) + b"\0"
 
@@ -226,7 +232,7 @@ def sealed(version, kind, seq, payload, length=None):
 SEALED = st.builds(
     sealed,
     st.sampled_from([1, 1, 1, 1, 2]),
-    st.sampled_from([0x02, 0x41, 0x41, 0x01, 0xFF]),
+    st.sampled_from([*FrameType, 0x05, 0xFF]),
     unsigned(16),
     st.one_of(
         st.binary(max_size=40),
@@ -241,6 +247,60 @@ def test_c_and_python_agree_on_sealed_frames_of_any_content(c_decoder, parts):
     # The check value is right, so what follows it in the order of checks is reached.
     stream = b"".join(parts)
     assert c_decoder.decode(stream) == lines_of(*decode(stream))
+
+
+@st.composite
+def nearly_right(draw):
+    """A message with a few bytes changed, under its own type: mostly a field outside its range, or one just inside."""
+    frame = draw(MESSAGES)
+    decoded = pack(frame)
+    payload = bytearray(decoded[8:-4])
+    for at, value in draw(st.lists(st.tuples(unsigned(6), st.integers(0, 5) | unsigned(8)), max_size=3)):
+        payload[at % len(payload)] = value
+    return sealed(1, decoded[1], frame.seq, bytes(payload), flags=draw(unsigned(1)))
+
+
+@given(parts=st.lists(nearly_right(), max_size=8))
+@settings(max_examples=500, deadline=None)
+def test_c_and_python_agree_on_messages_that_are_nearly_right(c_decoder, parts):
+    stream = b"".join(parts)
+    assert c_decoder.decode(stream) == lines_of(*decode(stream))
+
+
+@given(frame=MESSAGES, cut=unsigned(6))
+def test_a_message_cut_short_is_counted_and_a_longer_one_is_taken(frame, cut):
+    decoded = pack(frame)
+    payload = decoded[8:-4]
+    size = SIZES[decoded[1]]
+    assert len(payload) == size
+    flags = int(frame.simulated)
+    frames, counters = decode(sealed(1, decoded[1], frame.seq, payload[: cut % size], flags=flags))
+    assert (frames, counters.bad_length) == ([], 1)
+    frames, counters = decode(sealed(1, decoded[1], frame.seq, payload + bytes(cut + 1), flags=flags))
+    assert (frames, counters.long_payload) == ([frame], 1)
+
+
+FATES = st.sampled_from(["whole", "damaged", "lost", "unknown", "short", "bad_field"])
+
+
+@given(first=unsigned(16), fates=st.lists(FATES, max_size=30))
+def test_every_number_that_was_used_is_counted_once(first, fates):
+    # PROTOCOL.md section 7: what was sent adds up.
+    ping = bytes(12)
+    stream = b""
+    for ahead, fate in enumerate(["whole", *fates, "whole"]):
+        seq = (first + ahead) % 2**16
+        kind, payload = {
+            "unknown": (0x05, b""),
+            "short": (FrameType.PING, ping[1:]),
+            "bad_field": (FrameType.ERROR, bytes(8)),
+        }.get(fate, (FrameType.PING, ping))
+        gone = {"lost": b"", "damaged": b"\x10" + b"x" * 15 + b"\0"}
+        stream += gone.get(fate, sealed(1, kind, seq, payload))
+    _, c = decode(stream)
+    assert c.frames + c.unknown_type + c.bad_field + c.bad_length + c.lost_frames == len(fates) + 2
+    assert c.bad_length == fates.count("short")
+    assert (c.bad_crc, c.seq_back) == (fates.count("damaged"), 0)
 
 
 def test_the_c_library_needs_nothing_but_what_every_compiler_assumes(c_tests):

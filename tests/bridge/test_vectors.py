@@ -6,12 +6,26 @@ from pathlib import Path
 import pytest
 
 from ecgedge_bridge import (
+    Ack,
+    Alert,
+    AlertKind,
+    AlertPriority,
+    Config,
+    ConfigAck,
+    ConfigStatus,
     Counters,
     Data,
     Decoder,
+    Error,
+    FilterMode,
     FrameType,
+    Info,
+    Mode,
+    Ping,
+    Pong,
     Result,
     SampleFormat,
+    SignalPresence,
     Validity,
     cobs,
     pack,
@@ -20,6 +34,26 @@ from ecgedge_bridge import (
 from ecgedge_bridge.crc import crc32c
 
 VECTORS = Path(__file__).parents[2] / "firmware_bridge" / "vectors"
+
+
+MESSAGES = {
+    "INFO": Info,
+    "ALERT": Alert,
+    "ACK": Ack,
+    "CONFIG": Config,
+    "CONFIG_ACK": ConfigAck,
+    "PING": Ping,
+    "PONG": Pong,
+    "ERROR": Error,
+}
+ENUMS = {
+    "mode": Mode,
+    "filter_mode": FilterMode,
+    "kind": AlertKind,
+    "priority": AlertPriority,
+    "signal": SignalPresence,
+    "status": ConfigStatus,
+}
 
 
 def load(name):
@@ -36,8 +70,21 @@ def frame_from(fields):
         values["fmt"] = SampleFormat[values["fmt"].upper()]
         values["counts"] = tuple(values["counts"])
         return Data(**values)
+    if fields["type"] in MESSAGES:
+        return message_from(fields["type"], values)
     values["validity"] = Validity[values["validity"]]
     return Result(**values)
+
+
+def message_from(kind, values):
+    for name, value in values.items():
+        if name in ENUMS:
+            values[name] = ENUMS[name][value]
+        elif name == "fmt":
+            values[name] = SampleFormat[value.upper()]
+        elif isinstance(value, list):
+            values[name] = tuple(value)
+    return MESSAGES[kind](**values)
 
 
 @pytest.mark.parametrize("vector", cases("crc32c"))
@@ -81,6 +128,16 @@ def test_stream(vector, step):
 def test_every_counter_has_a_vector():
     counted = {name for vector in load("streams") for name in vector["counters"]}
     assert counted == set(Counters.__dataclass_fields__)
+
+
+def test_every_type_has_a_vector_that_is_taken_one_that_is_short_and_one_that_is_long():
+    taken = {vector["frame"]["type"] for vector in load("frames")}
+    assert taken == {kind.name for kind in FrameType}
+    streams = {vector["name"] for vector in load("streams")}
+    for kind in FrameType:
+        name = "data_head" if kind is FrameType.DATA else kind.name.lower()
+        assert f"short_{name}" in streams
+        assert f"long_{kind.name.lower()}" in streams
 
 
 def test_c_passes_the_same_vectors(c_tests):
