@@ -301,7 +301,7 @@ async def table(folder: Path, only: str = "") -> dict[str, dict[str, Any]]:
             WardSettings(),
             outlet=heard,
             say=said.append,
-            read_clock=lambda: None,  # type: ignore[arg-type]
+            read_clock=lambda: None,
         )
         serving = asyncio.create_task(service.run())
         unit = asyncio.create_task(wrong_unit(brokers[0].port))

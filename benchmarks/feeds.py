@@ -125,11 +125,11 @@ def counted_reports() -> Iterator[list[int]]:
         lengths.append(len(message.p_msg.raw_data))
         heard(source, message)
 
-    SdcSource._heard = counted  # type: ignore[method-assign]  # noqa: SLF001 - as above
+    SdcSource._heard = counted  # noqa: SLF001 - as above
     try:
         yield lengths
     finally:
-        SdcSource._heard = heard  # type: ignore[method-assign]  # noqa: SLF001 - as above
+        SdcSource._heard = heard  # noqa: SLF001 - as above
 
 
 def free_port() -> int:

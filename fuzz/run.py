@@ -18,6 +18,7 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -93,13 +94,11 @@ def main(
     findings: Path = HERE / "findings",
 ) -> None:
     """Fuzz, print a table, exit with 1 where something was found."""
-    try:
-        import atheris  # noqa: F401 (only whether it is there)
-    except ImportError:
+    if find_spec("atheris") is None:
         print(
             "atheris is not installed: fuzzing needs Linux and Python 3.11 or newer, and the development group"
         )
-        raise typer.Exit(2 if sys.version_info >= (3, 11) and sys.platform == "linux" else 0) from None
+        raise typer.Exit(2 if sys.version_info >= (3, 11) and sys.platform == "linux" else 0)
     from targets import TARGETS
 
     found = os.environ.get("ECGEDGE_DATA")

@@ -243,6 +243,18 @@ class MllpSource:
             await server.wait_closed()
 
 
+def info_of(first: Waveforms, uri: str) -> FeedInfo:
+    """Return what a feed declares whose first message has told leads, rate and mode."""
+    return FeedInfo(
+        uri=uri,
+        leads=first.leads,
+        rate_hz=first.rate_hz,
+        mode=first.mode,
+        chunk_s=first.samples_mv.shape[1] / first.rate_hz,
+        live=True,
+    )
+
+
 async def open_mllp(uri: str, *, speed: float) -> LiveFeed:
     """Listen, and wait for the first waveform, which tells leads and rate.
 
@@ -278,12 +290,4 @@ async def open_mllp(uri: str, *, speed: float) -> LiveFeed:
     except BaseException:
         await source.close()
         raise
-    info = FeedInfo(
-        uri=uri,
-        leads=first.leads,
-        rate_hz=first.rate_hz,
-        mode=first.mode,
-        chunk_s=first.samples_mv.shape[1] / first.rate_hz,
-        live=True,
-    )
-    return LiveFeed(info, source, wait_s=0.0)
+    return LiveFeed(info_of(first, uri), source, wait_s=0.0)

@@ -21,9 +21,9 @@ from urllib.parse import parse_qsl, urlsplit
 from aiohttp import web
 
 from ecgedge.errors import FeedError, missing_extra
-from ecgedge.feeds.base import FeedInfo
 from ecgedge.feeds.dejitter import Packet
 from ecgedge.feeds.live import LiveFeed
+from ecgedge.feeds.mllp import info_of
 from ecgedge.feeds.vital_hl7 import MAX_COMPRESSED, BedMessages, Selection
 from ecgedge.hl7 import Waveforms
 from ecgedge.leads import canonical_lead, order_leads
@@ -315,15 +315,7 @@ async def open_vital(uri: str, *, speed: float) -> LiveFeed:
     except BaseException:
         await source.close()
         raise
-    info = FeedInfo(
-        uri=uri,
-        leads=first.leads,
-        rate_hz=first.rate_hz,
-        mode=first.mode,
-        chunk_s=first.samples_mv.shape[1] / first.rate_hz,
-        live=True,
-    )
-    return LiveFeed(info, source, wait_s=0.0)
+    return LiveFeed(info_of(first, uri), source, wait_s=0.0)
 
 
 def _not_opened(uri: str, source: VitalSource, error: Exception) -> FeedError:

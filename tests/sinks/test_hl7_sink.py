@@ -2,13 +2,11 @@
 
 import asyncio
 import contextlib
-import ssl
 
 import hl7
 import pytest
 from hl7.mllp import start_hl7_server
-from mosquitto import certificates
-from sink_events import alarm, estimate, expired, outbox, until
+from sink_events import alarm, authorities, estimate, expired, first_delivery, outbox, until
 
 from ecgedge.errors import UsageError
 from ecgedge.hl7 import MllpDecoder, frame, parse
@@ -167,24 +165,17 @@ def test_what_is_no_answer_is_a_trouble_and_is_sent_again(run, answer, said):
 
 
 def test_tls_and_a_wrong_authority(run, tmp_path):
-    ours, other = tmp_path / "ours", tmp_path / "other"
-    for folder in (ours, other):
-        folder.mkdir()
-        certificates(folder)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(ours / "server.pem", ours / "server.key")
+    context, ours, other = authorities(tmp_path)
 
     async def main(ca):
         async with (
             peer(tls=context) as (port, _),
             outbox(open_hl7_sink(f"mllps://127.0.0.1:{port}?ca={ca}")) as box,
         ):
-            box.put("a", "real", alarm())
-            await until(lambda: box.delivered or box.trouble)
-            return box.delivered, box.trouble
+            return await first_delivery(box)
 
-    assert run(main(ours / "ca.pem")) == (1, None)
-    delivered, trouble = run(main(other / "ca.pem"))
+    assert run(main(ours)) == (1, None)
+    delivered, trouble = run(main(other))
     assert delivered == 0
     assert "certificate" in trouble.lower()
 

@@ -2,11 +2,9 @@
 
 import base64
 import json
-import ssl
 
 import pytest
-from mosquitto import certificates
-from sink_events import alarm, estimate, http_server, outbox, until
+from sink_events import alarm, authorities, estimate, first_delivery, http_server, outbox, until
 from standardwebhooks.webhooks import Webhook
 
 from ecgedge.errors import UsageError
@@ -100,24 +98,17 @@ def test_a_server_that_is_not_there_yet(run, unused_port):
 
 
 def test_tls_and_a_wrong_authority(run, tmp_path):
-    ours, other = tmp_path / "ours", tmp_path / "other"
-    for folder in (ours, other):
-        folder.mkdir()
-        certificates(folder)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(ours / "server.pem", ours / "server.key")
+    context, ours, other = authorities(tmp_path)
 
     async def main(ca):
         async with (
             http_server(tls=context) as server,
             outbox(open_webhook(f"webhook:https://127.0.0.1:{server.port}/#ca={ca}")) as box,
         ):
-            box.put("a", "real", alarm())
-            await until(lambda: box.delivered or box.trouble)
-            return box.delivered, box.trouble
+            return await first_delivery(box)
 
-    assert run(main(ours / "ca.pem")) == (1, None)
-    delivered, trouble = run(main(other / "ca.pem"))
+    assert run(main(ours)) == (1, None)
+    delivered, trouble = run(main(other))
     assert delivered == 0
     assert "certificate" in trouble.lower()
 

@@ -6,17 +6,14 @@ Words: the provider's address, and for TLS the files of certificate, key and aut
 import json
 import logging
 import sys
-import warnings
 from pathlib import Path
 
-warnings.simplefilter("ignore")
-
-from sdc11073 import observableproperties  # noqa: E402 - after the warnings that its import gives
-from sdc11073.certloader import mk_ssl_contexts  # noqa: E402
-from sdc11073.consumer.consumerimpl import SdcConsumer  # noqa: E402
-from sdc11073.definitions_sdc import SdcV1Definitions  # noqa: E402
-from sdc11073.mdib.consumermdib import ConsumerMdib  # noqa: E402
-from sdc11073.xml_types import pm_types  # noqa: E402
+from sdc11073 import observableproperties
+from sdc11073.certloader import mk_ssl_contexts
+from sdc11073.consumer.consumerimpl import SdcConsumer
+from sdc11073.definitions_sdc import SdcV1Definitions
+from sdc11073.mdib.consumermdib import ConsumerMdib
+from sdc11073.xml_types import pm_types
 
 logging.disable(logging.CRITICAL)
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import ssl
 import time
 
 from aiohttp import web
+from mosquitto import certificates
 
 from ecgedge.events import Alarm, Estimate, Expired, SelfCheck
 from ecgedge.sinks.outbox import Outbox
@@ -56,6 +58,24 @@ async def until(condition, *, within_s=20.0):
         assert time.monotonic() < deadline_s, "it never came about"
         await asyncio.sleep(0.01)
     return found
+
+
+def authorities(folder):
+    """Return a server's TLS with a certificate of one authority, that authority's file, and another's."""
+    ours, other = folder / "ours", folder / "other"
+    for one in (ours, other):
+        one.mkdir()
+        certificates(one)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(ours / "server.pem", ours / "server.key")
+    return context, ours / "ca.pem", other / "ca.pem"
+
+
+async def first_delivery(box):
+    """Put an alarm into an outbox; return (delivered, trouble) once there is either."""
+    box.put("a", "real", alarm())
+    await until(lambda: box.delivered or box.trouble)
+    return box.delivered, box.trouble
 
 
 @contextlib.asynccontextmanager
