@@ -48,6 +48,9 @@ _MODES: Final[dict[str, Mode]] = {"TEST": "test", "DEMO": "demo"}
 
 T = TypeVar("T")
 
+Flags = dict[bytes, frozenset[str]]
+"""What each OBX-8 says, as it stands."""
+
 
 @dataclass(frozen=True)
 class Waveforms:
@@ -112,13 +115,14 @@ def read_waveforms(message: Message, *, zone: tzinfo = timezone.utc) -> Waveform
             "and a code such as 131330^MDC_ECG_ELEC_POTL_II^MDC",
             place="OBX",
         )
+    flags = _flags(leads)
     return Waveforms(
         start=_same([_start(lead, zone) for lead in leads], leads, 14, "start"),
         rate_hz=_same([_rate_hz(lead) for lead in leads], leads, 3, "sampling rate"),
         leads=tuple(lead.name for lead in leads),
-        samples_mv=_samples_mv(leads),
+        samples_mv=_samples_mv(leads, flags),
         patient_id=message.field("PID", 3) or message.field("PID", 2) or None,
-        mode=_worst_mode(mode, leads),
+        mode=_worst_mode(mode, flags),
         ignored=tuple(ignored),
     )
 
@@ -194,7 +198,7 @@ def _to_number(text: str, segment: Segment, number: int, wrong: str) -> float:
     return value
 
 
-def _samples_mv(leads: list[_Lead]) -> NDArray[np.float32]:
+def _samples_mv(leads: list[_Lead], flags: Flags) -> NDArray[np.float32]:
     texts = [_values(lead.segment) for lead in leads]
     counts = [text.count(b"^") + 1 if text else 0 for text in texts]
     n = max(counts)
@@ -205,7 +209,7 @@ def _samples_mv(leads: list[_Lead]) -> NDArray[np.float32]:
         raise leads[0].segment.error(5, f"{n} samples a lead; expected 1 to {MAX_SAMPLES // len(leads)}")
     values = _read(leads, texts, n)
     for row, lead in zip(values, leads, strict=True):
-        _mark_missing(row, lead)
+        _mark_missing(row, lead, flags)
     with np.errstate(over="ignore"):  # What is infinite then is refused as too large.
         values *= np.array([[_millivolts(lead)] for lead in leads])
     for lead, largest in zip(leads, np.fmax.reduce(np.abs(values), axis=1), strict=True):
@@ -247,14 +251,14 @@ def _read_one(lead: _Lead, text: bytes) -> None:
         raise lead.segment.error(5, str(error)) from error
 
 
-def _mark_missing(row: NDArray[np.float64], lead: _Lead) -> None:
+def _mark_missing(row: NDArray[np.float64], lead: _Lead, flags: Flags) -> None:
     """Put NaN where nothing was measured, in place."""
     if (marker := lead.attributes.get(mdc.NOT_MEASURED)) is not None:
         count = _number(marker)
         # 0 and 1 are a flag and no count.
         row[row == count if count > 1.0 else slice(0)] = math.nan
     segment = lead.segment
-    if segment.raw_field(11) == b"X" or (segment.raw_field(8) and not _UNUSABLE.isdisjoint(_flags(segment))):
+    if segment.raw_field(11) == b"X" or not _UNUSABLE.isdisjoint(flags[segment.raw_field(8)]):
         row[:] = math.nan
 
 
@@ -275,13 +279,17 @@ def _millivolts(lead: _Lead) -> float:
     return size
 
 
-def _flags(segment: Segment) -> list[str]:
-    return [segment.field(8, repetition=n + 1) for n in range(segment.repetitions(8))]
+def _flags(leads: list[_Lead]) -> Flags:
+    """Read each OBX-8 that stands there once: most leads have the same."""
+    segments = {lead.segment.raw_field(8): lead.segment for lead in leads}
+    return {
+        raw: frozenset(segment.field(8, repetition=n + 1) for n in range(segment.repetitions(8)))
+        for raw, segment in segments.items()
+    }
 
 
-def _worst_mode(mode: Mode, leads: list[_Lead]) -> Mode:
-    flags = {flag for lead in leads if lead.segment.raw_field(8) for flag in _flags(lead.segment)}
-    modes = {mode, *(_MODES[flag] for flag in flags if flag in _MODES)}
+def _worst_mode(mode: Mode, flags: Flags) -> Mode:
+    modes = {mode, *(_MODES[flag] for flag in frozenset[str]().union(*flags.values()) if flag in _MODES)}
     return next(worst for worst in ("demo", "test", "real") if worst in modes)
 
 
