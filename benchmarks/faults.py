@@ -3,7 +3,7 @@
 One ward with one bed a fault, all at once, over loopback: a real broker, providers and devices (`ecgedge feed send`),
 and proxies that cut and delay. Each bed's SIMULATED patient is well; only the way to it is not. Seconds from the fault
 until the event is told, and from its end until the next valid estimate (windows are 10 s long). Needs Debian's
-mosquitto, openssl and the extras mqtt and sdc.
+mosquitto, openssl and the extras mqtt, sdc, lsl and vital.
 
     python benchmarks/faults.py [--out benchmarks/results/faults.json]
 """
@@ -24,7 +24,7 @@ from typing import Any
 import common
 import numpy as np
 import typer
-from faults_rig import Broker, Device, Proxy, certificates, free_port
+from faults_rig import Broker, Device, Proxy, certificates, free_port, lsl_on_this_machine
 
 import ecgedge
 from ecgedge.feeds.declared import Declared
@@ -209,12 +209,15 @@ def cases(folder: Path, brokers: tuple[Broker, Broker, Broker], proxies: dict[st
     """Return the table's rows, still to be measured."""
     broker, fragile, secure = brokers
     mqtt = f"mqtt://127.0.0.1:{broker.port}"
-    ports = {name: free_port() for name in ("ws", "lead", "tcp", "rate", "mllp")}
-    epr = str(uuid.uuid4())
+    ports = {name: free_port() for name in ("ws", "lead", "tcp", "rate", "mllp", "vital")}
+    epr, outlet = str(uuid.uuid4()), f"bed-{uuid.uuid4().hex[:12]}"
+    vital = f"vital://127.0.0.1:{ports['vital']}?vr=OR1&bed=BED-1"
     made = {
         "killed": Device(SOURCE, f"ws://127.0.0.1:{ports['ws']}/bed"),
         "fragile": Device(SOURCE, f"mqtt://127.0.0.1:{fragile.port}/bed"),
         "provider": Device(SOURCE, f"sdc://127.0.0.1?epr={epr}"),
+        "outlet": Device(SOURCE, f"lsl:{outlet}"),
+        "recorder": Device(SOURCE, vital),
     }
 
     def again(name: str, restart: Callable[[], None] = lambda: None) -> Callable[[], None]:
@@ -247,6 +250,10 @@ def cases(folder: Path, brokers: tuple[Broker, Broker, Broker], proxies: dict[st
              made["killed"].kill, again("killed"), 5.0, devices=[made["killed"]]),
         Case("provider killed, restarted after 5 s", "sdc", f"sdc://127.0.0.1?epr=urn:uuid:{epr}", lost, "FEED_LOST",
              made["provider"].kill, again("provider"), 5.0, devices=[made["provider"]]),
+        Case("outlet killed, restarted after 5 s", "lsl", f"lsl:{outlet}", lost, "FEED_LOST",
+             made["outlet"].kill, again("outlet"), 5.0, devices=[made["outlet"]]),
+        Case("recorder killed, restarted after 5 s", "vital", vital, lost, "FEED_LOST",
+             made["recorder"].kill, again("recorder"), 5.0, devices=[made["recorder"]]),
         Case("1 % of messages lost", "mqtt", f"{mqtt}/loss", is_gap, "gap", counts="lost_samples", heals=False,
              from_start=True, devices=[Device(SOURCE, f"{mqtt}/loss", "--drop", "0.01")]),
         Case("5 % of messages reordered", "mqtt", f"{mqtt}/order", None, "none: put in order", lasts_s=10.0,
@@ -286,6 +293,7 @@ async def proxied(port: int) -> AsyncIterator[dict[str, Proxy]]:
 
 async def table(folder: Path, only: str = "") -> dict[str, dict[str, Any]]:
     """Measure all rows whose name holds `only`, at once, on one ward."""
+    lsl_on_this_machine(folder)
     ours = certificates(folder / "ours")
     certificates(folder / "other")
     brokers = (Broker(folder), Broker(folder), Broker(folder, tls=ours))

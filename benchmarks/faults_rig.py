@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
+import os
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,15 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
+
+
+def lsl_on_this_machine(folder: Path) -> None:
+    """Keep Lab Streaming Layer here, in this process and its children: by default it asks the whole network segment."""
+    file = folder / "lsl_api.cfg"
+    file.write_text(
+        "[multicast]\nResolveScope=machine\n[lab]\nKnownPeers={127.0.0.1}\n[ports]\nIPv6=disable\n[log]\nlevel=-3\n"
+    )
+    os.environ["LSLAPICFG"] = str(file)
 
 
 class Device:
