@@ -12,6 +12,7 @@ that was gone for a while) comes in good order, at the right rate, and minutes l
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -104,10 +105,22 @@ class PaceWatch:
                 self._found_hz, self.steady = None, True
 
 
+class Quickest(NamedTuple):
+    """By how much the clock was ahead of the feed's time when the quickest samples came, as it stood at `now_s`."""
+
+    lag_s: float
+    now_s: float
+
+
 class AgeWatch:
     """Watches how much later than they could samples of one feed come, from its opening on.
 
     Nobody knows how far a device's clock is from ours, so age is counted from the quickest that ever came.
+
+    Parameters
+    ----------
+    quickest, delayed
+        What an earlier watch of the same opening, by the same clock, knew.
 
     Attributes
     ----------
@@ -117,27 +130,28 @@ class AgeWatch:
         Whether samples come late, and have for a while.
     """
 
-    def __init__(self) -> None:
-        self._least_s: float | None = None
-        self._end_s = self._heard_s = 0.0
+    def __init__(self, quickest: Quickest | None = None, *, delayed: bool = False) -> None:
+        self._quickest = quickest
+        self._end_s = -math.inf
         self._late_since_s: float | None = None
         self.age_s = 0.0
-        self.delayed = False
+        self.delayed = delayed
+
+    @property
+    def quickest(self) -> Quickest | None:
+        """What a later watch must know to go on; None before the first sample."""
+        return self._quickest
 
     def heard(self, begin_s: float, end_s: float, now_s: float) -> None:
         """Take samples of `begin_s` to `end_s`, of the feed's time, at `now_s`, of a clock that is never set."""
-        lag_s = now_s - end_s
-        if self._least_s is None:
-            self._least_s = lag_s
-        else:
-            self._least_s += DRIFT * (now_s - self._heard_s)
-            if (
-                begin_s < self._end_s - SOON_S
-            ):  # the device's clock was set back: samples are no older for that
-                self._least_s += self._end_s - begin_s
-        self._least_s = min(self._least_s, lag_s)
-        self._end_s, self._heard_s = end_s, now_s
-        self.age_s = lag_s - self._least_s
+        lag_s = least_s = now_s - end_s
+        if self._quickest is not None:
+            least_s = self._quickest.lag_s + DRIFT * (now_s - self._quickest.now_s)
+            if begin_s < self._end_s - SOON_S:
+                least_s += self._end_s - begin_s  # a device's clock that was set back makes samples no older
+        self._quickest = Quickest(min(least_s, lag_s), now_s)
+        self._end_s = end_s
+        self.age_s = lag_s - self._quickest.lag_s
         self._judge(now_s)
 
     def _judge(self, now_s: float) -> None:

@@ -377,7 +377,10 @@ def _cluster_seeds(data: Path | None) -> list[bytes]:
         raise WrongError(f"the checksum stands at {message._CRC_AT}")
     samples_mv = np.zeros((2, 20), np.float32)
     samples_mv[1, 3] = np.nan
-    return [message.encode_chunk(message.BedChunk(("I", "II"), 500.0, "test", 1.5, 3, samples_mv))]
+    chunks = [
+        message.BedChunk(("I", "II"), 500.0, "test", 1.5, 3, samples_mv, live) for live in (False, True)
+    ]
+    return [message.encode_chunk(chunk) for chunk in chunks]
 
 
 def _commands(folder: Path) -> Callable[[bytes], None]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ecgedge.errors import RecordError
+from ecgedge.pace import Quickest
 from ecgedge.schema import SchemaError, from_plain, to_plain
 from ecgedge.stream import BedSnapshot
 
-_MAGIC: Final = b"ecgedge checkpoint 1\n"
+_MAGIC: Final = b"ecgedge checkpoint 2\n"
 _DIGEST: Final = 64
 
 
@@ -42,16 +43,24 @@ class Checkpoint:
         All that the bed knows.
     owner
         Whoever serves it, named at random: two nodes that know the same must not take each other's for their own.
+    quickest
+        Of its live feed's samples, by the bus's clock; None where none came.
     """
 
     position: Position
     lines: tuple[str, ...]
     snapshot: BedSnapshot
     owner: str
+    quickest: Quickest | None = None
 
     def to_bytes(self) -> bytes:
         """Return it as the bus keeps it."""
-        head = {"position": to_plain(self.position), "lines": list(self.lines), "owner": self.owner}
+        head = {
+            "position": to_plain(self.position),
+            "lines": list(self.lines),
+            "owner": self.owner,
+            "quickest": self.quickest,
+        }
         body = json.dumps(head, separators=(",", ":")).encode() + b"\n" + self.snapshot.to_bytes()
         return _MAGIC + hashlib.sha256(body).hexdigest().encode() + body
 
@@ -74,6 +83,7 @@ class Checkpoint:
             plain: dict[str, Any] = json.loads(head)
             position = from_plain(Position, plain["position"], where="position")
             lines, owner = tuple(str(line) for line in plain["lines"]), str(plain["owner"])
+            quickest = None if plain["quickest"] is None else Quickest(*map(float, plain["quickest"]))
         except (SchemaError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise RecordError(f"{source} is no checkpoint: {error}") from error
-        return cls(position, lines, BedSnapshot.from_bytes(snapshot, source=source), owner)
+        return cls(position, lines, BedSnapshot.from_bytes(snapshot, source=source), owner, quickest)

@@ -2,7 +2,7 @@
 
     offset  size  field
     0       4     b"ECG1": the format and its version
-    4       1     mode: 0 real, 1 test, 2 demo
+    4       1     mode: 0 real, 1 test, 2 demo; and 128 where the feed is live: samples come as they are measured
     5       1     number of leads, L
     6       2     which leads: bit k stands for lead k of the standard order
     8       8     rate_hz, float64
@@ -37,6 +37,7 @@ LARGEST_BYTES: Final = 1 << 20
 
 _HEAD: Final = struct.Struct("<4sBBHddQII")
 _CRC_AT: Final = _HEAD.size - 4
+_LIVE: Final = 128
 
 Fault = Literal["format", "length", "checksum", "leads", "mode", "rate", "time", "samples"]
 """Why a message was dropped: no or another format, cut short or too long, altered, or values that no bed takes."""
@@ -58,6 +59,8 @@ class BedChunk:
         Counts up by one per chunk of a publisher.
     samples_mv
         (n_leads, n) float32 millivolts, not to be written to; NaN marks what was not measured.
+    live
+        Samples come as they are measured: whether they do at their rate, and in time, can be told.
     """
 
     leads: tuple[str, ...]
@@ -66,6 +69,7 @@ class BedChunk:
     t_s: float
     sequence: int
     samples_mv: NDArray[np.float32]
+    live: bool = False
 
 
 def encode_chunk(chunk: BedChunk) -> bytes:
@@ -84,7 +88,7 @@ def encode_chunk(chunk: BedChunk) -> bytes:
         )
     body = np.ascontiguousarray(chunk.samples_mv, "<f4").tobytes()
     facts = (
-        MODES.index(chunk.mode),
+        MODES.index(chunk.mode) | _LIVE * chunk.live,
         n_leads,
         _bits(chunk.leads),
         chunk.rate_hz,
@@ -106,14 +110,15 @@ def decode_chunk(message: bytes) -> BedChunk | Fault:
     """Read a message, or say what is wrong with it; never raises."""
     if len(message) < _HEAD.size or not message.startswith(MAGIC):
         return "format"
-    _, mode, n_leads, bits, rate_hz, t_s, sequence, n, crc = _HEAD.unpack_from(message)
+    _, kind, n_leads, bits, rate_hz, t_s, sequence, n, crc = _HEAD.unpack_from(message)
+    mode, live = kind & ~_LIVE, bool(kind & _LIVE)
     if len(message) != _HEAD.size + 4 * n_leads * n or len(message) > LARGEST_BYTES:
         return "length"
     if zlib.crc32(message[_HEAD.size :], zlib.crc32(message[:_CRC_AT])) != crc:
         return "checksum"
     samples_mv = np.frombuffer(message, "<f4", offset=_HEAD.size).reshape(n_leads, n)
     fault = _fault(mode, n_leads, bits, rate_hz, t_s, samples_mv)
-    return fault or BedChunk(_leads(bits), rate_hz, MODES[mode], t_s, sequence, samples_mv)
+    return fault or BedChunk(_leads(bits), rate_hz, MODES[mode], t_s, sequence, samples_mv, live)
 
 
 def _fault(

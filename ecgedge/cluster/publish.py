@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ecgedge.cluster.bus import REPLAY_S, Bus, BusError
 from ecgedge.cluster.message import BedChunk, encode_chunk
 from ecgedge.errors import FeedError, UsageError
-from ecgedge.feeds import Chunk, Feed, FeedInfo, open_feed
+from ecgedge.feeds import Chunk, Feed, FeedInfo, is_played, open_feed
 
 CHUNK_S: Final = 0.25
 """How long a message is: a bed waits so much longer, and a bus carries so many messages fewer."""
@@ -69,7 +69,9 @@ class Joiner:
 
     def _cut(self, n: int) -> BedChunk:
         info, joined = self._info, np.concatenate(self._parts, axis=1)
-        made = BedChunk(info.leads, info.rate_hz, info.mode, self._begin_s, self.sequence, joined[:, :n])
+        made = BedChunk(
+            info.leads, info.rate_hz, info.mode, self._begin_s, self.sequence, joined[:, :n], info.live
+        )
         self._parts = [joined[:, n:]]
         self._fill -= n
         self._begin_s += n / info.rate_hz
@@ -116,7 +118,7 @@ async def publish_feed(
                     break
                 say(f"bed {bed}: the device has closed the connection; trying again")
             except FeedError as error:
-                if not uri.startswith("tcp:"):
+                if is_played(uri):
                     raise
                 say(f"bed {bed}: {error}; trying again")
             wait_s = AGAIN_S[0] if writer.sequence > before else min(2.0 * wait_s, AGAIN_S[1])

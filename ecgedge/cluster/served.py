@@ -24,6 +24,7 @@ from ecgedge.ecg import Mode
 from ecgedge.errors import EcgedgeError, RecordError, UsageError
 from ecgedge.events import Estimate, Event, event_to_json
 from ecgedge.feeds import Chunk
+from ecgedge.pace import AgeWatch, PaceWatch
 from ecgedge.policy import AlarmPolicy
 from ecgedge.station import Station
 from ecgedge.stream import Bed, Variants, Ward
@@ -104,6 +105,8 @@ class ServedBed:
         self._said = _Said(name)
         self._signal: tuple[tuple[str, ...], float, Mode] | None = None
         self._station: Station | None = None
+        self._pace: PaceWatch | None = None
+        self._age = AgeWatch()
         self._outbox: Outbox | None = None
         self._following: Following | None = None
         self._came: deque[_Came] = deque()
@@ -241,6 +244,8 @@ class ServedBed:
         # Who heard of an alarm, and whether of its end, nobody knows: what is on and what is not any more is told anew.
         await station.emit([*on, *ended_alarms(checkpoint.snapshot, on)])
         await station.call("model_late", t_s=bed.due_s)
+        station.wrong_rate, station.delayed = bed.holds("FEED_RATE"), bed.holds("FEED_DELAYED")
+        self._age = AgeWatch(checkpoint.quickest, delayed=station.delayed)
         lines = self._take_said()
         await outbox.claim(self._kept(lines))
         outbox.put(lines)
@@ -261,6 +266,7 @@ class ServedBed:
 
     def _add(self, bed: Bed, mode: Mode) -> Station:
         self._signal = (bed.leads, bed.rate_hz, mode)
+        self._pace, self._age = PaceWatch(bed.rate_hz), AgeWatch()
         self._shared.ward.add(self.name, bed)
         self._station = Station(
             InWard(self._shared.ward, self.name),
@@ -310,10 +316,20 @@ class ServedBed:
         if self._station is not None:
             self._replayed += not self._is_caught_up
             self._hear(bed, samples_mv.shape[1], t_s)
-            await self._station.push(
-                Chunk(t_s, samples_mv, chunk.sequence), end_s=t_s + samples_mv.shape[1] / chunk.rate_hz
-            )
+            end_s = t_s + samples_mv.shape[1] / chunk.rate_hz
+            await self._station.push(Chunk(t_s, samples_mv, chunk.sequence), end_s=end_s)
             self._note(delivery, samples_mv.shape[1], begun=begun)
+            if chunk.live:
+                await self._watch(self._station, t_s, end_s, delivery.published_s)
+
+    async def _watch(self, station: Station, t_s: float, end_s: float, published_s: float) -> None:
+        """Tell whether samples come at their rate and in time, by the bus's clock: so a move changes nothing."""
+        self._age.heard(t_s, end_s, published_s)
+        await station.tell_of_delay(self._age)
+        if self._pace is not None:
+            self._pace.heard(end_s, published_s)
+            await station.tell_of_rate(self._pace)
+        self._flush()
 
     def _hear(self, bed: Bed, n: int, t_s: float) -> None:
         """Note that something came, unless it is all from the past: then time passes as though nothing did."""
@@ -385,7 +401,7 @@ class ServedBed:
 
     def _kept(self, unsent: tuple[str, ...]) -> bytes:
         snapshot = self._shared.ward[self.name].snapshot()
-        return Checkpoint(self._read_up_to(), unsent, snapshot, self._owner).to_bytes()
+        return Checkpoint(self._read_up_to(), unsent, snapshot, self._owner, self._age.quickest).to_bytes()
 
     def _read_up_to(self) -> Position:
         """Return how far the bed has read: what waits in its inbox is in no snapshot, and must be read again."""

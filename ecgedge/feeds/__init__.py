@@ -61,4 +61,10 @@ async def open_feed(uri: str, *, speed: float = 1.0) -> Feed:
     return await _OPENERS[scheme](uri, speed=speed)
 
 
-__all__ = ["Chunk", "Feed", "FeedInfo", "open_feed"]
+def is_played(uri: str) -> bool:
+    """Tell whether `uri` names a feed that is played and no live one: what is wrong with it stays wrong."""
+    scheme = uri.partition(":")[0]
+    return scheme in ("sim", "file") or scheme not in _OPENERS
+
+
+__all__ = ["Chunk", "Feed", "FeedInfo", "is_played", "open_feed"]

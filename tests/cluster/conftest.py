@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from bus_lines import QUICK
 from nats_server import nats_server
 
 from ecgedge.stream import Variants
@@ -35,5 +36,35 @@ def on_bus(server):
                 await bus.close()
 
         return asyncio.run(main())
+
+    return run
+
+
+@pytest.fixture
+def with_node(server, formula_bundle):
+    """Run a test's coroutine beside a node of this process: it is given the bus of a reader, and a maker of nodes."""
+    from ecgedge.cluster.bus import open_bus
+    from ecgedge.cluster.ward_node import WardNode
+
+    def run(test):
+        async def main():
+            bus, running, said = await open_bus(server.uri), [], []
+
+            async def new_node(beds, *, own=None, **chosen):
+                own = own or await open_bus(server.uri)
+                chosen = {"policies": dict.fromkeys(beds, QUICK), "state_s": 0.5, "say": said.append} | chosen
+                node = WardNode(formula_bundle, Variants(formula_bundle), own, **chosen)
+                running.append((node, asyncio.create_task(node.run())))
+                return node
+
+            try:
+                await asyncio.wait_for(test(bus, new_node, said), 60.0)
+            finally:
+                for node, task in running:
+                    node.stop()
+                    await task
+                await bus.close()
+
+        asyncio.run(main())
 
     return run

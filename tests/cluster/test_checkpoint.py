@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ecgedge.cluster.checkpoint import _MAGIC, Checkpoint, Position
 from ecgedge.errors import RecordError
 from ecgedge.leads import STANDARD_LEADS
+from ecgedge.pace import Quickest
 from ecgedge.sim import Simulator
 from ecgedge.stream import Bed
 
@@ -27,11 +28,12 @@ SEQUENCES = st.integers(0, 2**63)
 @given(
     position=st.builds(Position, SEQUENCES, SEQUENCES, SEQUENCES),
     lines=st.lists(st.text(max_size=50), max_size=5).map(tuple),
+    quickest=st.none() | st.builds(Quickest, st.floats(-1e9, 1e9), st.floats(0.0, 1e10)),
 )
-def test_what_is_kept_is_read(snapshot, position, lines):
-    data = Checkpoint(position, lines, snapshot, "a").to_bytes()
+def test_what_is_kept_is_read(snapshot, position, lines, quickest):
+    data = Checkpoint(position, lines, snapshot, "a", quickest).to_bytes()
     found = Checkpoint.from_bytes(data, source="here")
-    assert (found.position, found.lines, found.owner) == (position, lines, "a")
+    assert (found.position, found.lines, found.owner, found.quickest) == (position, lines, "a", quickest)
     assert found.snapshot.to_bytes() == snapshot.to_bytes()
 
 

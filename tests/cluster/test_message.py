@@ -67,6 +67,9 @@ def test_the_layout_is_as_the_head_says():
     found = decode_chunk(signed(head(mode=2, bits=1 << 6, rate_hz=500.0, t_s=7.5, sequence=9, n=2), body))
     assert facts(found) == (("V1",), 500.0, "demo", 7.5, 9)
     np.testing.assert_array_equal(found.samples_mv, np.array([[0.5, np.nan]], np.float32))
+    assert not found.live
+    live = decode_chunk(signed(head(mode=128 + 1), body[:4]))
+    assert (live.mode, live.live) == ("test", True)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +78,7 @@ def test_the_layout_is_as_the_head_says():
         ({"magic": b"ECG2"}, "format"),
         ({"n": 2}, "length"),
         ({"mode": 3}, "mode"),
+        ({"mode": 128 + 3}, "mode"),
         ({"bits": 3}, "leads"),
         ({"bits": 1 << 12}, "leads"),
         ({"rate_hz": 10.0}, "rate"),

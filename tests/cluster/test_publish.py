@@ -1,6 +1,7 @@
 """A feed's samples come onto the bus whole and in order, however its chunks were cut."""
 
 import asyncio
+import socket
 
 import needs
 import numpy as np
@@ -118,5 +119,33 @@ def test_a_device_that_comes_and_goes(on_bus, monkeypatch):
         assert len(calls) >= 2
         assert "bed dev: the device has closed the connection; trying again" in said
         assert [c.sequence for c in found] == list(range(len(found)))
+
+    on_bus(test)
+
+
+@pytest.mark.parametrize("scheme", ["ws", "mqtt", "tcp"])
+def test_any_live_feed_is_waited_for(on_bus, scheme):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        settings = "?leads=I&rate_hz=250&lsb_nv=1000" if scheme == "tcp" else "/bed"
+        uri = f"{scheme}://127.0.0.1:{nobody.getsockname()[1]}{settings}"
+
+        async def test(bus):
+            said = []
+            playing = asyncio.create_task(publish_feed(bus, "away", uri, say=said.append))
+            while not said:
+                await asyncio.sleep(0.01)
+            assert not playing.done()
+            playing.cancel()
+            assert said[0].startswith("bed away: ")
+            assert said[0].endswith("; trying again")
+
+        on_bus(test)
+
+
+def test_a_played_feed_that_cannot_be_opened_is_not_tried_again(on_bus):
+    async def test(bus):
+        with pytest.raises(FeedError, match="nobody"):
+            await publish_feed(bus, "wrong", "sim:nobody", say=print)
 
     on_bus(test)

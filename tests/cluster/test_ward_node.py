@@ -10,13 +10,11 @@ from pathlib import Path
 import needs
 import numpy as np
 import pytest
-from bus_lines import QUICK, RATE_HZ, TOLD_AGAIN, Told, alone, facts, messages, put
+from bus_lines import RATE_HZ, TOLD_AGAIN, Told, alone, facts, messages, put
 
 from ecgedge.cluster.bus import Bus, BusError, open_bus
 from ecgedge.cluster.checkpoint import Checkpoint
-from ecgedge.cluster.ward_node import WardNode
 from ecgedge.sim import Simulator
-from ecgedge.stream import Variants
 
 needs.nats()
 CHILD = Path(__file__).parents[1] / "support" / "node_child.py"
@@ -29,34 +27,6 @@ def ecg():
     samples_mv = Simulator("lead-off", seed=3, rate_hz=RATE_HZ).read(round(SECONDS * RATE_HZ))
     samples_mv[:, 5000:12_000] *= 3.0
     return samples_mv
-
-
-@pytest.fixture
-def with_node(server, formula_bundle):
-    """Run a test's coroutine beside a node of this process: it is given the bus of a reader, and a maker of nodes."""
-
-    def run(test):
-        async def main():
-            bus, running, said = await open_bus(server.uri), [], []
-
-            async def new_node(beds, *, own=None, **chosen):
-                own = own or await open_bus(server.uri)
-                chosen = {"policies": dict.fromkeys(beds, QUICK), "state_s": 0.5, "say": said.append} | chosen
-                node = WardNode(formula_bundle, Variants(formula_bundle), own, **chosen)
-                running.append((node, asyncio.create_task(node.run())))
-                return node
-
-            try:
-                await asyncio.wait_for(test(bus, new_node, said), 60.0)
-            finally:
-                for node, task in running:
-                    node.stop()
-                    await task
-                await bus.close()
-
-        asyncio.run(main())
-
-    return run
 
 
 def seen(bed, t_s):

@@ -15,11 +15,11 @@ QUICK = AlarmPolicy(persistence_s=20.0, recovery_window_s=20.0)
 TOLD_AGAIN = "as told again after a restart"
 
 
-def messages(samples_mv, *, t0_s=0.0, chunk_s=0.4, leads=STANDARD_LEADS):
+def messages(samples_mv, *, t0_s=0.0, chunk_s=0.4, leads=STANDARD_LEADS, live=False):
     """One message a chunk."""
     n = round(chunk_s * RATE_HZ)
     return [
-        encode_chunk(BedChunk(leads, RATE_HZ, "demo", t0_s + k / RATE_HZ, i, samples_mv[:, k : k + n]))
+        encode_chunk(BedChunk(leads, RATE_HZ, "demo", t0_s + k / RATE_HZ, i, samples_mv[:, k : k + n], live))
         for i, k in enumerate(range(0, samples_mv.shape[1], n))
     ]
 
