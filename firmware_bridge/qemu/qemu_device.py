@@ -1,0 +1,232 @@
+"""Builds the firmware, gives it a record and faults, and runs it in QEMU with its UART on a TCP port.
+
+Research use only. Needs qemu-system-arm, arm-none-eabi-gcc, newlib's headers and make.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+HERE: Final = Path(__file__).parent
+PROGRAMS: Final = ("qemu-system-arm", "arm-none-eabi-gcc", "make")
+LEADS: Final = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
+"""Channels of the device, as they stand on the wire; III, aVR, aVL and aVF follow from I and II."""
+
+LEAD_CODES: Final = {"I": 1, "II": 2, "V1": 7, "V2": 8, "V3": 9, "V4": 10, "V5": 11, "V6": 12}
+MAGIC: Final = 0x31424545
+ADDRESS: Final = 0x21000000
+NEVER: Final = 0xFFFFFFFF
+_STEPPED: Final = 1
+_HEAD: Final = struct.Struct("<15Ii6I8s")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineFaults:
+    """Faults of one direction of the line, each a probability a byte.
+
+    Attributes
+    ----------
+    dropped
+        That it is lost.
+    flipped
+        That one of its bits is another one.
+    """
+
+    dropped: float = 0.0
+    flipped: float = 0.0
+
+
+def electrode_off(electrode: str) -> int:
+    """Return `lead_off` as in DATA when an electrode is off: RA, LA, LL or V1 to V6.
+
+    I is LA less RA, II is LL less RA, each V is against the mean of the three, as in an ADS1298; its lead-off
+    comparators say nothing about the mean, so a limb electrode shows in I and II only.
+    """
+    positive, negative = {"RA": ("", "I II"), "LA": ("I", ""), "LL": ("II", "")}.get(
+        electrode, (electrode, "")
+    )
+    bits = [1 << LEADS.index(lead) for lead in positive.split()]
+    bits += [1 << 16 + LEADS.index(lead) for lead in negative.split()]
+    return sum(bits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """What a run plays and which faults it has; scenario.h says the same.
+
+    Attributes
+    ----------
+    counts
+        The record, (samples, 8), in the order of `LEADS`; within 24 bits. It begins again after its last sample.
+    play_samples
+        Samples of the record that pass in all; None: once through.
+    lsb_pv
+        Worth of a count in picovolts.
+    stepped
+        The line paces the samples, not the clock: QEMU runs as fast as it can, and nothing has to be dropped.
+    reset_at, reset_gap
+        Sample of the record at which the chip resets, and the samples that pass until it is back.
+    drift_ppm
+        How much too fast the device's clock is.
+    lead_off, lead_off_from, lead_off_to
+        As in DATA (`electrode_off`), and the samples of the record while it is so.
+    ack_after_ms
+        A user presses the button that long after an alarm's signal.
+    linger_ms
+        How long the device listens after its last sample.
+    """
+
+    counts: NDArray[np.int32]
+    play_samples: int | None = None
+    rate_hz: int = 500
+    samples_per_frame: int = 10
+    lsb_pv: int = 500_000
+    gain: float = 6.0
+    seed: int = 1
+    stepped: bool = False
+    sent: LineFaults = field(default_factory=LineFaults)
+    received: LineFaults = field(default_factory=LineFaults)
+    reset_at: int | None = None
+    reset_gap: int = 0
+    drift_ppm: int = 0
+    lead_off: int = 0
+    lead_off_from: int = 0
+    lead_off_to: int = 0
+    ack_after_ms: int | None = None
+    ping_every_ms: int | None = None
+    linger_ms: int = 0
+
+    def pack(self) -> bytes:
+        """Return what QEMU's loader puts into the device's RAM.
+
+        Raises
+        ------
+        ValueError
+            When the record is no (samples, 8) array, or a count does not fit 24 bits.
+        """
+        counts = np.asarray(self.counts)
+        if counts.ndim != 2 or counts.shape[1] != len(LEADS) or not len(counts):
+            raise ValueError(f"the record has the shape {counts.shape}; expected (samples, {len(LEADS)})")
+        if counts.min() < -(1 << 23) or counts.max() >= 1 << 23:
+            raise ValueError("the record has counts beyond 24 bits; use a larger lsb_pv")
+        play = len(counts) if self.play_samples is None else self.play_samples
+        faults = [
+            round(p * 1e6)
+            for line in (self.sent, self.received)
+            for p in (line.dropped, line.flipped)
+        ]  # fmt: skip
+        head = _HEAD.pack(
+            MAGIC, _STEPPED if self.stepped else 0, len(counts), play, self.rate_hz, self.samples_per_frame,
+            self.lsb_pv, round(self.gain * 100), self.seed, *faults, _or_never(self.reset_at), self.reset_gap,
+            self.drift_ppm, self.lead_off, self.lead_off_from, self.lead_off_to, _or_never(self.ack_after_ms),
+            _or_never(self.ping_every_ms), self.linger_ms, bytes(LEAD_CODES[lead] for lead in LEADS),
+        )  # fmt: skip
+        return head + counts.astype("<i4").tobytes()
+
+
+def build(folder: Path, image: str = "firmware.elf") -> Path:
+    """Build an image into a folder and return its file.
+
+    Raises
+    ------
+    RuntimeError
+        With what the compiler said.
+    """
+    command = ["make", "-C", str(HERE), f"BUILD={folder}", str(folder / image)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+    return folder / image
+
+
+class QemuDevice:
+    """A running device: a context manager, which ends QEMU when it is left.
+
+    Attributes
+    ----------
+    port
+        TCP port of 127.0.0.1 on which the UART listens. The device has power from the moment somebody connects.
+    """
+
+    def __init__(self, image: Path, scenario: Scenario, *, folder: Path) -> None:
+        """Start QEMU; `folder` takes the scenario and the report."""
+        loaded = folder / "scenario.bin"
+        loaded.write_bytes(scenario.pack())
+        self._report = folder / "report.json"
+        self._log = (folder / "qemu.log").open("w+b")
+        # A socket that listens already: no port to guess, and who connects early waits.
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = listening.getsockname()[1]
+        command = [
+            *_machine(image, stepped=scenario.stepped),
+            "-chardev", f"socket,id=uart,fd={listening.fileno()},server=on,wait=on",
+            "-serial", "chardev:uart",
+            "-chardev", f"file,id=console,path={self._report}",
+            "-semihosting-config", "enable=on,target=native,chardev=console",
+            "-device", f"loader,file={loaded},addr={ADDRESS:#x},force-raw=on",
+        ]  # fmt: skip
+        with listening:
+            self._process = subprocess.Popen(
+                command, pass_fds=[listening.fileno()], stdin=subprocess.DEVNULL, stdout=self._log,
+                stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+    @property
+    def address(self) -> str:
+        """What stands between `tcp://` and `?` in a feed's URI."""
+        return f"127.0.0.1:{self.port}"
+
+    def report(self, *, timeout_s: float = 30.0) -> dict[str, Any]:
+        """Wait until the device is done, and return what it says of itself.
+
+        Raises
+        ------
+        RuntimeError
+            When it ended with a fault, with what QEMU said.
+        """
+        code = self._process.wait(timeout_s)
+        if code:
+            self._log.seek(0)
+            said = self._log.read().decode(errors="replace") + self._report.read_text("utf-8")
+            raise RuntimeError(f"the firmware ended with code {code}; QEMU said: {said or 'nothing'}")
+        report: dict[str, Any] = json.loads(self._report.read_text("utf-8"))
+        return report
+
+    def close(self) -> None:
+        """End QEMU; safe to call twice."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._log.close()
+
+    def __enter__(self) -> QemuDevice:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _machine(image: Path, *, stepped: bool) -> list[str]:
+    # Time is counted in instructions when stepped, and jumps while the core sleeps; else it is the host's.
+    clock = ["-icount", "shift=5,sleep=off"] if stepped else []
+    return [
+        "qemu-system-arm", "-M", "mps2-an386", "-display", "none", "-monitor", "none", "-nodefaults", "-net", "none",
+        "-kernel", os.fspath(image), *clock,
+    ]  # fmt: skip
+
+
+def _or_never(value: int | None) -> int:
+    return NEVER if value is None else value
