@@ -60,6 +60,11 @@ void systick_start(uint32_t ticks)
     SYST_CSR = SYST_ON;
 }
 
+void systick_stop(void)
+{
+    SYST_CSR = 0u;
+}
+
 uint32_t systick_left(void)
 {
     return SYST_CVR;

@@ -27,6 +27,8 @@ void board_init(void);
 /* Call systick_handler() every `ticks` of BOARD_CLOCK_HZ (below 2**24). */
 void systick_start(uint32_t ticks);
 
+void systick_stop(void);
+
 /* Ticks of BOARD_CLOCK_HZ that are left of the current SysTick period. */
 uint32_t systick_left(void);
 

@@ -29,7 +29,8 @@ static uint64_t done_us;
 static uint32_t refused_versions;
 static uint32_t host_starts;
 static bool info_due;
-static bool finished;
+static bool played;   /* all samples have left */
+static bool answered; /* and as many results have come as were to be waited for */
 
 /* ------------------------------------------------------------------------------------------- sending */
 
@@ -365,6 +366,21 @@ static void reset_if_due(void)
     }
 }
 
+/* First all samples leave, then the results come, then it listens a while. */
+static bool is_over(uint64_t now_us)
+{
+    if (!played && sampler_done() && sampler_block() == NULL && line_idle()) {
+        played = true;
+        sampler_pause(true);
+    }
+    if (played && !answered && tally->results >= plan->wait_results) {
+        answered = true;
+        done_us = now_us;
+        sampler_pause(false);
+    }
+    return answered && now_us - done_us >= (uint64_t)plan->linger_ms * 1000u && line_idle();
+}
+
 void device_start(const scenario *chosen, device_tally *kept)
 {
     static const uint8_t delimiter = 0u;
@@ -383,8 +399,9 @@ void device_start(const scenario *chosen, device_tally *kept)
 
 bool device_step(void)
 {
-    const uint64_t now_us = device_us();
+    uint64_t now_us;
     listen();
+    now_us = device_us(); /* not before what listen() has noted */
     if (info_due || now_us - info_sent_us >= INFO_EVERY_US) {
         send_info();
     }
@@ -395,11 +412,7 @@ bool device_step(void)
     press_buttons(now_us);
     send_blocks();
     reset_if_due();
-    if (!finished && sampler_done() && sampler_block() == NULL && line_idle()) {
-        finished = true;
-        done_us = now_us;
-    }
-    return !finished || now_us - done_us < (uint64_t)plan->linger_ms * 1000u;
+    return !is_over(now_us);
 }
 
 const device_display *device_shown(void)

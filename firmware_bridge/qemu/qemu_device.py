@@ -28,7 +28,7 @@ MAGIC: Final = 0x31424545
 ADDRESS: Final = 0x21000000
 NEVER: Final = 0xFFFFFFFF
 _STEPPED: Final = 1
-_HEAD: Final = struct.Struct("<15Ii6I8s")
+_HEAD: Final = struct.Struct("<15Ii7I8s")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +83,8 @@ class Scenario:
         As in DATA (`electrode_off`), and the samples of the record while it is so.
     ack_after_ms
         A user presses the button that long after an alarm's signal.
-    linger_ms
-        How long the device listens after its last sample.
+    wait_results, linger_ms
+        After its last sample the device listens until so many results have come, and then for that long.
     """
 
     counts: NDArray[np.int32]
@@ -105,6 +105,7 @@ class Scenario:
     lead_off_to: int = 0
     ack_after_ms: int | None = None
     ping_every_ms: int | None = None
+    wait_results: int = 0
     linger_ms: int = 0
 
     def pack(self) -> bytes:
@@ -130,7 +131,7 @@ class Scenario:
             MAGIC, _STEPPED if self.stepped else 0, len(counts), play, self.rate_hz, self.samples_per_frame,
             self.lsb_pv, round(self.gain * 100), self.seed, *faults, _or_never(self.reset_at), self.reset_gap,
             self.drift_ppm, self.lead_off, self.lead_off_from, self.lead_off_to, _or_never(self.ack_after_ms),
-            _or_never(self.ping_every_ms), self.linger_ms, bytes(LEAD_CODES[lead] for lead in LEADS),
+            _or_never(self.ping_every_ms), self.wait_results, self.linger_ms, bytes(LEAD_CODES[lead] for lead in LEADS),
         )  # fmt: skip
         return head + counts.astype("<i4").tobytes()
 

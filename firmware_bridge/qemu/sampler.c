@@ -122,6 +122,18 @@ void sampler_start(const scenario *chosen, uint32_t *place)
     systick_start(SYSTICK_TICKS);
 }
 
+void sampler_pause(bool pause)
+{
+    if ((plan->flags & FLAG_STEPPED) == 0u) {
+        return;
+    }
+    if (pause) {
+        systick_stop();
+    } else {
+        systick_start(SYSTICK_TICKS);
+    }
+}
+
 void sampler_frame(uint8_t samples)
 {
     frame_samples = samples;

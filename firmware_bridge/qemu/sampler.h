@@ -39,6 +39,9 @@ uint32_t sampler_lost(void);
 /* Whether the record has been played. */
 bool sampler_done(void);
 
+/* Let time stand still, if the line paces it: the core sleeps until something is received. */
+void sampler_pause(bool pause);
+
 /* Microseconds of the device's clock since the start; never goes back. */
 uint64_t device_us(void);
 

@@ -43,7 +43,8 @@ typedef struct {
     uint32_t lead_off_to;
     uint32_t ack_after_ms;    /* a user presses the button that long after an alarm's signal; NEVER: nobody does */
     uint32_t ping_every_ms;   /* NEVER: the device does not ask */
-    uint32_t linger_ms;       /* how long it listens after its last sample */
+    uint32_t wait_results;    /* after its last sample it listens until so many results have come, */
+    uint32_t linger_ms;       /* and then for that long */
     uint8_t leads[SCENARIO_CHANNELS];
     int32_t record[];         /* counts, sample by sample, within it channel by channel */
 } scenario;
