@@ -221,15 +221,13 @@ static uint8_t config_refused(const eeb_config *config)
 static void on_config(const eeb_config *config)
 {
     const uint8_t field = config_refused(config);
+    const uint32_t first = field == 0u ? sampler_frame(config->samples) : 0u;
     const eeb_config_ack ack = {
-        .seq = seq, .sample_index = sampler_index(), .config_id = config->config_id,
+        .seq = seq, .sample_index = first, .config_id = config->config_id,
         .status = (uint8_t)(field == 0u ? EEB_CONFIG_APPLIED : EEB_CONFIG_UNSUPPORTED), .field = field,
     };
     tally->configs++;
-    if (field == 0u) {
-        sampler_frame(config->samples);
-        info_due = true;
-    }
+    info_due = info_due || field == 0u;
     send_control(eeb_encode_config_ack(&ack, wire, sizeof wire), &tally->config_acks_sent);
 }
 

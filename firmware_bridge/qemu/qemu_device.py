@@ -169,9 +169,11 @@ class QemuDevice:
         # A socket that listens already: no port to guess, and who connects early waits.
         listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = listening.getsockname()[1]
+        # QEMU writes byte by byte: in real time each goes at once, as on a UART; else TCP may gather them.
+        at_once = "off" if scenario.stepped else "on"
         command = [
             *_machine(image, stepped=scenario.stepped),
-            "-chardev", f"socket,id=uart,fd={listening.fileno()},server=on,wait=on",
+            "-chardev", f"socket,id=uart,fd={listening.fileno()},server=on,wait=on,nodelay={at_once}",
             "-serial", "chardev:uart",
             "-chardev", f"file,id=console,path={self._report}",
             "-semihosting-config", "enable=on,target=native,chardev=console",

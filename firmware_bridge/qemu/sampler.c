@@ -17,7 +17,8 @@ static volatile uint32_t index;    /* of the next sample */
 static volatile uint32_t steps;    /* sample periods that have passed, if the line paces them */
 static volatile uint32_t lost;
 static volatile bool done;
-static volatile uint8_t frame_samples;
+static volatile uint8_t frame_samples;      /* of the block that is being filled */
+static volatile uint8_t next_frame_samples;
 
 /* SysTick wakes, but does not tell the time: on a busy host two of its periods can become one interrupt. The counter
  * goes on, and what is due is made up for. */
@@ -58,6 +59,7 @@ static void begin_block(block *to)
     to->t_us = (uint64_t)index * 1000000u / plan->rate_hz;
     to->lead_off = 0u;
     to->samples = 0u;
+    frame_samples = next_frame_samples;
 }
 
 static void fill(block *to)
@@ -115,7 +117,7 @@ void sampler_start(const scenario *chosen, uint32_t *place)
 {
     plan = chosen;
     position = place;
-    frame_samples = (uint8_t)chosen->samples_per_frame;
+    next_frame_samples = (uint8_t)chosen->samples_per_frame;
     counter_seen = counter_now();
     period_q16 = ((uint64_t)BOARD_CLOCK_HZ << 16) * 1000000u / chosen->rate_hz / (uint64_t)(1000000 + chosen->drift_ppm);
     done = *position >= chosen->play_samples;
@@ -134,9 +136,15 @@ void sampler_pause(bool pause)
     }
 }
 
-void sampler_frame(uint8_t samples)
+uint32_t sampler_frame(uint8_t samples)
 {
-    frame_samples = samples;
+    const uint32_t state = irq_off();
+    const block *now = &blocks[filled % BLOCKS];
+    const bool begun = filled - released < BLOCKS && now->samples > 0u;
+    const uint32_t first = index + (begun ? (uint32_t)frame_samples - now->samples : 0u);
+    next_frame_samples = samples;
+    irq_restore(state);
+    return first;
 }
 
 const block *sampler_block(void)

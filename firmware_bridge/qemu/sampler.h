@@ -25,8 +25,8 @@ typedef struct {
  * so that it can outlive a reset. */
 void sampler_start(const scenario *plan, uint32_t *position);
 
-/* Other frames from the next one on. */
-void sampler_frame(uint8_t samples);
+/* Frames of another length from the next one on; returns the index of its first sample. */
+uint32_t sampler_frame(uint8_t samples);
 
 /* The oldest block that is complete, or NULL; it stays there until sampler_release(). */
 const block *sampler_block(void);

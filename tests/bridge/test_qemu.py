@@ -126,9 +126,7 @@ def test_dropped_bytes_cost_the_frames_that_they_stood_in_and_no_other(
 def test_a_flipped_bit_is_never_a_wrong_sample(firmware, counts, tmp_path, clean):
     received, report = heard(firmware, tmp_path, counts, sent=LineFaults(flipped=0.002))
     changed = np.frombuffer(received, np.uint8) ^ np.frombuffer(clean[0], np.uint8)
-    assert (
-        np.unpackbits(changed).sum() == np.count_nonzero(changed) == report["line_sent"]["flipped"] > 100
-    )
+    assert np.unpackbits(changed).sum() == np.count_nonzero(changed) == report["line_sent"]["flipped"] > 100
     frames, counters = decoded(received)
     assert 0 < counters.frames < report["sent"]["data"]
     assert damage(counters) > 0
