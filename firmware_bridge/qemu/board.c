@@ -99,9 +99,18 @@ void uart_tx_seen(void)
     UART_INTCLEAR = UART_TX_INT;
 }
 
-void board_sleep(void)
+uint32_t board_sleep(bool (*busy)(void))
 {
-    __asm__ volatile("wfi" ::: "memory");
+    /* An interrupt ends the sleep also while it is kept away; its handler runs after, and is no sleep. */
+    const uint32_t state = irq_off();
+    const uint32_t began = counter_now();
+    uint32_t slept;
+    if (!busy()) {
+        __asm__ volatile("wfi" ::: "memory");
+    }
+    slept = counter_now() - began;
+    irq_restore(state);
+    return slept;
 }
 
 uint32_t irq_off(void)

@@ -44,8 +44,9 @@ bool uart_give(uint8_t byte);
 /* Say that the transmit interrupt has been seen. */
 void uart_tx_seen(void);
 
-/* Sleep until an interrupt. */
-void board_sleep(void);
+/* Sleep until an interrupt, unless `busy`, asked with interrupts kept away, says that there is something to do
+ * already; returns for how many ticks of BOARD_CLOCK_HZ. */
+uint32_t board_sleep(bool (*busy)(void));
 
 /* Keep interrupts away; returns what irq_restore() takes. */
 uint32_t irq_off(void);

@@ -338,7 +338,6 @@ static device_tally counted(void)
 {
     device_tally all = *tally;
     const eeb_counters *now = &decoder.counters;
-    all.samples_lost += sampler_lost();
     all.wire.frames += now->frames;
     all.wire.bad_cobs += now->bad_cobs;
     all.wire.oversize += now->oversize;

@@ -22,7 +22,6 @@ typedef struct {
     uint32_t data_sent;
     uint32_t data_no_room;      /* frames dropped because the line was too slow */
     uint32_t samples_sent;
-    uint32_t samples_lost;      /* the main loop was too slow */
     uint32_t info_sent;
     uint32_t acks_sent;
     uint32_t pings_sent;

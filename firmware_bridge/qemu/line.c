@@ -122,9 +122,14 @@ bool line_idle(void)
     return tx.taken == tx.put;
 }
 
+bool line_waiting(void)
+{
+    return rx.taken != rx.put;
+}
+
 bool line_receive(uint8_t *byte)
 {
-    if (rx.taken == rx.put) {
+    if (!line_waiting()) {
         return false;
     }
     *byte = rx_bytes[rx.taken % RX_SIZE];

@@ -35,6 +35,9 @@ bool line_send(const uint8_t *bytes, size_t size);
 /* Whether all that was queued has left. */
 bool line_idle(void);
 
+/* Whether a received byte waits. */
+bool line_waiting(void);
+
 /* The next received byte, if there is one. */
 bool line_receive(uint8_t *byte);
 

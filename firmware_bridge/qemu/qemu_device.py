@@ -27,6 +27,10 @@ LEAD_CODES: Final = {"I": 1, "II": 2, "V1": 7, "V2": 8, "V3": 9, "V4": 10, "V5":
 MAGIC: Final = 0x31424545
 ADDRESS: Final = 0x21000000
 NEVER: Final = 0xFFFFFFFF
+STEPPED_CLOCK: Final = ("-icount", "shift=5,sleep=off")
+"""Each instruction takes 32 ns, and time jumps while the core sleeps: as fast as the host can, and the same each time.
+Without it the device's clock is the host's."""
+
 _STEPPED: Final = 1
 _HEAD: Final = struct.Struct("<15Ii7I8s")
 
@@ -136,19 +140,19 @@ class Scenario:
         return head + counts.astype("<i4").tobytes()
 
 
-def build(folder: Path, image: str = "firmware.elf") -> Path:
-    """Build an image into a folder and return its file.
+def build(folder: Path) -> Path:
+    """Build the image into a folder and return its file.
 
     Raises
     ------
     RuntimeError
         With what the compiler said.
     """
-    command = ["make", "-C", str(HERE), f"BUILD={folder}", str(folder / image)]
+    command = ["make", "-C", str(HERE), f"BUILD={folder}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-    return folder / image
+    return folder / "firmware.elf"
 
 
 class QemuDevice:
@@ -172,7 +176,7 @@ class QemuDevice:
         # QEMU writes byte by byte: in real time each goes at once, as on a UART; else TCP may gather them.
         at_once = "off" if scenario.stepped else "on"
         command = [
-            *_machine(image, stepped=scenario.stepped),
+            *_machine(image), *(STEPPED_CLOCK if scenario.stepped else ()),
             "-chardev", f"socket,id=uart,fd={listening.fileno()},server=on,wait=on,nodelay={at_once}",
             "-serial", "chardev:uart",
             "-chardev", f"file,id=console,path={self._report}",
@@ -222,12 +226,10 @@ class QemuDevice:
         self.close()
 
 
-def _machine(image: Path, *, stepped: bool) -> list[str]:
-    # Time is counted in instructions when stepped, and jumps while the core sleeps; else it is the host's.
-    clock = ["-icount", "shift=5,sleep=off"] if stepped else []
+def _machine(image: Path) -> list[str]:
     return [
         "qemu-system-arm", "-M", "mps2-an386", "-display", "none", "-monitor", "none", "-nodefaults", "-net", "none",
-        "-kernel", os.fspath(image), *clock,
+        "-kernel", os.fspath(image),
     ]  # fmt: skip
 
 

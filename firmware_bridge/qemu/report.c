@@ -1,166 +1,111 @@
 #include "report.h"
 
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
-#include "board.h"
 #include "device.h"
-
-#define MAX_DIGITS 21u
-
-static char text[4096];
-static size_t used;
-
-/* A report that is cut short is no JSON: the reader sees it. */
-static void add(const char *part)
-{
-    while (*part != '\0' && used < sizeof text - 1u) {
-        text[used] = *part;
-        used++;
-        part++;
-    }
-    text[used] = '\0';
-}
-
-static void add_int(int64_t value)
-{
-    char digits[MAX_DIGITS + 1u];
-    size_t at = MAX_DIGITS;
-    uint64_t left = value < 0 ? 0u - (uint64_t)value : (uint64_t)value;
-    digits[at] = '\0';
-    do {
-        at--;
-        digits[at] = (char)('0' + (char)(left % 10u));
-        left /= 10u;
-    } while (left != 0u);
-    add(value < 0 ? "-" : "");
-    add(&digits[at]);
-}
-
-static void add_name(const char *name)
-{
-    const char last = used > 0u ? text[used - 1u] : '{';
-    add(last == '{' ? "\"" : ", \"");
-    add(name);
-    add("\": ");
-}
-
-static void field(const char *name, int64_t value)
-{
-    add_name(name);
-    add_int(value);
-}
-
-static void open_object(const char *name)
-{
-    add_name(name);
-    add("{");
-}
+#include "json.h"
 
 static void add_sent(const device_tally *t)
 {
-    open_object("sent");
-    field("data", t->data_sent);
-    field("samples", t->samples_sent);
-    field("info", t->info_sent);
-    field("ack", t->acks_sent);
-    field("ping", t->pings_sent);
-    field("pong", t->pongs_sent);
-    field("error", t->errors_sent);
-    field("config_ack", t->config_acks_sent);
-    add("}");
-    open_object("not_sent");
-    field("data_no_room", t->data_no_room);
-    field("control_no_room", t->control_no_room);
-    field("samples_lost", t->samples_lost);
-    add("}");
+    json_open("sent");
+    json_int("data", t->data_sent);
+    json_int("samples", t->samples_sent);
+    json_int("info", t->info_sent);
+    json_int("ack", t->acks_sent);
+    json_int("ping", t->pings_sent);
+    json_int("pong", t->pongs_sent);
+    json_int("error", t->errors_sent);
+    json_int("config_ack", t->config_acks_sent);
+    json_close();
+    json_open("not_sent");
+    json_int("data_no_room", t->data_no_room);
+    json_int("control_no_room", t->control_no_room);
+    json_close();
 }
 
 static void add_received(const device_tally *t)
 {
-    open_object("received");
-    field("result", t->results);
-    field("result_with_value", t->results_with_value);
-    field("alert", t->alerts);
-    field("alerts_untracked", t->alerts_untracked);
-    field("alerts_expired", t->alerts_expired);
-    field("acks_granted", t->acks_granted);
-    field("ping", t->pings);
-    field("pong", t->pongs);
-    field("pongs_impossible", t->pongs_impossible);
-    field("config", t->configs);
-    field("error", t->errors);
-    field("unexpected", t->unexpected);
-    field("host_lost", t->host_lost);
-    add("}");
+    json_open("received");
+    json_int("result", t->results);
+    json_int("result_with_value", t->results_with_value);
+    json_int("alert", t->alerts);
+    json_int("alerts_untracked", t->alerts_untracked);
+    json_int("alerts_expired", t->alerts_expired);
+    json_int("acks_granted", t->acks_granted);
+    json_int("ping", t->pings);
+    json_int("pong", t->pongs);
+    json_int("pongs_impossible", t->pongs_impossible);
+    json_int("config", t->configs);
+    json_int("error", t->errors);
+    json_int("unexpected", t->unexpected);
+    json_int("host_lost", t->host_lost);
+    json_close();
 }
 
 static void add_wire(const eeb_counters *wire)
 {
-    open_object("wire");
-    field("frames", wire->frames);
-    field("bad_cobs", wire->bad_cobs);
-    field("oversize", wire->oversize);
-    field("bad_length", wire->bad_length);
-    field("bad_crc", wire->bad_crc);
-    field("bad_version", wire->bad_version);
-    field("unknown_type", wire->unknown_type);
-    field("bad_field", wire->bad_field);
-    field("long_payload", wire->long_payload);
-    field("lost_frames", wire->lost_frames);
-    field("seq_back", wire->seq_back);
-    add("}");
+    json_open("wire");
+    json_int("frames", wire->frames);
+    json_int("bad_cobs", wire->bad_cobs);
+    json_int("oversize", wire->oversize);
+    json_int("bad_length", wire->bad_length);
+    json_int("bad_crc", wire->bad_crc);
+    json_int("bad_version", wire->bad_version);
+    json_int("unknown_type", wire->unknown_type);
+    json_int("bad_field", wire->bad_field);
+    json_int("long_payload", wire->long_payload);
+    json_int("lost_frames", wire->lost_frames);
+    json_int("seq_back", wire->seq_back);
+    json_close();
 }
 
 static void add_line(const char *name, const line_tally *line)
 {
-    open_object(name);
-    field("dropped", line->dropped);
-    field("flipped", line->flipped);
-    field("overrun", line->overrun);
-    add("}");
+    json_open(name);
+    json_int("dropped", line->dropped);
+    json_int("flipped", line->flipped);
+    json_int("overrun", line->overrun);
+    json_close();
 }
 
 static void add_display(const device_display *shown)
 {
+    char room[JSON_DIGITS];
     uint32_t i;
-    open_object("display");
-    field("host_present", shown->host_present ? 1 : 0);
-    field("has_number", shown->has_number ? 1 : 0);
-    field("mpcwp_cmmhg", shown->last.mpcwp_cmmhg);
-    field("sample_index", shown->last.sample_index);
-    field("validity", shown->last.validity);
-    field("model_id", shown->last.model_id);
-    open_object("signals");
+    json_open("display");
+    json_int("host_present", shown->host_present ? 1 : 0);
+    json_int("has_number", shown->has_number ? 1 : 0);
+    json_int("mpcwp_cmmhg", shown->last.mpcwp_cmmhg);
+    json_int("sample_index", shown->last.sample_index);
+    json_int("validity", shown->last.validity);
+    json_int("model_id", shown->last.model_id);
+    json_open("signals");
     for (i = 0u; i < DEVICE_ALERTS; i++) {
         if (shown->alerts[i].condition != 0u) {
-            add(text[used - 1u] == '{' ? "\"" : ", \"");
-            add_int(shown->alerts[i].condition);
-            add("\": ");
-            add_int(shown->alerts[i].signal);
+            json_int(json_digits(shown->alerts[i].condition, room), shown->alerts[i].signal);
         }
     }
-    add("}}");
+    json_close();
+    json_close();
 }
 
-void report_write(void)
+void report_write(uint64_t awake_ticks)
 {
     const device_tally tally = device_counted();
     const device_clock *clock = device_host_clock();
-    used = 0u;
-    add("{");
-    field("boots", tally.boots);
-    field("position", tally.position);
+    json_begin();
+    json_int("boots", tally.boots);
+    json_int("position", tally.position);
     add_sent(&tally);
     add_received(&tally);
     add_wire(&tally.wire);
     add_line("line_sent", &tally.line.sent);
     add_line("line_received", &tally.line.received);
     add_display(device_shown());
-    open_object("clock");
-    field("offset_us", clock->offset_us);
-    field("round_trip_us", clock->round_trip_us);
-    add("}}\n");
-    board_write(text);
+    json_open("clock");
+    json_int("offset_us", clock->offset_us);
+    json_int("round_trip_us", clock->round_trip_us);
+    json_int("awake_ticks", (int64_t)awake_ticks);
+    json_close();
+    json_write();
 }

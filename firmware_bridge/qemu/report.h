@@ -5,6 +5,9 @@
 #ifndef REPORT_H
 #define REPORT_H
 
-void report_write(void);
+#include <stdint.h>
+
+/* `awake_ticks`: of BOARD_CLOCK_HZ, since the last reset, in which the core did not sleep. */
+void report_write(uint64_t awake_ticks);
 
 #endif

@@ -15,13 +15,13 @@ static volatile uint32_t filled;   /* blocks completed */
 static volatile uint32_t released; /* blocks taken by the main loop */
 static volatile uint32_t index;    /* of the next sample */
 static volatile uint32_t steps;    /* sample periods that have passed, if the line paces them */
-static volatile uint32_t lost;
 static volatile bool done;
 static volatile uint8_t frame_samples;      /* of the block that is being filled */
 static volatile uint8_t next_frame_samples;
 
-/* SysTick wakes, but does not tell the time: on a busy host two of its periods can become one interrupt. The counter
- * goes on, and what is due is made up for. */
+/* SysTick wakes, but does not tell the time: a busy host stops an emulated core for longer than its periods, and they
+ * become one interrupt. The counter goes on, and what is due is made up for, later but with nothing lost; a chip's
+ * converter would have no such patience. */
 static uint64_t raw_ticks;
 static uint32_t counter_seen;
 static uint64_t due_q16;    /* in ticks, when the next sample is to be taken */
@@ -75,22 +75,22 @@ static void fill(block *to)
     to->samples++;
 }
 
+static bool is_room(void)
+{
+    return filled - released < BLOCKS;
+}
+
 static void take_sample(void)
 {
     block *to = &blocks[filled % BLOCKS];
-    const bool room = filled - released < BLOCKS;
-    if (!room) {
-        lost++;
-    } else if (to->samples == 0u) {
+    if (to->samples == 0u) {
         begin_block(to);
-        fill(to);
-    } else {
-        fill(to);
     }
+    fill(to);
     index++;
     (*position)++;
     done = *position >= plan->play_samples;
-    if (room && (to->samples >= frame_samples || done)) {
+    if (to->samples >= frame_samples || done) {
         filled++;
     }
 }
@@ -99,7 +99,7 @@ void systick_handler(void)
 {
     const uint64_t now_q16 = update_raw() << 16;
     if ((plan->flags & FLAG_STEPPED) != 0u) {
-        if (filled - released < BLOCKS) {
+        if (is_room()) {
             steps++;
             if (!done) {
                 take_sample();
@@ -107,7 +107,7 @@ void systick_handler(void)
         }
         return;
     }
-    while (!done && due_q16 <= now_q16) {
+    while (!done && is_room() && due_q16 <= now_q16) {
         take_sample();
         due_q16 += period_q16;
     }
@@ -140,7 +140,7 @@ uint32_t sampler_frame(uint8_t samples)
 {
     const uint32_t state = irq_off();
     const block *now = &blocks[filled % BLOCKS];
-    const bool begun = filled - released < BLOCKS && now->samples > 0u;
+    const bool begun = is_room() && now->samples > 0u;
     const uint32_t first = index + (begun ? (uint32_t)frame_samples - now->samples : 0u);
     next_frame_samples = samples;
     irq_restore(state);
@@ -161,11 +161,6 @@ void sampler_release(void)
 uint32_t sampler_index(void)
 {
     return index;
-}
-
-uint32_t sampler_lost(void)
-{
-    return lost;
 }
 
 bool sampler_done(void)

@@ -32,9 +32,8 @@ uint32_t sampler_frame(uint8_t samples);
 const block *sampler_block(void);
 void sampler_release(void);
 
-/* Samples taken since the start, and those lost because nobody released a block in time. */
+/* Samples taken since the start. */
 uint32_t sampler_index(void);
-uint32_t sampler_lost(void);
 
 /* Whether the record has been played. */
 bool sampler_done(void);
