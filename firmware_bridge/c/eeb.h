@@ -326,9 +326,9 @@ bool eeb_decoder_push(eeb_decoder *decoder, uint8_t byte, eeb_frame *frame);
 int32_t eeb_data_count(const eeb_data *data, uint8_t sample, uint8_t channel);
 
 /* Write a DATA frame as it goes on the wire, delimiter included. `counts` holds samples * channels values, sample
- * by sample, within it channel by channel; `data->packed` is not read. Returns the bytes written, or 0 and nothing
- * sent when `capacity` is below EEB_WIRE_SIZE(payload), the payload would pass EEB_MAX_PAYLOAD, or a field or
- * count does not fit. */
+ * by sample, within it channel by channel; `data->packed` is not read. Returns the bytes written, or 0 when `capacity`
+ * is below EEB_WIRE_SIZE(payload), the payload would pass EEB_MAX_PAYLOAD, or a field or count does not fit: then
+ * nothing is to be sent, whatever stands in `out`. */
 size_t eeb_encode_data(const eeb_data *data, const int32_t *counts, uint8_t *out, size_t capacity);
 
 /* Write a RESULT frame as it goes on the wire; returns as eeb_encode_data(). */
