@@ -3,6 +3,7 @@
 #include "eeb.h"
 
 #define FULL_BLOCK 0xFFu
+#define TOO_LONG (EEB_MAX_FRAME + 1u) /* a decoder's size while it waits for the delimiter */
 #define FLAG_SIMULATED 1u
 #define CRC_START 0xFFFFFFFFu
 /* What the CRC register holds after any bytes followed by their own CRC. */
@@ -313,12 +314,12 @@ static const layout error_layout = {
 /* ------------------------------------------------------------------------------------------ fields */
 
 /* A field of an array of bytes is one byte; any other field is one number. */
-static uint8_t element_width(const field *f)
+static size_t element_width(const field *f)
 {
     return f->width > sizeof(uint64_t) ? 1u : f->width;
 }
 
-static bool in_range(const field *f, uint64_t value)
+static bool in_range(const field *f, uint32_t value)
 {
     return value >= f->least && (f->most == ANY || value <= f->most);
 }
@@ -328,25 +329,23 @@ static bool agrees(const layout *l, const void *message)
     return l->agrees == NULL || l->agrees(message);
 }
 
-/* The number in a message's struct. Each access has the type of the member that stands there. */
-static uint64_t load(const void *from, uint8_t width)
+/* A number of at most 4 bytes in a message's struct. Each access has the type of the member that stands there. */
+static uint32_t load(const void *from, size_t width)
 {
-    uint64_t value;
+    uint32_t value;
     switch (width) {
     case 2u: value = *(const uint16_t *)from; break;
     case 4u: value = *(const uint32_t *)from; break;
-    case 8u: value = *(const uint64_t *)from; break;
     default: value = *(const uint8_t *)from; break;
     }
     return value;
 }
 
-static void store(void *to, uint8_t width, uint64_t value)
+static void store(void *to, size_t width, uint32_t value)
 {
     switch (width) {
     case 2u: *(uint16_t *)to = (uint16_t)value; break;
-    case 4u: *(uint32_t *)to = (uint32_t)value; break;
-    case 8u: *(uint64_t *)to = value; break;
+    case 4u: *(uint32_t *)to = value; break;
     default: *(uint8_t *)to = (uint8_t)value; break;
     }
 }
@@ -356,14 +355,19 @@ static uint16_t get_u16(const uint8_t *at)
     return (uint16_t)((uint32_t)at[0] | ((uint32_t)at[1] << 8));
 }
 
-static uint64_t get_uint(const uint8_t *at, uint8_t width)
+static uint32_t get_uint(const uint8_t *at, size_t width)
 {
-    uint64_t value = 0u;
-    uint8_t i;
+    uint32_t value = 0u;
+    size_t i;
     for (i = width; i > 0u; i--) {
         value = (value << 8) | at[i - 1u];
     }
     return value;
+}
+
+static uint64_t get_u64(const uint8_t *at)
+{
+    return (uint64_t)get_uint(at, 4u) | ((uint64_t)get_uint(at + 4, 4u) << 32);
 }
 
 /* ------------------------------------------------------------------------------------------ decoder */
@@ -373,9 +377,7 @@ static void begin_frame(eeb_decoder *d)
     d->crc = CRC_START;
     d->size = 0u;
     d->left = 0u;
-    d->started = false;
     d->zero_due = false;
-    d->too_long = false;
 }
 
 void eeb_decoder_init(eeb_decoder *decoder)
@@ -395,22 +397,24 @@ static void keep(eeb_decoder *d, uint8_t byte)
         d->size++;
         d->crc = crc_step(d->crc, byte);
     } else {
-        d->too_long = true;
+        d->size = TOO_LONG;
     }
 }
 
 static void take(eeb_decoder *d, uint8_t byte)
 {
-    d->started = true;
+    uint8_t decoded = byte;
+    bool wanted = true;
     if (d->left > 0u) {
-        keep(d, byte);
         d->left--;
     } else {
-        if (d->zero_due) {
-            keep(d, 0u);
-        }
+        decoded = 0u;
+        wanted = d->zero_due;
         d->left = (uint8_t)(byte - 1u);
         d->zero_due = byte != FULL_BLOCK;
+    }
+    if (wanted) {
+        keep(d, decoded);
     }
 }
 
@@ -442,25 +446,35 @@ static const layout *find_layout(uint8_t type)
 }
 
 /* A value out of its range is not stored: a bool never holds one that it must not. */
+static bool read_element(const field *f, const uint8_t *at, uint8_t *to)
+{
+    const size_t width = element_width(f);
+    const uint32_t value = get_uint(at, width);
+    const bool ok = in_range(f, value);
+    if (ok && f->at != NOWHERE) {
+        store(to, width, value);
+    }
+    return ok;
+}
+
 static bool read_fields(const layout *l, const uint8_t *payload, uint8_t *message)
 {
-    uint8_t row;
+    const uint8_t *at = payload;
+    bool ok = true;
+    size_t row;
     for (row = 0u; row < l->rows; row++) {
         const field *f = &l->fields[row];
-        const uint8_t width = element_width(f);
-        uint8_t done;
-        for (done = 0u; done < f->width; done = (uint8_t)(done + width)) {
-            const uint64_t value = get_uint(payload, width);
-            payload += width;
-            if (!in_range(f, value)) {
-                return false;
-            }
-            if (f->at != NOWHERE) {
-                store(message + f->at + done, width, value);
+        size_t done;
+        if (f->width == sizeof(uint64_t)) {
+            *(uint64_t *)(void *)(message + f->at) = get_u64(at);
+        } else {
+            for (done = 0u; done < f->width; done += element_width(f)) {
+                ok = read_element(f, at + done, message + f->at + done) && ok;
             }
         }
+        at += f->width;
     }
-    return agrees(l, message);
+    return ok && agrees(l, message);
 }
 
 /* Steps 9 to 13 of PROTOCOL.md section 6. */
@@ -531,16 +545,14 @@ bool eeb_decoder_push(eeb_decoder *decoder, uint8_t byte, eeb_frame *frame)
 {
     bool complete = false;
     if (byte != 0u) {
-        if (!decoder->too_long) {
-            take(decoder, byte);
-        }
+        take(decoder, byte);
         return false;
     }
-    if (decoder->too_long) {
+    if (decoder->size == TOO_LONG) {
         decoder->counters.oversize++;
     } else if (decoder->left > 0u) {
         decoder->counters.bad_cobs++;
-    } else if (decoder->started) {
+    } else if (decoder->zero_due || decoder->size > 0u) {
         complete = judge(decoder, frame);
     } else {
         /* Delimiters in a row: an idle line, or a sender that flushes. */
@@ -573,33 +585,29 @@ int32_t eeb_data_count(const eeb_data *data, uint8_t sample, uint8_t channel)
 
 /* Stuffs and checks byte by byte straight into the caller's buffer: no second buffer, no second pass. */
 typedef struct {
-    uint8_t *out;
-    size_t at;       /* where the next byte goes */
-    size_t code_at;  /* where the current block's code byte will stand */
-    uint8_t code;
+    uint8_t *at;    /* where the next byte goes */
+    uint8_t *code;  /* where the current block's code byte will stand */
     uint32_t crc;
 } writer;
 
-static void next_block(writer *w)
+static void end_block(writer *w)
 {
-    w->out[w->code_at] = w->code;
-    w->code_at = w->at;
+    *w->code = (uint8_t)(w->at - w->code);
+    w->code = w->at;
     w->at++;
-    w->code = 1u;
 }
 
 static void put(writer *w, uint8_t byte)
 {
     w->crc = crc_step(w->crc, byte);
-    if (w->code == FULL_BLOCK) {
-        next_block(w);
+    if (w->at - w->code == (ptrdiff_t)FULL_BLOCK) {
+        end_block(w);
     }
     if (byte == 0u) {
-        next_block(w);
+        end_block(w);
     } else {
-        w->out[w->at] = byte;
+        *w->at = byte;
         w->at++;
-        w->code++;
     }
 }
 
@@ -613,81 +621,70 @@ static void put_uint(writer *w, uint32_t value, size_t width)
     }
 }
 
-static void put_element(writer *w, uint64_t value, uint8_t width)
+static void put_u64(writer *w, uint64_t value)
 {
-    if (width > 4u) {
-        put_uint(w, (uint32_t)(value & 0xFFFFFFFFu), 4u);
-        put_uint(w, (uint32_t)(value >> 32), 4u);
-    } else {
-        put_uint(w, (uint32_t)value, width);
-    }
+    put_uint(w, (uint32_t)(value & 0xFFFFFFFFu), 4u);
+    put_uint(w, (uint32_t)(value >> 32), 4u);
 }
 
-/* The number in a row's field, or in one byte of its array. */
-static uint64_t element(const field *f, const uint8_t *message, uint8_t done)
+static bool put_element(writer *w, const field *f, const uint8_t *from)
 {
-    return f->at == NOWHERE ? f->least : load(message + f->at + done, element_width(f));
+    const size_t width = element_width(f);
+    const uint32_t value = f->at == NOWHERE ? f->least : load(from, width);
+    put_uint(w, value, width);
+    return in_range(f, value);
 }
 
-static bool fits(const layout *l, const uint8_t *message)
+/* False where a field is out of its range; what was put is then of no use. */
+static bool put_fields(writer *w, const layout *l, const uint8_t *message)
 {
     bool ok = true;
-    uint8_t row;
-    uint8_t done;
+    size_t row;
     for (row = 0u; row < l->rows; row++) {
         const field *f = &l->fields[row];
-        for (done = 0u; done < f->width; done = (uint8_t)(done + element_width(f))) {
-            ok = ok && in_range(f, element(f, message, done));
+        size_t done;
+        if (f->width == sizeof(uint64_t)) {
+            put_u64(w, *(const uint64_t *)(const void *)(message + f->at));
+        } else {
+            for (done = 0u; done < f->width; done += element_width(f)) {
+                ok = put_element(w, f, message + f->at + done) && ok;
+            }
         }
     }
-    return ok && agrees(l, message);
+    return ok;
 }
 
-static void put_fields(writer *w, const layout *l, const uint8_t *message)
-{
-    uint8_t row;
-    uint8_t done;
-    for (row = 0u; row < l->rows; row++) {
-        const field *f = &l->fields[row];
-        for (done = 0u; done < f->width; done = (uint8_t)(done + element_width(f))) {
-            put_element(w, element(f, message, done), element_width(f));
-        }
-    }
-}
-
-/* Header and fields; false, and nothing written, where the message or the room is not right. */
+/* Header and fields; false where the message or the room is not right. */
 static bool begin(writer *w, const layout *l, const void *message, size_t payload, uint8_t *out, size_t capacity)
 {
     const uint8_t *bytes = message;
-    if (payload > EEB_MAX_PAYLOAD || capacity < EEB_WIRE_SIZE(payload) || !fits(l, bytes)) {
+    if (payload > EEB_MAX_PAYLOAD || capacity < EEB_WIRE_SIZE(payload)) {
         return false;
     }
-    w->out = out;
-    w->code_at = 0u;
-    w->at = 1u;
-    w->code = 1u;
+    w->code = out;
+    w->at = out + 1;
     w->crc = CRC_START;
     put(w, EEB_VERSION_MAJOR);
     put(w, l->type);
-    put_element(w, load(bytes + SEQ_AT, 2u), 2u);
+    put_uint(w, load(bytes + SEQ_AT, 2u), 2u);
     put_uint(w, (uint32_t)payload, 2u);
     put_uint(w, load(bytes + SIMULATED_AT, 1u) != 0u ? FLAG_SIMULATED : 0u, 2u);
-    put_fields(w, l, bytes);
-    return true;
+    return put_fields(w, l, bytes) && agrees(l, message);
 }
 
-static size_t finish(writer *w)
+/* Returns the bytes from `out` on. */
+static size_t finish(writer *w, const uint8_t *out)
 {
     put_uint(w, w->crc ^ CRC_START, 4u);
-    w->out[w->code_at] = w->code;
-    w->out[w->at] = 0u;
-    return w->at + 1u;
+    end_block(w);
+    *w->code = 0u;
+    return (size_t)(w->at - out);
 }
 
 static size_t encode(const layout *l, const void *message, uint8_t *out, size_t capacity)
 {
     writer w;
-    return begin(&w, l, message, l->size, out, capacity) ? finish(&w) : 0u;
+    return begin(&w, l, message, l->size, out, capacity) ? finish(&w, out) : 0u;
 }
 
 size_t eeb_encode_data(const eeb_data *data, const int32_t *counts, uint8_t *out, size_t capacity)
@@ -706,7 +703,7 @@ size_t eeb_encode_data(const eeb_data *data, const int32_t *counts, uint8_t *out
         }
         put_uint(&w, (uint32_t)counts[i], width);
     }
-    return finish(&w);
+    return finish(&w, out);
 }
 
 size_t eeb_encode_result(const eeb_result *result, uint8_t *out, size_t capacity)

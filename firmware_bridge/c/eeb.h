@@ -303,12 +303,10 @@ typedef struct {
 typedef struct {
     eeb_counters counters;
     uint32_t crc;
-    uint16_t size;       /* decoded bytes so far */
+    uint16_t size;       /* decoded bytes so far; EEB_MAX_FRAME + 1: too many */
     uint16_t next_seq;
     uint8_t left;        /* bytes of the current COBS block still to come */
-    bool started;        /* something came since the last delimiter */
     bool zero_due;       /* the last block ended with a zero, unless it was the frame's last */
-    bool too_long;       /* waiting for the delimiter */
     bool synchronised;   /* next_seq holds */
     uint8_t buffer[EEB_MAX_FRAME];
 } eeb_decoder;
