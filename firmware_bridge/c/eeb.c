@@ -36,20 +36,19 @@ static uint32_t crc_step(uint32_t crc, uint8_t byte)
     static const uint32_t table[16] = {
         0x00000000u, 0x105EC76Fu, 0x20BD8EDEu, 0x30E349B1u, 0x417B1DBCu, 0x5125DAD3u, 0x61C69362u, 0x7198540Du,
         0x82F63B78u, 0x92A8FC17u, 0xA24BB5A6u, 0xB21572C9u, 0xC38D26C4u, 0xD3D3E1ABu, 0xE330A81Au, 0xF36E6F75u};
-    crc ^= byte;
-    crc = (crc >> 4) ^ table[crc & 0x0Fu];
-    crc = (crc >> 4) ^ table[crc & 0x0Fu];
-    return crc;
+    const uint32_t mixed = crc ^ byte;
+    const uint32_t half = (mixed >> 4) ^ table[mixed & 0x0Fu];
+    return (half >> 4) ^ table[half & 0x0Fu];
 }
 
 uint32_t eeb_crc32c(uint32_t crc, const uint8_t *bytes, size_t size)
 {
+    uint32_t so_far = crc ^ CRC_START;
     size_t i;
-    crc ^= CRC_START;
     for (i = 0u; i < size; i++) {
-        crc = crc_step(crc, bytes[i]);
+        so_far = crc_step(so_far, bytes[i]);
     }
-    return crc ^ CRC_START;
+    return so_far ^ CRC_START;
 }
 
 /* ------------------------------------------------------------------------------------------ layouts */
@@ -383,8 +382,17 @@ static void begin_frame(eeb_decoder *d)
 void eeb_decoder_init(eeb_decoder *decoder)
 {
     eeb_counters *c = &decoder->counters;
-    c->frames = c->bad_cobs = c->oversize = c->bad_length = c->bad_crc = c->bad_version = 0u;
-    c->unknown_type = c->bad_field = c->long_payload = c->lost_frames = c->seq_back = 0u;
+    c->frames = 0u;
+    c->bad_cobs = 0u;
+    c->oversize = 0u;
+    c->bad_length = 0u;
+    c->bad_crc = 0u;
+    c->bad_version = 0u;
+    c->unknown_type = 0u;
+    c->bad_field = 0u;
+    c->long_payload = 0u;
+    c->lost_frames = 0u;
+    c->seq_back = 0u;
     decoder->next_seq = 0u;
     decoder->synchronised = false;
     begin_frame(decoder);
@@ -464,10 +472,10 @@ static bool read_fields(const layout *l, const uint8_t *payload, uint8_t *messag
     size_t row;
     for (row = 0u; row < l->rows; row++) {
         const field *f = &l->fields[row];
-        size_t done;
         if (f->width == sizeof(uint64_t)) {
             *(uint64_t *)(void *)(message + f->at) = get_u64(at);
         } else {
+            size_t done;
             for (done = 0u; done < f->width; done += element_width(f)) {
                 ok = read_element(f, at + done, message + f->at + done) && ok;
             }
@@ -578,7 +586,8 @@ int32_t eeb_data_count(const eeb_data *data, uint8_t sample, uint8_t channel)
         sign = 0x800000u;
     }
     /* Two's complement, without a conversion that C leaves to the compiler. */
-    return (int32_t)(value ^ sign) - (int32_t)sign;
+    value ^= sign;
+    return (int32_t)value - (int32_t)sign;
 }
 
 /* ------------------------------------------------------------------------------------------ encoder */
@@ -592,7 +601,8 @@ typedef struct {
 
 static void end_block(writer *w)
 {
-    *w->code = (uint8_t)(w->at - w->code);
+    const ptrdiff_t length = w->at - w->code;
+    *w->code = (uint8_t)length;
     w->code = w->at;
     w->at++;
 }
@@ -614,10 +624,11 @@ static void put(writer *w, uint8_t byte)
 /* At most 4 bytes of a number. */
 static void put_uint(writer *w, uint32_t value, size_t width)
 {
+    uint32_t rest = value;
     size_t i;
     for (i = 0u; i < width; i++) {
-        put(w, (uint8_t)(value & 0xFFu));
-        value >>= 8;
+        put(w, (uint8_t)(rest & 0xFFu));
+        rest >>= 8;
     }
 }
 
@@ -642,10 +653,10 @@ static bool put_fields(writer *w, const layout *l, const uint8_t *message)
     size_t row;
     for (row = 0u; row < l->rows; row++) {
         const field *f = &l->fields[row];
-        size_t done;
         if (f->width == sizeof(uint64_t)) {
             put_u64(w, *(const uint64_t *)(const void *)(message + f->at));
         } else {
+            size_t done;
             for (done = 0u; done < f->width; done += element_width(f)) {
                 ok = put_element(w, f, message + f->at + done) && ok;
             }
@@ -675,10 +686,12 @@ static bool begin(writer *w, const layout *l, const void *message, size_t payloa
 /* Returns the bytes from `out` on. */
 static size_t finish(writer *w, const uint8_t *out)
 {
+    ptrdiff_t size;
     put_uint(w, w->crc ^ CRC_START, 4u);
     end_block(w);
     *w->code = 0u;
-    return (size_t)(w->at - out);
+    size = w->at - out;
+    return (size_t)size;
 }
 
 static size_t encode(const layout *l, const void *message, uint8_t *out, size_t capacity)
