@@ -5,7 +5,7 @@ DEMO_VENV ?= .venvs/demo
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow test-soak check lint types contracts packaging fuzz aarch64-check dev system-deps system-deps-slow peers embedded-bundle \
+.PHONY: demo test test-slow test-soak check lint types contracts packaging fuzz fuzz-c sizes aarch64-check dev system-deps system-deps-slow peers embedded-bundle \
 	bench gpu-check clean
 
 # --- for users ---------------------------------------------------------------------------------------------
@@ -103,6 +103,12 @@ packaging: dev  ## the wheel's contents, and a device install without torch in a
 
 fuzz: dev  ## every parser, coverage-guided, about five seconds each (Linux, Python 3.11 or newer; else it says so)
 	OMP_NUM_THREADS=1 $(BIN)/python fuzz/run.py --seconds 5
+
+fuzz-c: dev system-deps  ## the firmware bridge's C decoder, with the Python codec beside it (clang)
+	$(BIN)/python fuzz/c_decoder.py --seconds 8
+
+sizes: dev system-deps  ## text, stack and instructions a frame of the C library on a Cortex-M4, held to budgets
+	$(MAKE) -C firmware_bridge/c sizes counts PYTHON=$(abspath $(BIN)/python)
 
 aarch64-check: dev system-deps-slow  ## the wheel in an emulated arm64 root says what it says here
 	$(BIN)/python deploy/aarch64/arm64_check.py

@@ -131,7 +131,7 @@ int main(void)
     unsigned frames = 0;
     size_t n_bits;
     while (fgets(line, sizeof line, stdin) != NULL) {
-        if (sscanf(line, "canonical %s %s", name, hex) != 2) {
+        if (sscanf(line, "canonical %4095s %4095s", name, hex) != 2) {
             continue;
         }
         if (!read_frame(hex, &sound)) {

@@ -58,8 +58,12 @@ def test_a_cplusplus_compiler_takes_the_header(tmp_path):
     need("gcc")
     if run("gcc", "-x", "c++", "-fsyntax-only", "/dev/null").returncode != 0:
         pytest.skip("needs g++")
-    (tmp_path / "one.cpp").write_text('#include "eeb.h"\nint main() { return eeb_crc32c(0u, 0, 0u) != 0u; }\n')
-    done = run("gcc", "-Wall", "-Wextra", "-Werror", f"-I{C}", "-c", str(tmp_path / "one.cpp"), "-o", "/dev/null")
+    (tmp_path / "one.cpp").write_text(
+        '#include "eeb.h"\nint main() { return eeb_crc32c(0u, 0, 0u) != 0u; }\n'
+    )
+    done = run(
+        "gcc", "-Wall", "-Wextra", "-Werror", f"-I{C}", "-c", str(tmp_path / "one.cpp"), "-o", "/dev/null"
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -103,7 +107,9 @@ def test_what_is_over_a_budget_is_told(sizes):
 
 
 def test_the_deepest_path_is_found_and_recursion_refused(sizes):
-    node = 'node: {{ title: "eeb.c:{0}" label: "{0}\\neeb.c:1:1\\n{1} bytes (static)\\n0 dynamic objects" }}\n'
+    node = (
+        'node: {{ title: "eeb.c:{0}" label: "{0}\\neeb.c:1:1\\n{1} bytes (static)\\n0 dynamic objects" }}\n'
+    )
     edge = 'edge: {{ sourcename: "eeb.c:{}" targetname: "{}" label: "eeb.c:2:2" }}\n'
     text = node.format("top", 10) + node.format("low", 5) + node.format("x_agrees", 7)
     text += edge.format("top", "eeb.c:low") + edge.format("low", "__indirect_call")

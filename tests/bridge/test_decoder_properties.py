@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from eeb_messages import MESSAGES, message_line
+from eeb_messages import MESSAGES
+from eeb_partner import lines_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -188,23 +189,6 @@ def test_crc_finds_every_two_bit_error_of_the_decoded_frame():
 
 
 # ---------------------------------------------------------------------------------- the C library beside
-
-
-def lines_of(frames, counters):
-    return [*map(line_of, frames), " ".join(["counters", *map(str, vars(counters).values())])]
-
-
-def line_of(frame):
-    if isinstance(frame, Data):
-        head = [frame.seq, frame.simulated, frame.sample_index, frame.t_us, frame.lead_off, frame.n_channels]
-        return " ".join(["data", *(str(int(v)) for v in [*head, frame.fmt, frame.gain_id, *frame.counts])])
-    if not isinstance(frame, Result):
-        return message_line(frame)
-    pressures = [-32768 if p is None else p for p in (frame.mpcwp_cmmhg, frame.low_cmmhg, frame.high_cmmhg)]
-    head = [frame.seq, frame.simulated, frame.sample_index, *pressures, frame.p_elevated_u16, frame.sqi_u8]
-    return " ".join(
-        ["result", *(str(int(v)) for v in [*head, frame.validity, frame.model_id, frame.latency_ms])]
-    )
 
 
 @given(stream=dirty_streams())
