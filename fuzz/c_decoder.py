@@ -9,7 +9,6 @@ through both decoders: every frame, every counter and every frame's bytes when i
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -20,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import seeds
 import typer
 from run import HERE, MOST_MB, SLOWEST_S, Row, read_row, table
-from seeds import of_tests
 
 from ecgedge_bridge import Decoder, cobs
 from ecgedge_bridge.crc import crc32c
@@ -46,8 +45,7 @@ class Compared:
 def vectors() -> Iterator[bytes]:
     """Yield every vector as an input: the bytes of its wire, and the bodies of its frames."""
     for name in ("frames", "streams"):
-        text = (FIRMWARE / "vectors" / f"{name}.json").read_text(encoding="utf-8")
-        for vector in json.loads(text)["vectors"]:
+        for vector in seeds.bridge_vectors(name):
             yield WIRE + bytes.fromhex(vector["wire_hex"])
             if "decoded_hex" in vector:
                 body = bytes.fromhex(vector["decoded_hex"])[:-4]
@@ -81,7 +79,7 @@ def damaged(inputs: list[bytes], tries: int) -> Iterator[bytes]:
 
 def compare(program: Path, wires: Iterable[bytes]) -> Compared:
     """Put wires through the C decoder and the Python decoder until they differ."""
-    partner = of_tests("support/eeb_partner.py")
+    partner = seeds.of_tests("support/eeb_partner.py")
     c_decoder, c_recoder = (partner.CDecoder(program, mode) for mode in ("decode", "recode"))
     n, n_frames, difference = 0, 0, ""
     for wire in wires:

@@ -31,3 +31,10 @@ def c_decoder(c_tests):
     partner = CDecoder(c_tests / "test_eeb_sanitized")
     yield partner
     assert partner.close() == 0, "the sanitizers found something"
+
+
+@pytest.fixture(scope="module")
+def c_recoder(c_tests):
+    partner = CDecoder(c_tests / "test_eeb_sanitized", "recode")
+    yield partner
+    assert partner.close() == 0, "the sanitizers found something"
