@@ -341,11 +341,15 @@ def _bridge(folder: Path) -> Callable[[bytes], None]:
 
 
 def _bridge_seeds(data: Path | None) -> list[bytes]:
+    """Return every vector of the bridge: streams as they come, and frames of each type without their stuffing."""
     del data
-    from ecgedge_bridge import unpack
-    from ecgedge_bridge.codec import to_wire
-
-    return [b"".join(to_wire(unpack(frame)) for frame in _frames()), *_frames()]
+    wires = [
+        bytes.fromhex(vector["wire_hex"])
+        for name in ("frames", "streams")
+        for vector in seeds.bridge_vectors(name)
+    ]
+    decoded = [bytes.fromhex(vector["decoded_hex"]) for vector in seeds.bridge_vectors("frames")]
+    return [b"".join(wires), *filter(None, wires), *decoded]
 
 
 def _cluster(folder: Path) -> Callable[[bytes], None]:
