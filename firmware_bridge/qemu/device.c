@@ -101,8 +101,9 @@ static void send_error(uint8_t code, uint8_t about_type, uint16_t about_seq, uin
 
 static void send_ack(device_alert *alert)
 {
+    const uint32_t taken = sampler_index();
     const eeb_ack ack = {
-        .seq = seq, .sample_index = sampler_index() - 1u, .condition = alert->condition, .user_id = 0u,
+        .seq = seq, .sample_index = taken > 0u ? taken - 1u : 0u, .condition = alert->condition, .user_id = 0u,
     };
     alert->acks++;
     alert->since_us = device_us();

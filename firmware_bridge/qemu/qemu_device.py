@@ -27,7 +27,7 @@ LEAD_CODES: Final = {"I": 1, "II": 2, "V1": 7, "V2": 8, "V3": 9, "V4": 10, "V5":
 MAGIC: Final = 0x31424545
 ADDRESS: Final = 0x21000000
 NEVER: Final = 0xFFFFFFFF
-STEPPED_CLOCK: Final = ("-icount", "shift=5,sleep=off")
+COUNTED_TIME: Final = ("-icount", "shift=5,sleep=off")
 """Each instruction takes 32 ns, and time jumps while the core sleeps: as fast as the host can, and the same each time.
 Without it the device's clock is the host's."""
 
@@ -155,6 +155,21 @@ def build(folder: Path) -> Path:
     return folder / "firmware.elf"
 
 
+def run_alone(image: Path, scenario: Scenario, *, folder: Path) -> dict[str, Any]:
+    """Run to the end with nobody at the line, in counted time: the same report each time, on any machine.
+
+    Raises
+    ------
+    RuntimeError
+        When it ended with a fault, with what QEMU said.
+    """
+    loaded, report = folder / "scenario.bin", folder / "report.json"
+    loaded.write_bytes(scenario.pack())
+    command = [*_machine(image, loaded, report), *COUNTED_TIME, "-serial", "null"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300.0)
+    return _read_report(done.returncode, report, done.stdout + done.stderr)
+
+
 class QemuDevice:
     """A running device: a context manager, which ends QEMU when it is left.
 
@@ -176,12 +191,9 @@ class QemuDevice:
         # QEMU writes byte by byte: in real time each goes at once, as on a UART; else TCP may gather them.
         at_once = "off" if scenario.stepped else "on"
         command = [
-            *_machine(image), *(STEPPED_CLOCK if scenario.stepped else ()),
+            *_machine(image, loaded, self._report), *(COUNTED_TIME if scenario.stepped else ()),
             "-chardev", f"socket,id=uart,fd={listening.fileno()},server=on,wait=on,nodelay={at_once}",
             "-serial", "chardev:uart",
-            "-chardev", f"file,id=console,path={self._report}",
-            "-semihosting-config", "enable=on,target=native,chardev=console",
-            "-device", f"loader,file={loaded},addr={ADDRESS:#x},force-raw=on",
         ]  # fmt: skip
         with listening:
             self._process = subprocess.Popen(
@@ -203,12 +215,8 @@ class QemuDevice:
             When it ended with a fault, with what QEMU said.
         """
         code = self._process.wait(timeout_s)
-        if code:
-            self._log.seek(0)
-            said = self._log.read().decode(errors="replace") + self._report.read_text("utf-8")
-            raise RuntimeError(f"the firmware ended with code {code}; QEMU said: {said or 'nothing'}")
-        report: dict[str, Any] = json.loads(self._report.read_text("utf-8"))
-        return report
+        self._log.seek(0)
+        return _read_report(code, self._report, self._log.read().decode(errors="replace"))
 
     def close(self) -> None:
         """End QEMU; safe to call twice."""
@@ -226,11 +234,22 @@ class QemuDevice:
         self.close()
 
 
-def _machine(image: Path) -> list[str]:
+def _machine(image: Path, loaded: Path, report: Path) -> list[str]:
     return [
         "qemu-system-arm", "-M", "mps2-an386", "-display", "none", "-monitor", "none", "-nodefaults", "-net", "none",
         "-kernel", os.fspath(image),
+        "-device", f"loader,file={loaded},addr={ADDRESS:#x},force-raw=on",
+        "-chardev", f"file,id=console,path={report}",
+        "-semihosting-config", "enable=on,target=native,chardev=console",
     ]  # fmt: skip
+
+
+def _read_report(code: int, path: Path, said: str) -> dict[str, Any]:
+    text = path.read_text("utf-8") if path.exists() else ""
+    if code:
+        raise RuntimeError(f"the firmware ended with code {code}; QEMU said: {said + text or 'nothing'}")
+    report: dict[str, Any] = json.loads(text)
+    return report
 
 
 def _or_never(value: int | None) -> int:
