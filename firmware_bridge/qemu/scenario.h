@@ -36,7 +36,7 @@ typedef struct {
     line_faults sent;         /* on what the device sends */
     line_faults received;     /* on what it receives */
     uint32_t reset_at;        /* sample of the record at which the chip resets, or NEVER */
-    uint32_t reset_gap;       /* samples of the record that pass meanwhile */
+    uint32_t reset_gap;       /* samples of the record that pass until it is back; below 171 s */
     int32_t drift_ppm;        /* the device's clock is that much too fast */
     uint32_t lead_off;        /* as in DATA, from sample `lead_off_from` of the record to `lead_off_to` */
     uint32_t lead_off_from;
