@@ -94,6 +94,7 @@ $(STUBS): $(VENV)/.installed
 types: dev $(STUBS)
 	$(BIN)/mypy
 	MYPYPATH=deploy/aarch64 $(BIN)/mypy --strict deploy/healthcheck.py $(addprefix deploy/aarch64/,pip_for.py arm64_probe.py arm64_check.py)
+	MYPYPATH=firmware_bridge/qemu $(BIN)/mypy --strict $(addprefix firmware_bridge/qemu/,qemu_device.py play.py)
 
 contracts: dev
 	$(BIN)/lint-imports

@@ -206,7 +206,7 @@ class QemuDevice:
         """What stands between `tcp://` and `?` in a feed's URI."""
         return f"127.0.0.1:{self.port}"
 
-    def report(self, *, timeout_s: float = 30.0) -> dict[str, Any]:
+    def report(self, *, timeout_s: float | None = 30.0) -> dict[str, Any]:
         """Wait until the device is done, and return what it says of itself.
 
         Raises

@@ -1,7 +1,12 @@
 """Firmware on an emulated Cortex-M4, and a host that reads its line byte by byte: samples, faults, counters."""
 
 import asyncio
+import json
+import re
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +19,7 @@ from ecgedge.leads import STANDARD_LEADS
 from ecgedge_bridge import Data, Decoder, Info, Mode
 
 FRAME = 10
+PLAY = Path(__file__).parents[2] / "firmware_bridge" / "qemu" / "play.py"
 
 
 @pytest.fixture(scope="module")
@@ -134,9 +140,7 @@ def test_a_flipped_bit_is_never_a_wrong_sample(firmware, counts, tmp_path, clean
         np.testing.assert_array_equal(block, counts[index : index + FRAME])
 
 
-@pytest.mark.parametrize(
-    ("electrode", "leads"), [("LA", "I"), ("RA", "I II"), ("V3", "V3")]
-)
+@pytest.mark.parametrize(("electrode", "leads"), [("LA", "I"), ("RA", "I II"), ("V3", "V3")])
 def test_an_electrode_that_is_off_marks_its_leads_as_long_as_it_is(
     firmware, counts, tmp_path, electrode, leads
 ):
@@ -165,3 +169,22 @@ def test_a_reset_begins_everything_anew_and_the_patient_goes_on(firmware, counts
     for index, block in after:
         np.testing.assert_array_equal(block, counts[resumed + index :][: len(block)])
     assert report["sent"]["samples"] >= sum(len(block) for _, block in before + after)
+
+
+def test_play_says_how_to_listen_and_reports_when_it_is_done(ecg_data):
+    qemu_firmware.require_programs()
+    recording = ecg_data / "ptbdb_15lead" / "s0010_re.hea"
+    options = ["--seconds", "1", "--electrode", "V3", "--off-s", "0.5", "--on-s", "9"]
+    command = [sys.executable, str(PLAY), str(recording), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as play:
+        try:
+            _, invitation = (play.stdout.readline() for _ in range(2))
+            port = int(re.search(r'--feed "tcp://127.0.0.1:(\d+)\?mode=demo" --sink bridge', invitation)[1])
+            with socket.create_connection(("127.0.0.1", port), 10.0) as host:
+                frames, _ = decoded(b"".join(iter(lambda: host.recv(65536), b"")))
+            report = json.loads(play.stdout.read())
+        finally:
+            play.kill()
+    off = [f.sample_index for f in frames if isinstance(f, Data) and f.lead_off]
+    assert off == list(range(250, 500, FRAME))
+    assert report["sent"]["samples"] == RATE_HZ
