@@ -27,6 +27,7 @@ EEB_ASSERT(config_offsets_fit_a_byte, EEB_CONFIG_SIZE <= UINT8_MAX);
 EEB_ASSERT(lead_codes_fit_the_mask, EEB_LEAD_V6 < 32u);
 EEB_ASSERT(byte_is_eight_bits, (uint8_t)0xFFu == 255u && sizeof(uint32_t) == 4u && sizeof(bool) == 1u);
 EEB_ASSERT(offsets_fit_a_byte, sizeof(eeb_info) < NOWHERE && sizeof(eeb_data) < NOWHERE);
+EEB_ASSERT(members_fit_a_byte, offsetof(eeb_frame, error) <= UINT8_MAX); /* the last one */
 
 /* ------------------------------------------------------------------------------------------ CRC-32C */
 
@@ -80,9 +81,9 @@ typedef struct {
 #define HEAD_FIRST(message) \
     EEB_ASSERT(head_of_##message, offsetof(message, seq) == SEQ_AT && offsetof(message, simulated) == SIMULATED_AT)
 
-static size_t count_width(uint8_t format)
+static uint32_t count_width(uint8_t format)
 {
-    return (size_t)2u + format;
+    return (uint32_t)2u + format;
 }
 
 /* DATA, section 5.1 */
@@ -99,9 +100,10 @@ static const field data_fields[] = {
 static const layout data_layout = {
     EEB_TYPE_DATA, EEB_DATA_HEAD_SIZE, ROWS(data_fields), MEMBER(data), data_fields, NULL};
 
-static size_t data_payload_size(const eeb_data *data)
+/* In 32 bits whatever the fields hold, also where size_t has 16. */
+static uint32_t data_payload_size(const eeb_data *data)
 {
-    return EEB_DATA_HEAD_SIZE + (size_t)data->channels * data->samples * count_width(data->format);
+    return EEB_DATA_HEAD_SIZE + (uint32_t)data->channels * data->samples * count_width(data->format);
 }
 
 /* RESULT, section 5.2 */
@@ -241,8 +243,8 @@ static const field config_fields[] = {
 static bool config_agrees(const void *message)
 {
     const eeb_config *config = message;
-    const size_t sample = config->samples * count_width(config->format);
-    size_t payload = EEB_DATA_HEAD_SIZE;
+    const uint32_t sample = config->samples * count_width(config->format);
+    uint32_t payload = EEB_DATA_HEAD_SIZE;
     uint32_t bits;
     for (bits = config->channels; bits != 0u; bits >>= 1) {
         payload += (bits & 1u) != 0u ? sample : 0u;
@@ -454,13 +456,13 @@ static const layout *find_layout(uint8_t type)
 }
 
 /* A value out of its range is not stored: a bool never holds one that it must not. */
-static bool read_element(const field *f, const uint8_t *at, uint8_t *to)
+static bool read_element(const field *f, const uint8_t *at, uint8_t *message, size_t done)
 {
     const size_t width = element_width(f);
     const uint32_t value = get_uint(at, width);
     const bool ok = in_range(f, value);
     if (ok && f->at != NOWHERE) {
-        store(to, width, value);
+        store(message + f->at + done, width, value);
     }
     return ok;
 }
@@ -477,7 +479,7 @@ static bool read_fields(const layout *l, const uint8_t *payload, uint8_t *messag
         } else {
             size_t done;
             for (done = 0u; done < f->width; done += element_width(f)) {
-                ok = read_element(f, at + done, message + f->at + done) && ok;
+                ok = read_element(f, at + done, message, done) && ok;
             }
         }
         at += f->width;
@@ -492,7 +494,7 @@ static bool read_payload(eeb_decoder *d, eeb_frame *frame)
     const size_t size = (size_t)d->size - EEB_HEADER_SIZE - EEB_CRC_SIZE;
     const layout *l = find_layout(d->buffer[1]);
     uint8_t *message;
-    size_t whole;
+    uint32_t whole;
     bool ok = false;
 
     if (l == NULL) {
@@ -638,10 +640,10 @@ static void put_u64(writer *w, uint64_t value)
     put_uint(w, (uint32_t)(value >> 32), 4u);
 }
 
-static bool put_element(writer *w, const field *f, const uint8_t *from)
+static bool put_element(writer *w, const field *f, const uint8_t *message, size_t done)
 {
     const size_t width = element_width(f);
-    const uint32_t value = f->at == NOWHERE ? f->least : load(from, width);
+    const uint32_t value = f->at == NOWHERE ? f->least : load(message + f->at + done, width);
     put_uint(w, value, width);
     return in_range(f, value);
 }
@@ -658,7 +660,7 @@ static bool put_fields(writer *w, const layout *l, const uint8_t *message)
         } else {
             size_t done;
             for (done = 0u; done < f->width; done += element_width(f)) {
-                ok = put_element(w, f, message + f->at + done) && ok;
+                ok = put_element(w, f, message, done) && ok;
             }
         }
     }
@@ -666,7 +668,7 @@ static bool put_fields(writer *w, const layout *l, const uint8_t *message)
 }
 
 /* Header and fields; false where the message or the room is not right. */
-static bool begin(writer *w, const layout *l, const void *message, size_t payload, uint8_t *out, size_t capacity)
+static bool begin(writer *w, const layout *l, const void *message, uint32_t payload, uint8_t *out, size_t capacity)
 {
     const uint8_t *bytes = message;
     if (payload > EEB_MAX_PAYLOAD || capacity < EEB_WIRE_SIZE(payload)) {
@@ -678,7 +680,7 @@ static bool begin(writer *w, const layout *l, const void *message, size_t payloa
     put(w, EEB_VERSION_MAJOR);
     put(w, l->type);
     put_uint(w, load(bytes + SEQ_AT, 2u), 2u);
-    put_uint(w, (uint32_t)payload, 2u);
+    put_uint(w, payload, 2u);
     put_uint(w, load(bytes + SIMULATED_AT, 1u) != 0u ? FLAG_SIMULATED : 0u, 2u);
     return put_fields(w, l, bytes) && agrees(l, message);
 }

@@ -316,8 +316,8 @@ void eeb_decoder_init(eeb_decoder *decoder);
 
 /* Take one byte. True when it completed a frame, which then stands in `frame`; `frame->data.packed` points into
  * `decoder` and holds until the next call. On false, what `frame` held may be gone. Each byte costs the same small
- * work whatever came before (the check value is kept up as bytes come in), so this may run in a receive
- * interrupt. Any bytes are allowed. */
+ * work whatever came before (the check value is kept up as bytes come in), and a delimiter the reading of 60 bytes at
+ * most besides, so this may run in a receive interrupt. Any bytes are allowed. */
 bool eeb_decoder_push(eeb_decoder *decoder, uint8_t byte, eeb_frame *frame);
 
 /* One count of a received DATA frame. Returns 0 outside the frame's samples and channels. */

@@ -17,7 +17,7 @@ def firmware_qemu(monkeypatch):
     qemu_firmware.require_programs()
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     yield importlib.import_module("firmware_qemu")
-    for name in ("firmware_qemu", "common", "counts"):
+    for name in ("firmware_qemu", "common"):
         sys.modules.pop(name, None)
 
 
@@ -27,11 +27,9 @@ def test_instructions_a_second_are_the_same_each_time_and_not_above_the_record(f
     assert counted["frames"] == RECORD["frames"] == firmware_qemu.SECONDS * 50
     # Another compiler may do a little more; benchmarks/firmware_qemu.py --out makes the record anew.
     assert counted["instructions_a_second"] <= 1.05 * RECORD["instructions_a_second"]
-    assert counted["encode_data"] < counted["instructions_a_frame"]
 
 
 def test_the_readme_says_what_was_counted():
     readme = (ROOT / "firmware_bridge" / "qemu" / "README.md").read_text()
     assert f"{RECORD['instructions_a_second'] / 1e6:.2f} million instructions a second" in readme
     assert f"{RECORD['instructions_a_frame']:,.0f} a frame" in readme
-    assert f"{RECORD['encode_data']:,} of them" in readme
