@@ -1,7 +1,7 @@
 """Instructions that the example firmware takes a second of ECG, on an emulated Cortex-M4.
 
 All that firmware_bridge/qemu does while it sends 8 channels of 24 bits at 500 Hz, 10 samples a frame: its interrupts,
-the frames, the line (the C library's own figures: benchmarks/firmware_size.py). QEMU lets each instruction take the same
+the frames, the line (of the C library alone: benchmarks/firmware_size.py). QEMU lets each instruction take the same
 time, so the numbers are the same on any machine with the same compiler. They are no cycles: a real core waits for its
 memory. The patient is SIMULATED.
 

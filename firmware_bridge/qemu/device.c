@@ -112,7 +112,8 @@ static void send_ack(device_alert *alert)
 
 static void send_ping(void)
 {
-    const eeb_ping ping = {.seq = seq, .ping_id = ++ping_id, .t1_us = device_us()};
+    const eeb_ping ping = {.seq = seq, .ping_id = ping_id + 1u, .t1_us = device_us()};
+    ping_id = ping.ping_id;
     ping_sent_us = ping.t1_us;
     send_control(eeb_encode_ping(&ping, wire, sizeof wire), &tally->pings_sent);
 }

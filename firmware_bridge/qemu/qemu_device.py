@@ -26,6 +26,7 @@ LEADS: Final = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
 LEAD_CODES: Final = {"I": 1, "II": 2, "V1": 7, "V2": 8, "V3": 9, "V4": 10, "V5": 11, "V6": 12}
 MAGIC: Final = 0x31424545
 ADDRESS: Final = 0x21000000
+MAX_SAMPLES_PER_FRAME: Final = 25
 NEVER: Final = 0xFFFFFFFF
 COUNTED_TIME: Final = ("-icount", "shift=5,sleep=off")
 """Each instruction takes 32 ns, and time jumps while the core sleeps: as fast as the host can, and the same each time.
@@ -118,13 +119,17 @@ class Scenario:
         Raises
         ------
         ValueError
-            When the record is no (samples, 8) array, or a count does not fit 24 bits.
+            When the record is no (samples, 8) array, a count does not fit 24 bits, or a frame is too long.
         """
         counts = np.asarray(self.counts)
         if counts.ndim != 2 or counts.shape[1] != len(LEADS) or not len(counts):
             raise ValueError(f"the record has the shape {counts.shape}; expected (samples, {len(LEADS)})")
         if counts.min() < -(1 << 23) or counts.max() >= 1 << 23:
             raise ValueError("the record has counts beyond 24 bits; use a larger lsb_pv")
+        if not 1 <= self.samples_per_frame <= MAX_SAMPLES_PER_FRAME:
+            raise ValueError(
+                f"{self.samples_per_frame} samples a frame; expected 1 to {MAX_SAMPLES_PER_FRAME}"
+            )
         play = len(counts) if self.play_samples is None else self.play_samples
         faults = [
             round(p * 1e6)

@@ -20,11 +20,11 @@ void reset_handler(void)
 {
     const uint32_t *from = &__data_load;
     uint32_t *to;
-    for (to = &__data_start; to < &__data_end; to++) {
+    for (to = &__data_start; to != &__data_end; to++) {
         *to = *from;
         from++;
     }
-    for (to = &__bss_start; to < &__bss_end; to++) {
+    for (to = &__bss_start; to != &__bss_end; to++) {
         *to = 0u;
     }
     board_exit(main());

@@ -8,10 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import needs
 import numpy as np
 import pytest
 import qemu_firmware
-from qemu_device import LEADS, LineFaults, electrode_off
+from qemu_device import LEADS, LineFaults, Scenario, electrode_off, run_alone
 from qemu_firmware import LSB_PV, RATE_HZ, real_counts, to_mv, uri
 
 from ecgedge.feeds import open_feed
@@ -20,12 +21,6 @@ from ecgedge_bridge import Data, Decoder, Info, Mode
 
 FRAME = 10
 PLAY = Path(__file__).parents[2] / "firmware_bridge" / "qemu" / "play.py"
-
-
-@pytest.fixture(scope="module")
-def firmware(tmp_path_factory):
-    qemu_firmware.require_programs()
-    return qemu_firmware.Firmware(tmp_path_factory.mktemp("firmware"))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +58,10 @@ def damage(counters):
     return counters.bad_cobs + counters.bad_crc + counters.bad_length + counters.oversize
 
 
-def test_a_feed_gets_every_sample(firmware, counts, tmp_path):
+@pytest.mark.parametrize("seconds", [10, pytest.param(60, marks=pytest.mark.slow)])
+def test_a_feed_gets_every_sample(firmware, ecg_data, tmp_path, seconds):
+    counts = real_counts(ecg_data, seconds)
+
     async def read(address):
         feed = await open_feed(address)
         chunks = [chunk.samples_mv async for chunk in feed]
@@ -188,3 +186,33 @@ def test_play_says_how_to_listen_and_reports_when_it_is_done(ecg_data):
     off = [f.sample_index for f in frames if isinstance(f, Data) and f.lead_off]
     assert off == list(range(250, 500, FRAME))
     assert report["sent"]["samples"] == RATE_HZ
+
+
+def test_an_image_without_a_scenario_says_so(firmware, counts, tmp_path, monkeypatch):
+    monkeypatch.setattr(Scenario, "pack", lambda _: bytes(200))
+    with pytest.raises(RuntimeError, match=r"(?s)code 2.*no scenario at 0x21000000"):
+        run_alone(firmware.image, Scenario(counts=counts), folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"counts": np.zeros((10, 3), np.int32)}, "shape"),
+        ({"counts": np.zeros((0, 8), np.int32)}, "shape"),
+        ({"counts": np.full((1, 8), 1 << 23)}, "24 bits"),
+        ({"samples_per_frame": 26}, "26 samples a frame"),
+    ],
+)
+def test_what_the_device_cannot_play_is_refused(changes, says):
+    with pytest.raises(ValueError, match=says):
+        Scenario(**{"counts": np.zeros((1, 8), np.int32), **changes}).pack()
+
+
+def test_cppcheck_finds_nothing():
+    needs.programs("cppcheck", package="cppcheck")
+    # The core reads the vector table, no code does.
+    checks = ["--enable=warning,style,performance,portability", "--suppress=unusedStructMember:*startup.c"]
+    files = [str(path) for path in sorted(PLAY.parent.glob("*.c"))]
+    command = ["cppcheck", *checks, "--error-exitcode=1", "--std=c99", "--quiet", *files]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")

@@ -37,12 +37,6 @@ LEAD_OFF = {"sample_index": 0, "condition": 5, "kind": AlertKind.TECHNICAL, "pri
 
 
 @pytest.fixture(scope="module")
-def firmware(tmp_path_factory):
-    qemu_firmware.require_programs()
-    return qemu_firmware.Firmware(tmp_path_factory.mktemp("firmware"))
-
-
-@pytest.fixture(scope="module")
 def counts(ecg_data):
     return real_counts(ecg_data, 1)
 
@@ -116,6 +110,24 @@ def test_no_button_no_acknowledgement_and_a_signal_that_is_off_is_gone(firmware,
         host.send_bytes(to_wire(result(seq=2)))
         assert not [frame for frame in host.rest() if isinstance(frame, Ack)]
         assert device.report()["display"]["signals"] == {}
+
+
+def test_a_host_that_falls_silent_takes_its_number_and_its_alarms_along(firmware, counts, tmp_path):
+    reports = []
+    for linger_ms in (14_000, 16_000):
+        folder = tmp_path / str(linger_ms)
+        folder.mkdir()
+        faults = {"wait_results": 1, "linger_ms": linger_ms}
+        with firmware.start(folder, counts, **faults) as device, Host(device) as host:
+            host.send(Alert, present=True, signal=SignalPresence.ON, **LEAD_OFF)
+            host.send_bytes(to_wire(result(seq=1)))
+            host.rest()
+            reports.append(device.report())
+    before, after = (report["display"] for report in reports)
+    assert (before["host_present"], before["has_number"], before["signals"]) == (1, 1, {"5": 1})
+    assert (after["host_present"], after["has_number"], after["signals"]) == (0, 0, {})
+    counted = reports[1]["received"]
+    assert (counted["host_lost"], counted["alerts_expired"]) == (1, 1)
 
 
 def test_a_config_is_followed_or_refused_with_its_field(firmware, counts, tmp_path):

@@ -5,7 +5,6 @@ import json
 import re
 
 import pytest
-import qemu_firmware
 from qemu_device import LEADS, LineFaults, electrode_off
 from qemu_firmware import RATE_HZ, real_counts, to_mv, uri
 
@@ -13,12 +12,6 @@ from ecgedge.ecg import Recording
 from ecgedge.records import write_npz
 
 FRAME = 10
-
-
-@pytest.fixture(scope="module")
-def firmware(tmp_path_factory):
-    qemu_firmware.require_programs()
-    return qemu_firmware.Firmware(tmp_path_factory.mktemp("firmware"))
 
 
 def streamed(cli, firmware, folder, counts, *options, **faults):
