@@ -65,6 +65,7 @@ class EebFeed:
         self._refused: Counter[str] = Counter()
         self._keeper: asyncio.Task[None] | None = None
         self._closed = False
+        self._early: list[Chunk] = []
 
     @property
     def info(self) -> FeedInfo:
@@ -148,8 +149,12 @@ class EebFeed:
                 raise FeedError(f"{self._uri}: {self._no_info(wait_s)}") from None
             if received is None:
                 raise FeedError(f"{self._uri}: the device closed the connection before it said what it is")
-            self._host.take(received, now_s=time.monotonic())
+            self.take(received)
             self._flush()
+
+    def take(self, received: bytes | str) -> None:
+        """Take what came before anybody iterates; its samples are the first."""
+        self._early += self._host.take(received, now_s=time.monotonic())
 
     def _no_info(self, wait_s: float) -> str:
         trouble = self._host.version_trouble()
@@ -171,6 +176,9 @@ class EebFeed:
             When the connection breaks, nothing whole has come for `silent_s`, or the device is not what it was.
         """
         began_s = time.monotonic()
+        early, self._early = self._early, []
+        for chunk in early:
+            yield chunk
         while (received := await self._receive(began_s)) is not None:
             try:
                 chunks = self._host.take(received, now_s=time.monotonic())

@@ -18,6 +18,9 @@ from ecgedge.leads import canonical_lead
 REORDERED: Final = 0.05
 """Of the messages, so many are sent after their follower."""
 
+AWAY_S: Final = 1.0
+"""A device that starts anew sends nothing for so long."""
+
 _ELECTRODES: Final = ("RA", "LA", "LL", "RL", *CHEST_ELECTRODES)
 
 
@@ -39,6 +42,8 @@ class Faults:
         From when on which leads have no electrode, in seconds after the beginning.
     rate_drift
         By which share the device's clock is fast.
+    restarts
+        When the device starts anew, in seconds after the beginning; it is away for `AWAY_S`.
     seed
         Of all chance.
     """
@@ -49,6 +54,7 @@ class Faults:
     jitter_s: float = 0.0
     lead_off: tuple[tuple[float, tuple[str, ...]], ...] = ()
     rate_drift: float = 0.0
+    restarts: tuple[float, ...] = ()
     seed: int = 0
 
 
@@ -60,6 +66,7 @@ def parse_faults(
     jitter: str = "0ms",
     lead_off: Sequence[str] = (),
     rate_drift: str = "0ppm",
+    restart: Sequence[str] = (),
     seed: int = 0,
 ) -> Faults:
     """Read the options of `ecgedge feed send`.
@@ -79,6 +86,7 @@ def parse_faults(
         jitter_s=_quantity("--jitter", jitter, {"ms": 1e-3, "s": 1.0}),
         lead_off=tuple(sorted(_lead_off(text) for text in lead_off)),
         rate_drift=_quantity("--rate-drift", rate_drift, {"ppm": 1e-6}, signed=True),
+        restarts=tuple(sorted(_seconds("--restart", text) for text in restart)),
         seed=seed,
     )
 
@@ -95,10 +103,14 @@ def _quantity(option: str, text: str, units: dict[str, float], *, signed: bool =
     return number
 
 
+def _seconds(option: str, text: str) -> float:
+    return _quantity(option, text, {"s": 0.001}) * 1e3
+
+
 def _lead_off(text: str) -> tuple[float, tuple[str, ...]]:
     """Read RA@30s, an electrode or a lead and when it comes off."""
     what, _, when = text.partition("@")
-    begin_s = _quantity("--lead-off", when or "0s", {"s": 0.001}) * 1e3
+    begin_s = _seconds("--lead-off", when or "0s")
     if what.upper() in _ELECTRODES:
         return begin_s, leads_lost([what.upper()])
     try:
@@ -133,6 +145,11 @@ class FaultyLine:
         samples_mv = chunk.samples_mv.copy()
         samples_mv[rows] = np.nan
         return replace(chunk, samples_mv=samples_mv)
+
+    def is_away(self, chunk: Chunk) -> bool:
+        """Tell whether the device is starting anew, and sends nothing of this chunk."""
+        at_s = chunk.t_s - (chunk.t_s if self._begin_s is None else self._begin_s)
+        return any(when_s <= at_s < when_s + AWAY_S for when_s in self._faults.restarts)
 
     def messages(self, message: bytes) -> list[bytes]:
         """Return what is sent now in the place of a message."""

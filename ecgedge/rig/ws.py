@@ -12,7 +12,7 @@ from ecgedge.feeds import Chunk, FeedInfo
 from ecgedge.feeds.declared import declared_of, positive_setting
 from ecgedge.feeds.messages import write_declared
 from ecgedge.rig.address import parse_address
-from ecgedge.rig.play import LSB_NV, MessageWriter
+from ecgedge.rig.writing import LSB_NV, MessageWriter
 
 
 class WsSender:

@@ -12,7 +12,7 @@ from ecgedge.feeds import Chunk, FeedInfo
 from ecgedge.feeds.declared import declared_of
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.rig import Faults, FaultyLine, parse_faults
-from ecgedge.rig.play import FrameWriter
+from ecgedge.rig.writing import FrameWriter
 from ecgedge_bridge import SampleFormat
 
 
