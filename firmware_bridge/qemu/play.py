@@ -40,6 +40,7 @@ def main(
     button_ms: Annotated[
         int | None, typer.Option(help="After an alarm, when a user presses the button.")
     ] = None,
+    terminal: Annotated[bool, typer.Option(help="A pseudo-terminal instead of a TCP port.")] = False,
     seed: Annotated[int, typer.Option(help="Of what happens by chance.")] = 1,
 ) -> None:
     """Start the device, say how to listen to it, and print its report when it is done."""
@@ -60,9 +61,11 @@ def main(
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with QemuDevice(build(folder / "build"), scenario, folder=folder) as device:
-            typer.echo("The device has power from the moment somebody connects (research use only):")
-            typer.echo(f'  ecgedge stream --feed "tcp://{device.address}?mode=demo" --sink bridge')
+        with QemuDevice(build(folder / "build"), scenario, folder=folder, terminal=terminal) as device:
+            power = "now" if terminal else "from the moment somebody connects"
+            typer.echo(f"The device has power {power} (research use only):")
+            scheme = "serial:" if terminal else "tcp://"
+            typer.echo(f'  ecgedge stream --feed "{scheme}{device.address}?mode=demo" --sink bridge')
             typer.echo(json.dumps(device.report(timeout_s=None), indent=1))
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import struct
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +29,7 @@ LEAD_CODES: Final = {"I": 1, "II": 2, "V1": 7, "V2": 8, "V3": 9, "V4": 10, "V5":
 MAGIC: Final = 0x31424545
 ADDRESS: Final = 0x21000000
 MAX_SAMPLES_PER_FRAME: Final = 25
+TERMINAL_S: Final = 10.0
 NEVER: Final = 0xFFFFFFFF
 COUNTED_TIME: Final = ("-icount", "shift=5,sleep=off")
 """Each instruction takes 32 ns, and time jumps while the core sleeps: as fast as the host can, and the same each time.
@@ -181,35 +184,54 @@ class QemuDevice:
     Attributes
     ----------
     port
-        TCP port of 127.0.0.1 on which the UART listens. The device has power from the moment somebody connects.
+        TCP port of 127.0.0.1 on which the UART listens; 0 where it is a terminal. The device has power from the moment
+        somebody connects.
+    terminal
+        The UART as a pseudo-terminal, where that was asked for, else None. The device has power at once; what it sends
+        before somebody opens the terminal is lost.
     """
 
-    def __init__(self, image: Path, scenario: Scenario, *, folder: Path) -> None:
+    def __init__(self, image: Path, scenario: Scenario, *, folder: Path, terminal: bool = False) -> None:
         """Start QEMU; `folder` takes the scenario and the report."""
         loaded = folder / "scenario.bin"
         loaded.write_bytes(scenario.pack())
         self._report = folder / "report.json"
         self._log = (folder / "qemu.log").open("w+b")
+        self.port = 0
+        self.terminal: str | None = None
+        command = [*_machine(image, loaded, self._report), *(COUNTED_TIME if scenario.stepped else ())]
+        if terminal:
+            self._start([*command, "-chardev", "pty,id=uart", "-serial", "chardev:uart"])
+            self.terminal = self._find_terminal()
+            return
         # A socket that listens already: no port to guess, and who connects early waits.
-        listening = socket.create_server(("127.0.0.1", 0))
-        self.port: int = listening.getsockname()[1]
-        # QEMU writes byte by byte: in real time each goes at once, as on a UART; else TCP may gather them.
-        at_once = "off" if scenario.stepped else "on"
-        command = [
-            *_machine(image, loaded, self._report), *(COUNTED_TIME if scenario.stepped else ()),
-            "-chardev", f"socket,id=uart,fd={listening.fileno()},server=on,wait=on,nodelay={at_once}",
-            "-serial", "chardev:uart",
-        ]  # fmt: skip
-        with listening:
-            self._process = subprocess.Popen(
-                command, pass_fds=[listening.fileno()], stdin=subprocess.DEVNULL, stdout=self._log,
-                stderr=subprocess.STDOUT,
-            )  # fmt: skip
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            self.port = listening.getsockname()[1]
+            # QEMU writes byte by byte: in real time each goes at once, as on a UART; else TCP may gather them.
+            at_once = "off" if scenario.stepped else "on"
+            line = f"socket,id=uart,fd={listening.fileno()},server=on,wait=on,nodelay={at_once}"
+            self._start([*command, "-chardev", line, "-serial", "chardev:uart"], listening.fileno())
+
+    def _start(self, command: list[str], *kept: int) -> None:
+        self._process = subprocess.Popen(
+            command, pass_fds=kept, stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT
+        )
+
+    def _find_terminal(self) -> str:
+        end_s = time.monotonic() + TERMINAL_S
+        while time.monotonic() < end_s:
+            self._log.seek(0)
+            found = re.search(rb"redirected to (\S+)", self._log.read())
+            if found:
+                return found[1].decode()
+            time.sleep(0.02)
+        self.close()
+        raise RuntimeError(f"QEMU has opened no terminal within {TERMINAL_S:g} s")
 
     @property
     def address(self) -> str:
-        """What stands between `tcp://` and `?` in a feed's URI."""
-        return f"127.0.0.1:{self.port}"
+        """What stands between `tcp://` (or `serial:`) and `?` in a feed's URI."""
+        return self.terminal or f"127.0.0.1:{self.port}"
 
     def report(self, *, timeout_s: float | None = 30.0) -> dict[str, Any]:
         """Wait until the device is done, and return what it says of itself.

@@ -79,6 +79,29 @@ def test_a_feed_gets_every_sample(firmware, ecg_data, tmp_path, seconds):
     assert not any(report["not_sent"].values())
 
 
+def test_a_serial_feed_gets_every_sample_from_the_moment_it_listens(firmware, counts, tmp_path):
+    pytest.importorskip("serial", reason="needs the extra serial: pip install 'ecgedge[serial]'")
+
+    async def read(address):
+        feed = await open_feed(address)
+        chunks = []
+        async for chunk in feed:
+            chunks.append(chunk.samples_mv)
+            if len(chunks) == 100:
+                break
+        dropped = dict(feed.dropped)
+        await feed.close()
+        return np.concatenate(chunks, axis=1), dropped
+
+    settings = {"terminal": True, "stepped": False, "play_samples": 60 * RATE_HZ}
+    with firmware.start(tmp_path, counts, **settings) as device:
+        samples_mv, dropped = asyncio.run(read(uri(device)))
+    played = to_mv(np.concatenate([counts, counts]))
+    (start,) = (i for i in range(len(counts)) if np.array_equal(played[:, i : i + 20], samples_mv[:, :20]))
+    np.testing.assert_array_equal(samples_mv, played[:, start : start + samples_mv.shape[1]])
+    assert dropped.get("lost_samples", 0) == 0
+
+
 def test_info_stands_first_and_every_five_seconds_and_says_what_is_played(clean, counts):
     frames, counters = decoded(clean[0])
     infos = [(at, frame) for at, frame in enumerate(frames) if isinstance(frame, Info)]

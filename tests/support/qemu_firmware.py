@@ -39,7 +39,8 @@ def real_counts(ecg_data, seconds):
 def uri(device, **more):
     """Return the feed's URI as a user would write it."""
     settings = {"leads": ",".join(LEADS), "rate_hz": RATE_HZ, "lsb_nv": LSB_PV / 1000, "mode": "demo", **more}
-    return f"tcp://{device.address}?" + "&".join(f"{key}={value}" for key, value in settings.items())
+    scheme = "serial:" if device.terminal else "tcp://"
+    return f"{scheme}{device.address}?" + "&".join(f"{key}={value}" for key, value in settings.items())
 
 
 def with_version(wire, major):
@@ -102,7 +103,7 @@ class Firmware:
     def __init__(self, folder):
         self.image = build(folder)
 
-    def start(self, folder, counts, **faults):
+    def start(self, folder, counts, *, terminal=False, **faults):
         """Start it; by default at full speed, not in real time."""
         settings = {"rate_hz": RATE_HZ, "lsb_pv": LSB_PV, "stepped": True, **faults}
-        return QemuDevice(self.image, Scenario(counts=counts, **settings), folder=folder)
+        return QemuDevice(self.image, Scenario(counts=counts, **settings), folder=folder, terminal=terminal)
