@@ -65,11 +65,6 @@ void systick_stop(void)
     SYST_CSR = 0u;
 }
 
-uint32_t systick_left(void)
-{
-    return SYST_CVR;
-}
-
 uint32_t counter_now(void)
 {
     return 0xFFFFFFFFu - TIMER_VALUE;

@@ -29,9 +29,6 @@ void systick_start(uint32_t ticks);
 
 void systick_stop(void);
 
-/* Ticks of BOARD_CLOCK_HZ that are left of the current SysTick period. */
-uint32_t systick_left(void);
-
 /* Ticks of BOARD_CLOCK_HZ since board_init(), modulo 2**32: 171 s. */
 uint32_t counter_now(void);
 
