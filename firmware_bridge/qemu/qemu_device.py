@@ -92,7 +92,8 @@ class Scenario:
     ack_after_ms
         A user presses the button that long after an alarm's signal.
     wait_results, linger_ms
-        After its last sample the device listens until so many results have come, and then for that long.
+        After its last sample the device listens until so many results have come, and then for that long. It waits for
+        ever for results that were lost, or never made because its last samples were.
     """
 
     counts: NDArray[np.int32]
