@@ -31,6 +31,8 @@ LONGEST = 4_000
 LONGEST_BODY = 700
 """As in fuzz_eeb.c."""
 WIRE, BODIES = b"\0", b"\1"
+FIRST_FIELD = 1 + 2 + 8
+"""Where an input of bodies has the first byte of the first payload."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,23 @@ def wire_of(data: bytes) -> bytes:
 
 
 def damaged(inputs: list[bytes], tries: int) -> Iterator[bytes]:
-    """Yield wires with bytes changed, lost, doubled and joined, the same ones at every run for the same inputs."""
+    """Yield wires with bytes changed, lost, doubled and joined, by turns with frames whose fields are nearly right.
+
+    The same ones at every run for the same inputs.
+    """
     pick = np.random.default_rng(1)
     wires = [wire_of(one) for one in inputs]
-    for _ in range(tries):
+    bodies = [one for one in inputs if one[:1] == BODIES and len(one) > FIRST_FIELD]
+    for _ in range(tries // 2):
         wire = bytearray(b"".join(wires[k] for k in pick.integers(len(wires), size=pick.integers(1, 4))))
         for at in pick.integers(len(wire) + 1, size=pick.integers(1, 5)).tolist():
             put = (b"", b"\0", pick.bytes(1), bytes(wire[at : at + 5]) * 2)[pick.integers(4)]
             wire[at : at + (0, 1, 1, 2, 40)[pick.integers(5)]] = put
         yield bytes(wire)
+        body = bytearray(bodies[pick.integers(len(bodies))])
+        for at in pick.integers(FIRST_FIELD, len(body), size=pick.integers(1, 4)).tolist():
+            body[at] = pick.integers(5) if pick.integers(2) else pick.integers(256)
+        yield wire_of(bytes(body))
 
 
 def compare(program: Path, wires: Iterable[bytes]) -> Compared:

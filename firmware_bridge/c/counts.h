@@ -44,19 +44,28 @@ static void print_number(uint32_t number)
     (void)semihost(SYS_WRITE0, &text[at]);
 }
 
+static void print_row(const char *name, uint32_t ticks, uint32_t frames)
+{
+    (void)semihost(SYS_WRITE0, name);
+    print_number(ticks);
+    (void)semihost(SYS_WRITE0, " ");
+    print_number(frames);
+    (void)semihost(SYS_WRITE0, "\n");
+}
+
+static uint32_t ticks_since(uint32_t before)
+{
+    return (before - SYST_CVR) & SYST_LARGEST;
+}
+
 static void measure(const char *name, void (*once)(void))
 {
+    const uint32_t before = SYST_CVR;
     uint32_t i;
-    uint32_t before = SYST_CVR;
     for (i = 0u; i < FRAMES; i++) {
         once();
     }
-    before -= SYST_CVR;
-    (void)semihost(SYS_WRITE0, name);
-    print_number(before & SYST_LARGEST);
-    (void)semihost(SYS_WRITE0, " ");
-    print_number(FRAMES);
-    (void)semihost(SYS_WRITE0, "\n");
+    print_row(name, ticks_since(before), FRAMES);
 }
 
 static void start_counting(void)

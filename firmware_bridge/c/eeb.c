@@ -10,7 +10,6 @@
 #define CRC_RESIDUE 0xB798B438u
 #define ANY 0xFFu     /* in a row: no limit but the field's own width */
 #define NOWHERE 0xFFu /* in a row: not in the struct; always `least` */
-#define LAST_PRINTABLE 0x7Eu
 #define SEQ_AT 0u
 #define SIMULATED_AT 2u
 
@@ -55,7 +54,8 @@ uint32_t eeb_crc32c(uint32_t crc, const uint8_t *bytes, size_t size)
 /* ------------------------------------------------------------------------------------------ layouts */
 
 /* One row of a table in PROTOCOL.md section 5, in its order: where the field stands in the message's struct, how many
- * bytes it has (there and on the wire; above 8 it is an array of bytes), and its range. */
+ * bytes it has there and on the wire, and its range. With 8 bytes it may hold any number; with more it is an array of
+ * bytes. */
 typedef struct {
     uint8_t at;
     uint8_t width;
@@ -153,7 +153,7 @@ static const field info_fields[] = {
     ROW(eeb_info, gain_id, 0u, ANY),
     ROW(eeb_info, channels, 1u, EEB_MAX_CHANNELS),
     ROW(eeb_info, leads, 0u, ANY),
-    {(uint8_t)offsetof(eeb_info, serial), EEB_MAX_SERIAL, 0u, LAST_PRINTABLE},
+    {(uint8_t)offsetof(eeb_info, serial), EEB_MAX_SERIAL, 0u, ANY},
     ROW(eeb_info, firmware_major, 0u, ANY),
     ROW(eeb_info, firmware_minor, 0u, ANY),
     ROW(eeb_info, firmware_patch, 0u, ANY),
@@ -174,15 +174,16 @@ static bool leads_agree(const eeb_info *info)
     return ok;
 }
 
-/* Characters, then zeros to the end. */
+/* Printable characters, then zeros to the end. A byte above 127 is refused whether char is signed or not. */
 static bool serial_agrees(const char *serial)
 {
     bool ok = serial[0] != '\0';
     bool ended = false;
     size_t i;
     for (i = 0u; i < EEB_MAX_SERIAL; i++) {
+        const bool is_printable = serial[i] >= '!' && serial[i] <= '~';
+        ok = ok && (serial[i] == '\0' || (is_printable && !ended));
         ended = ended || serial[i] == '\0';
-        ok = ok && (ended ? serial[i] == '\0' : serial[i] >= '!');
     }
     return ok;
 }
@@ -314,12 +315,6 @@ static const layout error_layout = {
 
 /* ------------------------------------------------------------------------------------------ fields */
 
-/* A field of an array of bytes is one byte; any other field is one number. */
-static size_t element_width(const field *f)
-{
-    return f->width > sizeof(uint64_t) ? 1u : f->width;
-}
-
 static bool in_range(const field *f, uint32_t value)
 {
     return value >= f->least && (f->most == ANY || value <= f->most);
@@ -356,19 +351,25 @@ static uint16_t get_u16(const uint8_t *at)
     return (uint16_t)((uint32_t)at[0] | ((uint32_t)at[1] << 8));
 }
 
-static uint32_t get_uint(const uint8_t *at, size_t width)
+static uint32_t get_u32(const uint8_t *at)
 {
-    uint32_t value = 0u;
-    size_t i;
-    for (i = width; i > 0u; i--) {
-        value = (value << 8) | at[i - 1u];
-    }
-    return value;
+    return (uint32_t)get_u16(at) | ((uint32_t)get_u16(at + 2) << 16);
 }
 
 static uint64_t get_u64(const uint8_t *at)
 {
-    return (uint64_t)get_uint(at, 4u) | ((uint64_t)get_uint(at + 4, 4u) << 32);
+    return (uint64_t)get_u32(at) | ((uint64_t)get_u32(at + 4) << 32);
+}
+
+static uint32_t get_uint(const uint8_t *at, size_t width)
+{
+    uint32_t value;
+    switch (width) {
+    case 2u: value = get_u16(at); break;
+    case 4u: value = get_u32(at); break;
+    default: value = at[0]; break;
+    }
+    return value;
 }
 
 /* ------------------------------------------------------------------------------------------ decoder */
@@ -455,14 +456,13 @@ static const layout *find_layout(uint8_t type)
     return found;
 }
 
-/* A value out of its range is not stored: a bool never holds one that it must not. */
-static bool read_element(const field *f, const uint8_t *at, uint8_t *message, size_t done)
+/* A number out of its range is not stored: a bool never holds one that it must not. */
+static bool read_number(const field *f, const uint8_t *at, uint8_t *message)
 {
-    const size_t width = element_width(f);
-    const uint32_t value = get_uint(at, width);
+    const uint32_t value = get_uint(at, f->width);
     const bool ok = in_range(f, value);
     if (ok && f->at != NOWHERE) {
-        store(message + f->at + done, width, value);
+        store(message + f->at, f->width, value);
     }
     return ok;
 }
@@ -474,12 +474,14 @@ static bool read_fields(const layout *l, const uint8_t *payload, uint8_t *messag
     size_t row;
     for (row = 0u; row < l->rows; row++) {
         const field *f = &l->fields[row];
-        if (f->width == sizeof(uint64_t)) {
+        if (f->width < sizeof(uint64_t)) {
+            ok = read_number(f, at, message) && ok;
+        } else if (f->width == sizeof(uint64_t)) {
             *(uint64_t *)(void *)(message + f->at) = get_u64(at);
         } else {
-            size_t done;
-            for (done = 0u; done < f->width; done += element_width(f)) {
-                ok = read_element(f, at + done, message, done) && ok;
+            size_t i;
+            for (i = 0u; i < f->width; i++) {
+                message[f->at + i] = at[i];
             }
         }
         at += f->width;
@@ -640,11 +642,10 @@ static void put_u64(writer *w, uint64_t value)
     put_uint(w, (uint32_t)(value >> 32), 4u);
 }
 
-static bool put_element(writer *w, const field *f, const uint8_t *message, size_t done)
+static bool put_number(writer *w, const field *f, const uint8_t *message)
 {
-    const size_t width = element_width(f);
-    const uint32_t value = f->at == NOWHERE ? f->least : load(message + f->at + done, width);
-    put_uint(w, value, width);
+    const uint32_t value = f->at == NOWHERE ? f->least : load(message + f->at, f->width);
+    put_uint(w, value, f->width);
     return in_range(f, value);
 }
 
@@ -655,12 +656,14 @@ static bool put_fields(writer *w, const layout *l, const uint8_t *message)
     size_t row;
     for (row = 0u; row < l->rows; row++) {
         const field *f = &l->fields[row];
-        if (f->width == sizeof(uint64_t)) {
+        if (f->width < sizeof(uint64_t)) {
+            ok = put_number(w, f, message) && ok;
+        } else if (f->width == sizeof(uint64_t)) {
             put_u64(w, *(const uint64_t *)(const void *)(message + f->at));
         } else {
-            size_t done;
-            for (done = 0u; done < f->width; done += element_width(f)) {
-                ok = put_element(w, f, message, done) && ok;
+            size_t i;
+            for (i = 0u; i < f->width; i++) {
+                put(w, message[f->at + i]);
             }
         }
     }

@@ -49,8 +49,14 @@ def test_the_page_repeats_the_record():
     assert numbers("`eeb_encode_data`") == [stack.pop("eeb_encode_data")]
     assert numbers("any other encoder") == [max(stack.values())]
     counted = RECORD["instructions_a_frame"]
-    assert numbers("DATA, 8 channels") == [counted[level]["encode_data"] for level in ("-Os", "-O2")]
-    assert numbers("the same: decode") == [counted[level]["decode_data"] for level in ("-Os", "-O2")]
+    rows = {
+        "DATA, 8 channels": "encode_data",
+        "the same: decode": "decode_data",
+        "the longest byte, a delimiter: CONFIG": "config_delimiter",
+        "the longest byte: INFO": "info_delimiter",
+    }
+    for row, name in rows.items():
+        assert numbers(row) == [counted["-Os"][name], counted["-O2"][name]]
 
 
 def test_the_page_repeats_the_ratios_to_nanopb():

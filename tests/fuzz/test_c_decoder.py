@@ -52,13 +52,16 @@ def test_every_vector_and_damaged_ones_are_read_alike(c_decoder, tmp_path):
     [
         ("ahead < 0x8000u", "ahead < 0x7FFFu"),
         ("EEB_PRIORITY_HIGH),", "EEB_PRIORITY_MEDIUM),"),
-        ("put_uint(w, (uint32_t)payload, 2u);", "put_uint(w, (uint32_t)payload + 1u, 2u);"),
+        ("(is_printable && !ended)", "is_printable || ended"),
+        ("put_uint(w, payload, 2u);", "put_uint(w, payload + 1u, 2u);"),
     ],
-    ids=["counter", "field", "encoder"],
+    ids=["counter", "range", "rule", "encoder"],
 )
 def test_a_difference_is_seen(c_decoder, tmp_path, change):
     program = build(tmp_path, change=change)
-    compared = c_decoder.compare(program, map(c_decoder.wire_of, c_decoder.vectors()))
+    inputs = list(c_decoder.vectors())
+    wires = [*map(c_decoder.wire_of, inputs), *c_decoder.damaged(inputs, 3000)]
+    compared = c_decoder.compare(program, wires)
     assert "Python: " in compared.difference
     assert "C: " in compared.difference
 
