@@ -124,6 +124,7 @@ def _uris(folder: Path) -> Callable[[bytes], None]:
     from ecgedge.feeds.mllp import parse_mllp_uri
     from ecgedge.feeds.mqtt import parse_mqtt_uri
     from ecgedge.feeds.sdc import parse_sdc_uri
+    from ecgedge.feeds.serial import parse_serial_uri
     from ecgedge.feeds.sim import parse_sim_uri
     from ecgedge.feeds.tcp import parse_tcp_uri
     from ecgedge.feeds.ws import parse_ws_uri
@@ -135,6 +136,7 @@ def _uris(folder: Path) -> Callable[[bytes], None]:
         parse_mllp_uri,
         parse_mqtt_uri,
         parse_sdc_uri,
+        parse_serial_uri,
         parse_sim_uri,
         parse_tcp_uri,
         parse_ws_uri,

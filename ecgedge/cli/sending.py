@@ -44,6 +44,7 @@ def feed_send(
         str, typer.Option(help="How fast the device's clock is, for example 200ppm.")
     ] = "0ppm",
     corrupt: Annotated[float, typer.Option(help="Share of bytes with a wrong bit.")] = 0.0,
+    lose: Annotated[float, typer.Option(help="Share of bytes that never come.")] = 0.0,
     restart: Annotated[
         list[str] | None,
         typer.Option(help="A device of the bridge starts anew and is away for a second, for example 30s."),
@@ -70,6 +71,7 @@ def feed_send(
         drop=drop,
         reorder=reorder,
         corrupt=corrupt,
+        lose=lose,
         jitter=jitter,
         lead_off=lead_off or (),
         rate_drift=rate_drift,

@@ -116,7 +116,7 @@ async def publish_feed(
                     break
                 say(f"bed {bed}: the device has closed the connection; trying again")
             except FeedError as error:
-                if not uri.startswith("tcp:"):
+                if not uri.startswith(("tcp:", "serial:")):
                     raise
                 say(f"bed {bed}: {error}; trying again")
             wait_s = AGAIN_S[0] if writer.sequence > before else min(2.0 * wait_s, AGAIN_S[1])

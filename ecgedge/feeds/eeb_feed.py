@@ -21,6 +21,9 @@ INFO_WAIT_S: Final = 11.0
 MAX_UNSENT: Final = 2048
 """Bytes that may wait in a connection for a device that does not read; the rest waits where the old can still go."""
 
+NEVER: Final = 1 << 30
+"""Bytes that wait where nothing can go any more."""
+
 LOOK_S: Final = 0.25
 """How often it is looked whether something is due."""
 
@@ -239,8 +242,12 @@ class EebFeed:
         await self._link.close()
 
 
-async def open_eeb(link: EebLink, host: EebHost, *, uri: str, wait_s: float = INFO_WAIT_S) -> EebFeed:
+async def open_eeb(
+    link: EebLink, host: EebHost, *, uri: str, wait_s: float = INFO_WAIT_S, early: bytes = b""
+) -> EebFeed:
     """Return the feed of a connection, once it is known what the device sends; the connection is closed with it.
+
+    `early` has come already.
 
     Raises
     ------
@@ -249,6 +256,8 @@ async def open_eeb(link: EebLink, host: EebHost, *, uri: str, wait_s: float = IN
     """
     feed = EebFeed(link, host, uri=uri)
     try:
+        if early:
+            feed.take(early)
         await feed.greet(wait_s)
     except BaseException:
         await feed.close()

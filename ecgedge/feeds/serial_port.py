@@ -15,13 +15,11 @@ from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from ecgedge.errors import FeedError, missing_extra
+from ecgedge.feeds.eeb_feed import NEVER
 
 READ_SIZE: Final = 4096
 MAX_UNREAD: Final = 1 << 16
 """Bytes that wait for who reads; then the driver's buffer fills, and the port loses bytes, which the frames show."""
-
-NEVER: Final = 1 << 30
-"""Bytes that wait where nothing can go any more."""
 
 DRAIN_S: Final = 0.005
 """Who waits for all to be sent looks so often."""

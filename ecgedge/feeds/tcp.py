@@ -16,15 +16,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 from ecgedge.errors import FeedError
 from ecgedge.feeds.declared import Declared, from_settings
-from ecgedge.feeds.eeb_feed import EebFeed, open_eeb
+from ecgedge.feeds.eeb_feed import NEVER, EebFeed, open_eeb
 from ecgedge.feeds.eeb_host import DRIFT_PPM, EebHost
 from ecgedge.feeds.eeb_info import check_settings, is_whole
 
 CONNECT_TIMEOUT_S: Final = 5.0
 READ_SIZE: Final = 4096
-NEVER: Final = 1 << 30
-"""Bytes that wait where nothing can go any more."""
-
 SETTINGS_FORM: Final = (
     "leads=..., rate_hz=... and lsb_nv=... (where the device sends no INFO), mode=real|test|demo, chunk_ms=..., "
     "band_hz=LOW,HIGH, calibrated=0|1 and drift_ppm=..."

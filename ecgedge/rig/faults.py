@@ -36,6 +36,8 @@ class Faults:
         Whether some are sent after their follower.
     corrupt
         Share of the bytes in which one bit is turned over.
+    lose
+        Share of the bytes that never come.
     jitter_s
         Messages come later by up to so much.
     lead_off
@@ -51,6 +53,7 @@ class Faults:
     drop: float = 0.0
     reorder: bool = False
     corrupt: float = 0.0
+    lose: float = 0.0
     jitter_s: float = 0.0
     lead_off: tuple[tuple[float, tuple[str, ...]], ...] = ()
     rate_drift: float = 0.0
@@ -63,6 +66,7 @@ def parse_faults(
     drop: float = 0.0,
     reorder: bool = False,
     corrupt: float = 0.0,
+    lose: float = 0.0,
     jitter: str = "0ms",
     lead_off: Sequence[str] = (),
     rate_drift: str = "0ppm",
@@ -76,13 +80,14 @@ def parse_faults(
     UsageError
         Naming the option and what it may be.
     """
-    for name, share in (("--drop", drop), ("--corrupt", corrupt)):
+    for name, share in (("--drop", drop), ("--corrupt", corrupt), ("--lose", lose)):
         if not 0.0 <= share < 1.0:
             raise UsageError(f"{name} is {share:g}; expected a share from 0 to below 1, for example 0.01")
     return Faults(
         drop=drop,
         reorder=reorder,
         corrupt=corrupt,
+        lose=lose,
         jitter_s=_quantity("--jitter", jitter, {"ms": 1e-3, "s": 1.0}),
         lead_off=tuple(sorted(_lead_off(text) for text in lead_off)),
         rate_drift=_quantity("--rate-drift", rate_drift, {"ppm": 1e-6}, signed=True),
@@ -155,7 +160,7 @@ class FaultyLine:
         """Return what is sent now in the place of a message."""
         if self._random.random() < self._faults.drop:
             return []
-        message = self._corrupted(message)
+        message = self._cut(self._corrupted(message))
         if self._kept_back is not None:
             kept, self._kept_back = self._kept_back, None
             return [message, kept]
@@ -180,3 +185,9 @@ class FaultyLine:
         for k in np.flatnonzero(self._random.random(len(bad)) < self._faults.corrupt).tolist():
             bad[k] ^= 1 << int(self._random.integers(8))
         return bytes(bad)
+
+    def _cut(self, message: bytes) -> bytes:
+        if not self._faults.lose:
+            return message
+        come = np.flatnonzero(self._random.random(len(message)) >= self._faults.lose)
+        return bytes(message[k] for k in come.tolist())

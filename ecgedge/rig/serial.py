@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,6 +30,9 @@ SETTLE_S: Final = 0.3
 MOST_UNSENT: Final = 4096
 """A line that is slower than the feed holds it up: no more than this waits."""
 
+SURELY: Final = 5
+"""So many looks in turn find nothing unread: the terminal hands on what it holds in pieces."""
+
 LAST_S: Final = 2.0
 """A host has so long to take the last bytes before a pseudo-terminal goes."""
 
@@ -36,8 +40,8 @@ LAST_S: Final = 2.0
 class SerialSender:
     """One port."""
 
-    def __init__(self, port: SerialPort, device: EebDevice) -> None:
-        self._port, self.device = port, device
+    def __init__(self, port: SerialPort, device: EebDevice, *, pty: str | None = None) -> None:
+        self._port, self.device, self._pty = port, device, pty
         self._hearing = asyncio.create_task(self._hear())
 
     def encode(self, chunk: Chunk) -> list[bytes]:
@@ -60,10 +64,15 @@ class SerialSender:
         while received := await self._port.receive():
             self.device.push(received, now_s=time.monotonic())
 
+    async def _drained(self) -> None:
+        await self._port.drained()
+        if self._pty is not None:
+            await _read_up(self._pty)
+
     async def close(self) -> None:
         """Send what waits, and close the port."""
         with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._port.drained(), LAST_S)
+            await asyncio.wait_for(self._drained(), LAST_S)
         self._hearing.cancel()
         with suppress(asyncio.CancelledError, FeedError):
             await self._hearing
@@ -81,14 +90,15 @@ async def send_serial(uri: str, info: FeedInfo, *, say: Callable[[str], None]) -
     line = "&".join(f"{name}={options[name]}" for name in known if name in options)
     address = parse_serial_uri(f"{bare}?{line}" if line else bare)
     if address.device == PTY:
-        return SerialSender(await _pty(uri, say), device)
+        terminal, name = await _pty(uri, say)
+        return SerialSender(terminal, device, pty=name)
     port = open_port(address.device, baud=address.baud, rtscts=address.rtscts, uri=uri)
     say(f"sending to {address.device}, whether somebody listens or not")
     return SerialSender(port, device)
 
 
-async def _pty(uri: str, say: Callable[[str], None]) -> FdPort:
-    """Make a pseudo-terminal, and wait until a host opens it."""
+async def _pty(uri: str, say: Callable[[str], None]) -> tuple[FdPort, str]:
+    """Make a pseudo-terminal, and wait until a host opens it; return our end, and the name of the other."""
     if os.name != "posix":
         raise FeedError(f"{uri}: pseudo-terminals are of POSIX only; name a port")
     import tty
@@ -105,4 +115,20 @@ async def _pty(uri: str, say: Callable[[str], None]) -> FdPort:
     while hung_up.poll(0):
         await asyncio.sleep(LOOK_S)
     await asyncio.sleep(SETTLE_S)
-    return FdPort(ours, release=lambda: os.close(ours), uri=uri)
+    return FdPort(ours, release=lambda: os.close(ours), uri=uri), name
+
+
+async def _read_up(pty: str) -> None:
+    """Wait until the host has read all: what it has not goes with the terminal."""
+    import fcntl
+    import termios
+
+    theirs = os.open(pty, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    try:
+        empty = 0
+        while empty < SURELY:
+            await asyncio.sleep(LOOK_S)
+            waiting = int.from_bytes(fcntl.ioctl(theirs, termios.FIONREAD, bytes(4)), sys.byteorder)
+            empty = 0 if waiting else empty + 1
+    finally:
+        os.close(theirs)

@@ -14,8 +14,9 @@ import pytest
 from ecgedge import read
 from ecgedge.errors import FeedError, UsageError
 from ecgedge.feeds import open_feed
+from ecgedge.feeds.eeb_feed import NEVER
 from ecgedge.feeds.serial import SerialLink, parse_serial_uri
-from ecgedge.feeds.serial_port import MAX_UNREAD, NEVER, FdPort, ThreadPort, import_serial
+from ecgedge.feeds.serial_port import MAX_UNREAD, FdPort, ThreadPort, import_serial
 from ecgedge_bridge import Validity, make_result
 
 
