@@ -5,7 +5,7 @@ DEMO_VENV ?= .venvs/demo
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow test-soak check lint types contracts packaging fuzz aarch64-check dev system-deps system-deps-slow peers embedded-bundle \
+.PHONY: demo test test-slow test-soak check lint types contracts packaging fuzz fuzz-c sizes aarch64-check dev system-deps system-deps-slow peers embedded-bundle \
 	bench gpu-check clean
 
 # --- for users ---------------------------------------------------------------------------------------------
@@ -39,8 +39,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 # Debian packages that tests need; elsewhere, and without root, those tests skip and say so. An emulated arm64
 # (proot, qemu) is only for what takes minutes.
-SYSTEM_PACKAGES = gcc libc6-dev make openssl systemd nats-server mosquitto mosquitto-clients dcmtk
-SYSTEM_PROGRAMS = gcc make openssl systemd-analyze nats-server mosquitto mosquitto_pub dcmconv
+SYSTEM_PACKAGES = gcc libc6-dev make openssl systemd nats-server mosquitto mosquitto-clients dcmtk \
+	clang libclang-rt-dev cppcheck gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
+SYSTEM_PROGRAMS = gcc make openssl systemd-analyze nats-server mosquitto mosquitto_pub dcmconv \
+	clang cppcheck arm-none-eabi-gcc qemu-system-arm
 # By themselves: a node from elsewhere is as good, and Debian's would not go with it.
 NODE_PACKAGES = nodejs npm
 NODE_PROGRAMS = node npm
@@ -92,6 +94,7 @@ $(STUBS): $(VENV)/.installed
 types: dev $(STUBS)
 	$(BIN)/mypy
 	MYPYPATH=deploy/aarch64 $(BIN)/mypy --strict deploy/healthcheck.py $(addprefix deploy/aarch64/,pip_for.py arm64_probe.py arm64_check.py)
+	MYPYPATH=firmware_bridge/qemu $(BIN)/mypy --strict $(addprefix firmware_bridge/qemu/,qemu_device.py play.py)
 
 contracts: dev
 	$(BIN)/lint-imports
@@ -101,6 +104,12 @@ packaging: dev  ## the wheel's contents, and a device install without torch in a
 
 fuzz: dev  ## every parser, coverage-guided, about five seconds each (Linux, Python 3.11 or newer; else it says so)
 	OMP_NUM_THREADS=1 $(BIN)/python fuzz/run.py --seconds 5
+
+fuzz-c: dev system-deps  ## the firmware bridge's C decoder, with the Python codec beside it (clang)
+	$(BIN)/python fuzz/c_decoder.py --seconds 8
+
+sizes: dev system-deps  ## text, stack and instructions a frame of the C library on a Cortex-M4, held to budgets
+	$(MAKE) -C firmware_bridge/c sizes counts PYTHON=$(abspath $(BIN)/python)
 
 aarch64-check: dev system-deps-slow  ## the wheel in an emulated arm64 root says what it says here
 	$(BIN)/python deploy/aarch64/arm64_check.py

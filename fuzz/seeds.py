@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import io
+import json
 import re
 import sys
 import tempfile
@@ -159,3 +160,10 @@ def _hl7_messages() -> Iterator[bytes]:
     yield message.replace(b"|NA|", b"|MA|")
     for code in ("AA", "AE"):
         yield acknowledge(parse(message), Envelope(start, "2"), code, "no reason at all")
+
+
+def bridge_vectors(name: str) -> list[dict[str, str]]:
+    """Return vectors of the firmware bridge: of every type of message, or streams that each counter has."""
+    text = (TESTS.parent / "firmware_bridge" / "vectors" / f"{name}.json").read_text(encoding="utf-8")
+    vectors: list[dict[str, str]] = json.loads(text)["vectors"]
+    return vectors

@@ -124,6 +124,7 @@ def _uris(folder: Path) -> Callable[[bytes], None]:
     from ecgedge.feeds.mllp import parse_mllp_uri
     from ecgedge.feeds.mqtt import parse_mqtt_uri
     from ecgedge.feeds.sdc import parse_sdc_uri
+    from ecgedge.feeds.serial import parse_serial_uri
     from ecgedge.feeds.sim import parse_sim_uri
     from ecgedge.feeds.tcp import parse_tcp_uri
     from ecgedge.feeds.ws import parse_ws_uri
@@ -135,6 +136,7 @@ def _uris(folder: Path) -> Callable[[bytes], None]:
         parse_mllp_uri,
         parse_mqtt_uri,
         parse_sdc_uri,
+        parse_serial_uri,
         parse_sim_uri,
         parse_tcp_uri,
         parse_ws_uri,
@@ -341,11 +343,15 @@ def _bridge(folder: Path) -> Callable[[bytes], None]:
 
 
 def _bridge_seeds(data: Path | None) -> list[bytes]:
+    """Return every vector of the bridge: streams as they come, and frames of each type without their stuffing."""
     del data
-    from ecgedge_bridge import unpack
-    from ecgedge_bridge.codec import to_wire
-
-    return [b"".join(to_wire(unpack(frame)) for frame in _frames()), *_frames()]
+    wires = [
+        bytes.fromhex(vector["wire_hex"])
+        for name in ("frames", "streams")
+        for vector in seeds.bridge_vectors(name)
+    ]
+    decoded = [bytes.fromhex(vector["decoded_hex"]) for vector in seeds.bridge_vectors("frames")]
+    return [b"".join(wires), *filter(None, wires), *decoded]
 
 
 def _cluster(folder: Path) -> Callable[[bytes], None]:

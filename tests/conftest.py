@@ -71,6 +71,15 @@ def oracles() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def firmware(tmp_path_factory):
+    """The example firmware, built for QEMU."""
+    import qemu_firmware
+
+    qemu_firmware.require_programs()
+    return qemu_firmware.Firmware(tmp_path_factory.mktemp("firmware"))
+
+
 @pytest.fixture(scope="module")
 def bundle():
     """The embedded bundle."""

@@ -27,6 +27,7 @@ from ecgedge.cli.app import (
     check_serving,
     open_bundle,
     open_variants,
+    say,
 )
 from ecgedge.errors import UsageError
 
@@ -129,6 +130,7 @@ async def _stream(
     from ecgedge.cli.outputs import open_sinks
     from ecgedge.control import Inbox
     from ecgedge.feeds import open_feed
+    from ecgedge.feeds.eeb_feed import EebFeed
     from ecgedge.service import run_stream
     from ecgedge.stream import Bed
 
@@ -138,6 +140,8 @@ async def _stream(
     screen = _screen(output)
     source = await open_feed(feed_uri, speed=speed)
     info = source.info
+    if isinstance(source, EebFeed):
+        source.tell(say)
     variants = open_variants(loaded)
     for reason in variants.refused:
         typer.echo(f"ecgedge: {reason}", err=True)
@@ -174,6 +178,9 @@ async def _stream(
             control=commands,
             inbox=inbox,
         )
+    if isinstance(source, EebFeed) and source.dropped:
+        counted = ", ".join(f"{name} {n}" for name, n in source.dropped.items())
+        typer.echo(f"ecgedge: {info.uri}: {counted}", err=True)
     if result.lost is not None:
         raise result.lost
 

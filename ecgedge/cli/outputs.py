@@ -57,7 +57,7 @@ async def open_sinks(
     outputs: list[Output] = []
     ways: list[Sink] = []
     for uri in uris:
-        sink = _sink(uri, feed, bundle)
+        sink = _sink(uri, feed, bundle, name=name, acknowledge=acknowledge)
         if sink is None:
             outputs += await open_outputs([uri], acknowledge=acknowledge, opened=opened)
             sink = BedOutlet(outputs[-1], name, mode, patient=can_wait)
@@ -66,7 +66,7 @@ async def open_sinks(
     return outputs, ways
 
 
-def _sink(uri: str, feed: Feed, bundle: Bundle) -> Sink | None:
+def _sink(uri: str, feed: Feed, bundle: Bundle, *, name: str, acknowledge: AcknowledgeBed) -> Sink | None:
     """Open a sink that writes here and now; None for one that goes over a network."""
     from ecgedge.sinks import SCHEMES, BridgeSink, JsonlSink
 
@@ -74,11 +74,11 @@ def _sink(uri: str, feed: Feed, bundle: Bundle) -> Sink | None:
     if scheme == "jsonl" and rest:
         return JsonlSink(Path(rest))
     if uri == "bridge":
-        return BridgeSink(feed, bundle)
+        return BridgeSink(feed, bundle, bed=name, acknowledge=acknowledge)
     if scheme in SCHEMES:
         return None
     known = ", ".join(f"{name}:" for name in SCHEMES)
     raise UsageError(
-        f"cannot open sink {uri!r}; expected jsonl:PATH, bridge (answers on a tcp:// feed), or one of {known} "
-        "as docs/sinks.md shows them"
+        f"cannot open sink {uri!r}; expected jsonl:PATH, bridge (answers on a serial:, tcp:// or ws:// feed), or one "
+        f"of {known} as docs/sinks.md shows them"
     )

@@ -11,6 +11,7 @@ from ecgedge.feeds.lsl import open_lsl
 from ecgedge.feeds.mllp import open_mllp
 from ecgedge.feeds.mqtt import open_mqtt
 from ecgedge.feeds.sdc import open_sdc
+from ecgedge.feeds.serial import open_serial
 from ecgedge.feeds.sim import open_sim
 from ecgedge.feeds.tcp import open_tcp
 from ecgedge.feeds.vital import open_vital
@@ -20,6 +21,7 @@ _OPENERS: dict[str, Callable[..., Awaitable[Feed]]] = {
     "sim": open_sim,
     "file": open_file,
     "tcp": open_tcp,
+    "serial": open_serial,
     "mllp": open_mllp,
     "mllps": open_mllp,
     "mqtt": open_mqtt,
@@ -39,7 +41,7 @@ async def open_feed(uri: str, *, speed: float = 1.0) -> Feed:
     Parameters
     ----------
     uri
-        `sim:NAME?seed=1`, `file:PATH?loop=1`, `tcp://HOST:PORT?leads=I,II&rate_hz=500&lsb_nv=...`
+        `sim:NAME?seed=1`, `file:PATH?loop=1`, `tcp://HOST:PORT`, `serial:DEVICE?baud=921600`,
         `mllp://HOST:PORT` and `vital://HOST:PORT?vr=CODE` (which listen), `mqtt://HOST:PORT/TOPIC`,
         `ws://HOST:PORT/PATH`, `sdc://HOST:PORT/PATH` or `lsl:NAME`; docs/feeds.md has them all.
     speed

@@ -87,6 +87,8 @@ class Disorder:
         Samples went on more than `JUMP_S` later: a silence, or the device's clock was set forward.
     clock_jumps
         Samples went on more than `JUMP_S` earlier: the device's clock was set back. The time is told as it is.
+    restarts
+        The device started anew, and the stream went on after a hole (`Dejitter.restart`).
     """
 
     reordered: int = 0
@@ -96,6 +98,7 @@ class Disorder:
     strays: int = 0
     long_holes: int = 0
     clock_jumps: int = 0
+    restarts: int = 0
 
 
 class Dejitter:
@@ -120,6 +123,7 @@ class Dejitter:
         self._rate_hz, self._modulus = rate_hz, modulus
         self._wait = round(wait_s * rate_hz)
         self._next: int | None = None
+        self._shift = 0  # from the device's count to ours; another one after each of its restarts
         self._t0_s = self._off_s = 0.0
         self._held: dict[int, Packet] = {}
         self._given_up: deque[tuple[int, int]] = deque(maxlen=16)
@@ -181,6 +185,31 @@ class Dejitter:
             chunks += self._give_up()
         return chunks
 
+    def restart(self, index: int, *, hole: int) -> list[Chunk]:
+        """Take that the device counts anew: its sample `index` comes `hole` samples after the newest that it had sent.
+
+        Return what still waited. It is for a feed that knows so, and knows when; the hole is counted as lost samples.
+        """
+        chunks = self.flush()
+        if self._next is not None:
+            self._shift = self._expected + hole - index
+            self.disorder.restarts += 1
+        self._given_up.clear()
+        self._stale_end = None
+        return chunks
+
+    @property
+    def newest_s(self) -> float:
+        """Stream time after the newest sample that has come."""
+        return self._t0_s + self._newest / self._rate_hz
+
+    def device_index(self, t_s: float) -> int:
+        """Return the device's number of the sample at a stream time; below 0 if that was before it last started.
+
+        Of a device that counts its samples, once one has come; where its count begins anew, less that.
+        """
+        return round(t_s * self._rate_hz) - self._shift
+
     @property
     def _expected(self) -> int:
         return self._next or 0
@@ -211,6 +240,7 @@ class Dejitter:
         return first
 
     def _by_index(self, index: int) -> int:
+        index += self._shift
         if self._modulus is None:
             return index
         ahead = (index - self._expected) % self._modulus
@@ -283,6 +313,7 @@ class Dejitter:
         self.disorder.duplicates += 1
 
     def _wire_index(self, index: int) -> int:
+        index -= self._shift
         return index if self._modulus is None else index % self._modulus
 
     # --- what is told ---

@@ -33,6 +33,15 @@ class DataFrames:
         self._newest: tuple[int, int] | None = None  # sample index and clock of the frame that came last
         self.dropped: Counter[str] = Counter()
 
+    def declare(self, declared: Declared, *, gain_id: int) -> None:
+        """Take what the device says of the frames that follow; its leads must be the same, in any order."""
+        self._declared, self._gain_id = declared, gain_id
+        self._rows = np.array(declared.rows)
+
+    def begin_anew(self) -> None:
+        """Take that the device has started anew: its count and its clock have gone back, and so they may."""
+        self._newest = None
+
     def packet(self, frame: Frame, *, arrived_s: float | None = None) -> Packet | None:
         """Return a frame's samples; None for one that is dropped and counted.
 

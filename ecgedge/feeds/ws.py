@@ -1,25 +1,28 @@
 """Feed `ws://HOST:PORT/PATH`: samples from a gateway's WebSocket; `wss://` over TLS.
 
-ecgedge connects. The first message is text: what the device declares. Then binary messages are DATA frames, and text
-messages JSON samples (`ecgedge.feeds.messages`). The connection is asked every few seconds whether it still stands.
+ecgedge connects. Binary messages are frames of the bridge protocol (firmware_bridge/PROTOCOL.md), one each and without
+COBS, in both directions; text messages are JSON samples (`ecgedge.feeds.messages`). What the device declares comes
+first: as text, or as INFO. The connection is asked every few seconds whether it still stands.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-import time
-from collections.abc import AsyncIterator, Mapping
+from collections import deque
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, WSMsgType
 
 from ecgedge.errors import FeedError
-from ecgedge.feeds.dejitter import Packet
-from ecgedge.feeds.eeb import MODULUS
-from ecgedge.feeds.live import LiveFeed
-from ecgedge.feeds.messages import MAX_MESSAGE, MessageReader, read_declared
+from ecgedge.feeds.declared import Declared
+from ecgedge.feeds.eeb_feed import NEVER, EebFeed, open_eeb
+from ecgedge.feeds.eeb_host import EebHost
+from ecgedge.feeds.eeb_info import settings_of
+from ecgedge.feeds.live import WAIT_S
+from ecgedge.feeds.messages import MAX_MESSAGE, read_declared
 
 CONNECT_TIMEOUT_S: Final = 5.0
 HEARTBEAT_S: Final = 4.0
@@ -30,43 +33,57 @@ _IN_GOOD_ORDER: Final = (1000, 1001)
 _EXAMPLE: Final = "ws://127.0.0.1:9000/bed1"
 
 
-class WsSource:
-    """Messages of one WebSocket, as packets."""
+class WsLink:
+    """One WebSocket as a connection of the bridge: each binary message is a frame, text is samples as JSON."""
 
-    def __init__(self, session: ClientSession, socket: Any, reader: MessageReader, uri: str) -> None:
-        self._session, self._socket, self._reader, self._uri = session, socket, reader, uri
-        self._closed = False
+    framed = False
+
+    def __init__(self, session: ClientSession, socket: Any, uri: str) -> None:
+        self._session, self._socket, self._uri = session, socket, uri
+        self._waiting: deque[bytes] = deque()
+        self._sending: asyncio.Task[None] | None = None
+        self._closed = self._deaf = False
 
     @property
-    def dropped(self) -> Mapping[str, int]:
-        """Messages by what was wrong with them."""
-        return self._reader.dropped
+    def unsent(self) -> int:
+        """Bytes that wait; of a closed connection more than will ever go."""
+        return NEVER if self._closed or self._deaf else sum(map(len, self._waiting))
 
-    async def __aiter__(self) -> AsyncIterator[Packet]:
-        """Deliver packets until the gateway closes the connection.
-
-        Raises
-        ------
-        FeedError
-            When the connection breaks, or nobody answers on it any more.
-        """
-        while (message := await self._socket.receive()).type in (WSMsgType.BINARY, WSMsgType.TEXT):
-            packet = self._packet(message)
-            if packet is not None:
-                yield packet
+    async def receive(self) -> bytes | str | None:
+        """Return the next message, None where the gateway closed in good order; FeedError when the connection broke."""
+        message = await self._socket.receive()
+        if message.type == WSMsgType.BINARY:
+            return bytes(message.data)
+        if message.type == WSMsgType.TEXT:
+            return str(message.data)
         # Not by the socket's own close code: it is "abnormal" where our answer to a close found the line closed.
         if not self._closed and not (message.type == WSMsgType.CLOSE and message.data in _IN_GOOD_ORDER):
             why = message.data or "without a word"
             raise FeedError(f"{self._uri}: the connection broke ({why}); open the feed again")
+        return None
 
-    def _packet(self, message: Any) -> Packet | None:
-        if message.type == WSMsgType.BINARY:
-            return self._reader.binary(message.data, arrived_s=time.monotonic())
-        return self._reader.json(message.data.encode(), arrived_s=time.monotonic())
+    def write(self, message: bytes) -> None:
+        """Send, some time."""
+        self._waiting.append(message)
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._send())
+
+    async def _send(self) -> None:
+        while self._waiting:
+            try:
+                await self._socket.send_bytes(self._waiting[0])
+            except (OSError, ClientError, RuntimeError):
+                self._deaf = True  # whoever reads hears of it
+                return
+            self._waiting.popleft()
 
     async def close(self) -> None:
         """Close the connection; safe to call twice."""
         self._closed = True
+        if self._sending is not None:
+            self._sending.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._sending
         await self._socket.close()
         await self._session.close()
 
@@ -91,7 +108,7 @@ def parse_ws_uri(uri: str) -> tuple[str, ssl.SSLContext | None]:
     return urlunsplit(parts._replace(query=urlencode(pairs))), trusted
 
 
-async def open_ws(uri: str, *, speed: float) -> LiveFeed:
+async def open_ws(uri: str, *, speed: float) -> EebFeed:
     """Connect to a gateway, and wait for what the device declares.
 
     Parameters
@@ -104,7 +121,7 @@ async def open_ws(uri: str, *, speed: float) -> LiveFeed:
     Raises
     ------
     FeedError
-        When the URI is wrong, nobody answers, or the first message is no declaration.
+        When the URI is wrong, nobody answers, or the first message is text and no declaration, or no INFO comes.
     """
     del speed
     address, trusted = parse_ws_uri(uri)
@@ -115,7 +132,7 @@ async def open_ws(uri: str, *, speed: float) -> LiveFeed:
         connecting = session.ws_connect(address, ssl=tls, heartbeat=HEARTBEAT_S, max_msg_size=MAX_MESSAGE)
         socket = await asyncio.wait_for(connecting, CONNECT_TIMEOUT_S)
         first = await asyncio.wait_for(socket.receive(), CONNECT_TIMEOUT_S)
-        declared = read_declared(_bytes(first), uri=uri)
+        host, early = _host(first, uri)
     except BaseException as error:
         if socket is not None:
             await socket.close()
@@ -126,11 +143,23 @@ async def open_ws(uri: str, *, speed: float) -> LiveFeed:
                 f"{uri}: cannot connect ({reason}). Is the gateway on, and the address right?"
             ) from error
         raise
-    return LiveFeed(
-        declared.info(uri), WsSource(session, socket, MessageReader(declared, uri=uri), uri), modulus=MODULUS
+    return await open_eeb(WsLink(session, socket, uri), host, uri=uri, early=early)
+
+
+def _host(first: Any, uri: str) -> tuple[EebHost, bytes]:
+    """Return the host's side by the first message, and what of it is a frame."""
+    if first.type == WSMsgType.BINARY:
+        return _whole(uri, None), bytes(first.data)
+    text = str(first.data).encode() if first.type == WSMsgType.TEXT else b""
+    return _whole(uri, read_declared(text, uri=uri)), b""
+
+
+def _whole(uri: str, declared: Declared | None) -> EebHost:
+    return EebHost(
+        uri=uri,
+        declared=declared,
+        settings={} if declared is None else settings_of(declared),
+        framed=False,
+        wait_s=WAIT_S,
+        by="its declaration",
     )
-
-
-def _bytes(message: Any) -> bytes:
-    """Return a message's text; nothing for another kind."""
-    return str(message.data).encode() if message.type == WSMsgType.TEXT else b""

@@ -10,14 +10,16 @@ from ecgedge.rig.faults import Faults, FaultyLine, parse_faults
 from ecgedge.rig.lsl import send_lsl
 from ecgedge.rig.mllp import send_mllp
 from ecgedge.rig.mqtt import send_mqtt
-from ecgedge.rig.play import Sender, play
+from ecgedge.rig.play import Sender, TwoWay, play
 from ecgedge.rig.sdc import send_sdc
+from ecgedge.rig.serial import send_serial
 from ecgedge.rig.tcp import send_tcp
 from ecgedge.rig.vital import send_vital
 from ecgedge.rig.ws import send_ws
 
 _OPENERS: dict[str, Callable[..., Awaitable[Sender]]] = {
     "tcp": send_tcp,
+    "serial": send_serial,
     "mllp": send_mllp,
     "mllps": send_mllp,
     "mqtt": send_mqtt,
@@ -49,4 +51,4 @@ async def open_sender(uri: str, info: FeedInfo, *, say: Callable[[str], None]) -
     return await _OPENERS[scheme](uri, info, say=say)
 
 
-__all__ = ["Faults", "FaultyLine", "Sender", "open_sender", "parse_faults", "play"]
+__all__ = ["Faults", "FaultyLine", "Sender", "TwoWay", "open_sender", "parse_faults", "play"]

@@ -18,6 +18,9 @@ from ecgedge.leads import canonical_lead
 REORDERED: Final = 0.05
 """Of the messages, so many are sent after their follower."""
 
+AWAY_S: Final = 1.0
+"""A device that starts anew sends nothing for so long."""
+
 _ELECTRODES: Final = ("RA", "LA", "LL", "RL", *CHEST_ELECTRODES)
 
 
@@ -33,12 +36,16 @@ class Faults:
         Whether some are sent after their follower.
     corrupt
         Share of the bytes in which one bit is turned over.
+    lose
+        Share of the bytes that never come.
     jitter_s
         Messages come later by up to so much.
     lead_off
         From when on which leads have no electrode, in seconds after the beginning.
     rate_drift
         By which share the device's clock is fast.
+    restarts
+        When the device starts anew, in seconds after the beginning; it is away for `AWAY_S`.
     seed
         Of all chance.
     """
@@ -46,9 +53,11 @@ class Faults:
     drop: float = 0.0
     reorder: bool = False
     corrupt: float = 0.0
+    lose: float = 0.0
     jitter_s: float = 0.0
     lead_off: tuple[tuple[float, tuple[str, ...]], ...] = ()
     rate_drift: float = 0.0
+    restarts: tuple[float, ...] = ()
     seed: int = 0
 
 
@@ -57,9 +66,11 @@ def parse_faults(
     drop: float = 0.0,
     reorder: bool = False,
     corrupt: float = 0.0,
+    lose: float = 0.0,
     jitter: str = "0ms",
     lead_off: Sequence[str] = (),
     rate_drift: str = "0ppm",
+    restart: Sequence[str] = (),
     seed: int = 0,
 ) -> Faults:
     """Read the options of `ecgedge feed send`.
@@ -69,16 +80,18 @@ def parse_faults(
     UsageError
         Naming the option and what it may be.
     """
-    for name, share in (("--drop", drop), ("--corrupt", corrupt)):
+    for name, share in (("--drop", drop), ("--corrupt", corrupt), ("--lose", lose)):
         if not 0.0 <= share < 1.0:
             raise UsageError(f"{name} is {share:g}; expected a share from 0 to below 1, for example 0.01")
     return Faults(
         drop=drop,
         reorder=reorder,
         corrupt=corrupt,
+        lose=lose,
         jitter_s=_quantity("--jitter", jitter, {"ms": 1e-3, "s": 1.0}),
         lead_off=tuple(sorted(_lead_off(text) for text in lead_off)),
         rate_drift=_quantity("--rate-drift", rate_drift, {"ppm": 1e-6}, signed=True),
+        restarts=tuple(sorted(_seconds("--restart", text) for text in restart)),
         seed=seed,
     )
 
@@ -95,10 +108,14 @@ def _quantity(option: str, text: str, units: dict[str, float], *, signed: bool =
     return number
 
 
+def _seconds(option: str, text: str) -> float:
+    return _quantity(option, text, {"s": 0.001}) * 1e3
+
+
 def _lead_off(text: str) -> tuple[float, tuple[str, ...]]:
     """Read RA@30s, an electrode or a lead and when it comes off."""
     what, _, when = text.partition("@")
-    begin_s = _quantity("--lead-off", when or "0s", {"s": 0.001}) * 1e3
+    begin_s = _seconds("--lead-off", when or "0s")
     if what.upper() in _ELECTRODES:
         return begin_s, leads_lost([what.upper()])
     try:
@@ -134,11 +151,16 @@ class FaultyLine:
         samples_mv[rows] = np.nan
         return replace(chunk, samples_mv=samples_mv)
 
+    def is_away(self, chunk: Chunk) -> bool:
+        """Tell whether the device is starting anew, and sends nothing of this chunk."""
+        at_s = chunk.t_s - (chunk.t_s if self._begin_s is None else self._begin_s)
+        return any(when_s <= at_s < when_s + AWAY_S for when_s in self._faults.restarts)
+
     def messages(self, message: bytes) -> list[bytes]:
         """Return what is sent now in the place of a message."""
         if self._random.random() < self._faults.drop:
             return []
-        message = self._corrupted(message)
+        message = self._cut(self._corrupted(message))
         if self._kept_back is not None:
             kept, self._kept_back = self._kept_back, None
             return [message, kept]
@@ -163,3 +185,9 @@ class FaultyLine:
         for k in np.flatnonzero(self._random.random(len(bad)) < self._faults.corrupt).tolist():
             bad[k] ^= 1 << int(self._random.integers(8))
         return bytes(bad)
+
+    def _cut(self, message: bytes) -> bytes:
+        if not self._faults.lose:
+            return message
+        come = np.flatnonzero(self._random.random(len(message)) >= self._faults.lose)
+        return bytes(message[k] for k in come.tolist())

@@ -15,7 +15,7 @@ from ecgedge.feeds import Chunk, FeedInfo
 from ecgedge.feeds.declared import declared_of
 from ecgedge.feeds.lsl import LslAddress, import_pylsl, parse_lsl_uri
 from ecgedge.feeds.lsl_stream import OURS
-from ecgedge.rig.play import LSB_NV
+from ecgedge.rig.writing import LSB_NV
 
 WAIT_S: Final = 0.2
 """How often it is asked whether somebody listens."""

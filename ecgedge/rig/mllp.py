@@ -16,7 +16,7 @@ from ecgedge.feeds import Chunk, FeedInfo
 from ecgedge.feeds.declared import positive_setting
 from ecgedge.hl7 import Envelope, MllpDecoder, Waveforms, frame, read_acknowledgement, write_waveforms
 from ecgedge.rig.address import parse_address
-from ecgedge.rig.play import LSB_NV
+from ecgedge.rig.writing import LSB_NV
 
 MESSAGE_S: Final = 1.0
 """Of samples in a message, unless the URI says otherwise: as monitors send them."""

@@ -10,7 +10,7 @@ from ecgedge.feeds import Chunk, FeedInfo
 from ecgedge.feeds.declared import declared_of, positive_setting
 from ecgedge.feeds.messages import write_declared
 from ecgedge.feeds.mqtt import OFFLINE, ONLINE, MqttAddress, connect, import_aiomqtt, parse_mqtt_uri
-from ecgedge.rig.play import LSB_NV, MessageWriter
+from ecgedge.rig.writing import LSB_NV, MessageWriter
 
 
 class MqttSender:

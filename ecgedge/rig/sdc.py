@@ -18,7 +18,7 @@ from ecgedge.errors import FeedError
 from ecgedge.feeds import Chunk, FeedInfo
 from ecgedge.feeds.declared import declared_of, positive_setting
 from ecgedge.mdc import LEAD_CODES, MILLIVOLT
-from ecgedge.rig.play import LSB_NV
+from ecgedge.rig.writing import LSB_NV
 from ecgedge.sdc.library import Certificates, import_sdc
 from ecgedge.sdc.provider import Running, description, start_provider
 

@@ -1,29 +1,40 @@
-"""A gateway that listens for one host and sends it messages, as `ecgedge.feeds.ws` reads them."""
+"""A gateway that listens for one host and speaks with it in messages, as `ecgedge.feeds.ws` does."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
 from ecgedge.errors import FeedError
 from ecgedge.feeds import Chunk, FeedInfo
-from ecgedge.feeds.declared import declared_of, positive_setting
 from ecgedge.feeds.messages import write_declared
 from ecgedge.rig.address import parse_address
-from ecgedge.rig.play import LSB_NV, MessageWriter
+from ecgedge.rig.eeb import EebDevice, device_of
+from ecgedge.rig.writing import MessageWriter
+from ecgedge_bridge import pack
 
 
 class WsSender:
     """One host's WebSocket."""
 
-    def __init__(self, runner: web.AppRunner, socket: web.WebSocketResponse, writer: MessageWriter) -> None:
+    def __init__(
+        self, runner: web.AppRunner, socket: web.WebSocketResponse, writer: MessageWriter, device: EebDevice
+    ) -> None:
         self._runner, self._socket, self._writer = runner, socket, writer
+        self.device = device
 
     def encode(self, chunk: Chunk) -> list[bytes]:
-        """Return the messages that carry a chunk."""
-        return self._writer.encode(chunk)
+        """Return the messages that carry a chunk, and before them what the device has to answer."""
+        if self._writer.is_json:
+            return self._writer.encode(chunk)
+        return [pack(frame) for frame in self.device.encode(chunk, now_s=time.monotonic())]
+
+    def restart(self) -> None:
+        """Let the device start anew; the connection stays."""
+        self.device.restart()
 
     async def send(self, message: bytes) -> None:
         """Send one; FeedError when the host is gone."""
@@ -46,17 +57,18 @@ async def send_ws(uri: str, info: FeedInfo, *, say: Callable[[str], None]) -> Ws
     form = "ws://HOST:PORT/PATH, and format, lsb_nv if wanted"
     address = parse_address(uri, options=("format", "lsb_nv"), form=form)
     kind, path = address.options.get("format", "binary"), address.path or "/"
-    declared = declared_of(info, lsb_nv=positive_setting(address.options, "lsb_nv", LSB_NV, uri=uri))
-    writer = MessageWriter(info, declared, kind=kind, uri=uri)
+    device = device_of(info, address.options, uri=uri, say=say)
+    writer = MessageWriter(info, device.declared, kind=kind, uri=uri)
     came: asyncio.Queue[web.WebSocketResponse] = asyncio.Queue()
 
     async def greet(request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
-        await socket.send_str(write_declared(declared).decode())
+        await socket.send_str(write_declared(device.declared).decode())
         came.put_nowait(socket)
-        async for _ in socket:  # a host has nothing to say; this answers its pings
-            pass
+        async for message in socket:  # this answers its pings, too
+            if message.type == WSMsgType.BINARY:
+                device.message(message.data, now_s=time.monotonic())
         return socket
 
     app = web.Application()
@@ -71,4 +83,4 @@ async def send_ws(uri: str, info: FeedInfo, *, say: Callable[[str], None]) -> Ws
         raise FeedError(f"{uri}: cannot listen there: {error.strerror}") from error
     port = runner.addresses[0][1]
     say(f"waiting for a host: ws://{address.host}:{port}{path}")
-    return WsSender(runner, await came.get(), writer)
+    return WsSender(runner, await came.get(), writer, device)

@@ -19,6 +19,7 @@ from ecgedge.ecg import Mode
 from ecgedge.errors import EcgedgeError, FeedError, RecordError, UsageError
 from ecgedge.events import Alarm, Estimate, Event, event_to_json
 from ecgedge.feeds import Chunk, Feed, FeedInfo, open_feed
+from ecgedge.feeds.eeb_feed import EebFeed
 from ecgedge.journal import Journal
 from ecgedge.pace import AgeWatch, PaceWatch
 from ecgedge.patience import Patient
@@ -147,7 +148,9 @@ class Place:
     def _health(self, feed: Feed, station: Station) -> dict[str, Any]:
         """Return how the open feed does: whether samples come, at the declared rate, how old, and what was dropped."""
         live = self._pace is not None
+        device = feed.status() if isinstance(feed, EebFeed) else None
         return {
+            **({} if device is None else {"device": device}),
             "alive": time.monotonic() - self._heard_s < SILENT_S + feed.info.chunk_s,
             "rate_ok": not station.wrong_rate
             if self._pace is not None and self._pace.steady is not None
@@ -252,6 +255,8 @@ class Place:
         try:
             await self._open(feed.info)
             self._feed, self._trouble = feed, None
+            if isinstance(feed, EebFeed):
+                feed.tell(self._say)
             await self._take(feed)
         finally:
             self._feed = None

@@ -2,6 +2,17 @@
  * alignment of the processor matters. Licence: Apache-2.0. */
 #include "eeb.h"
 
+#define FULL_BLOCK 0xFFu
+#define TOO_LONG (EEB_MAX_FRAME + 1u) /* a decoder's size while it waits for the delimiter */
+#define FLAG_SIMULATED 1u
+#define CRC_START 0xFFFFFFFFu
+/* What the CRC register holds after any bytes followed by their own CRC. */
+#define CRC_RESIDUE 0xB798B438u
+#define ANY 0xFFu     /* in a row: no limit but the field's own width */
+#define NOWHERE 0xFFu /* in a row: not in the struct; always `least` */
+#define SEQ_AT 0u
+#define SIMULATED_AT 2u
+
 /* C99 has no static_assert: an array of negative size stops the build. */
 #define EEB_ASSERT(name, condition) typedef char eeb_assert_##name[(condition) ? 1 : -1]
 EEB_ASSERT(frame_fits_the_crc, EEB_MAX_FRAME <= 655u);
@@ -13,13 +24,9 @@ EEB_ASSERT(info_layout, EEB_INFO_SIZE == 20u + EEB_MAX_CHANNELS + EEB_MAX_SERIAL
 EEB_ASSERT(every_message_fits, EEB_INFO_SIZE <= EEB_MAX_PAYLOAD && EEB_PONG_SIZE <= EEB_INFO_SIZE);
 EEB_ASSERT(config_offsets_fit_a_byte, EEB_CONFIG_SIZE <= UINT8_MAX);
 EEB_ASSERT(lead_codes_fit_the_mask, EEB_LEAD_V6 < 32u);
-EEB_ASSERT(byte_is_eight_bits, (uint8_t)0xFFu == 255u && sizeof(uint32_t) == 4u);
-
-#define FULL_BLOCK 0xFFu
-#define FLAG_SIMULATED 1u
-#define CRC_START 0xFFFFFFFFu
-/* What the CRC register holds after any bytes followed by their own CRC. */
-#define CRC_RESIDUE 0xB798B438u
+EEB_ASSERT(byte_is_eight_bits, (uint8_t)0xFFu == 255u && sizeof(uint32_t) == 4u && sizeof(bool) == 1u);
+EEB_ASSERT(offsets_fit_a_byte, sizeof(eeb_info) < NOWHERE && sizeof(eeb_data) < NOWHERE);
+EEB_ASSERT(members_fit_a_byte, offsetof(eeb_frame, error) <= UINT8_MAX); /* the last one */
 
 /* ------------------------------------------------------------------------------------------ CRC-32C */
 
@@ -29,23 +36,315 @@ static uint32_t crc_step(uint32_t crc, uint8_t byte)
     static const uint32_t table[16] = {
         0x00000000u, 0x105EC76Fu, 0x20BD8EDEu, 0x30E349B1u, 0x417B1DBCu, 0x5125DAD3u, 0x61C69362u, 0x7198540Du,
         0x82F63B78u, 0x92A8FC17u, 0xA24BB5A6u, 0xB21572C9u, 0xC38D26C4u, 0xD3D3E1ABu, 0xE330A81Au, 0xF36E6F75u};
-    crc ^= byte;
-    crc = (crc >> 4) ^ table[crc & 0x0Fu];
-    crc = (crc >> 4) ^ table[crc & 0x0Fu];
-    return crc;
+    const uint32_t mixed = crc ^ byte;
+    const uint32_t half = (mixed >> 4) ^ table[mixed & 0x0Fu];
+    return (half >> 4) ^ table[half & 0x0Fu];
 }
 
 uint32_t eeb_crc32c(uint32_t crc, const uint8_t *bytes, size_t size)
 {
+    uint32_t so_far = crc ^ CRC_START;
     size_t i;
-    crc ^= CRC_START;
     for (i = 0u; i < size; i++) {
-        crc = crc_step(crc, bytes[i]);
+        so_far = crc_step(so_far, bytes[i]);
     }
-    return crc ^ CRC_START;
+    return so_far ^ CRC_START;
 }
 
-/* ------------------------------------------------------------------------------------------ reading numbers */
+/* ------------------------------------------------------------------------------------------ layouts */
+
+/* One row of a table in PROTOCOL.md section 5, in its order: where the field stands in the message's struct, how many
+ * bytes it has there and on the wire, and its range. With 8 bytes it may hold any number; with more it is an array of
+ * bytes. */
+typedef struct {
+    uint8_t at;
+    uint8_t width;
+    uint8_t least;
+    uint8_t most;
+} field;
+
+/* One message. Encoder and decoder both work from it; a firmware links the layouts of what it sends. */
+typedef struct {
+    uint8_t type;
+    uint8_t size;                         /* of the payload; of DATA without samples */
+    uint8_t rows;
+    uint8_t member;                       /* where its struct stands in eeb_frame */
+    const field *fields;
+    bool (*agrees)(const void *message);  /* rules between fields that are in range; NULL: there are none */
+} layout;
+
+#define ROW(message, member, least, most) \
+    { (uint8_t)offsetof(message, member), (uint8_t)sizeof(((const message *)NULL)->member), least, most }
+#define ROWS(fields) ((uint8_t)(sizeof(fields) / sizeof((fields)[0])))
+#define MEMBER(name) ((uint8_t)offsetof(eeb_frame, name))
+/* Every message begins with the fields that go into the header: the code below finds them there. */
+#define HEAD_FIRST(message) \
+    EEB_ASSERT(head_of_##message, offsetof(message, seq) == SEQ_AT && offsetof(message, simulated) == SIMULATED_AT)
+
+static uint32_t count_width(uint8_t format)
+{
+    return (uint32_t)2u + format;
+}
+
+/* DATA, section 5.1 */
+HEAD_FIRST(eeb_data);
+static const field data_fields[] = {
+    ROW(eeb_data, sample_index, 0u, ANY),
+    ROW(eeb_data, t_us, 0u, ANY),
+    ROW(eeb_data, lead_off, 0u, ANY),
+    ROW(eeb_data, channels, 1u, EEB_MAX_CHANNELS),
+    ROW(eeb_data, samples, 1u, ANY),
+    ROW(eeb_data, format, 0u, EEB_FORMAT_I24),
+    ROW(eeb_data, gain_id, 0u, ANY),
+};
+static const layout data_layout = {
+    EEB_TYPE_DATA, EEB_DATA_HEAD_SIZE, ROWS(data_fields), MEMBER(data), data_fields, NULL};
+
+/* In 32 bits whatever the fields hold, also where size_t has 16. */
+static uint32_t data_payload_size(const eeb_data *data)
+{
+    return EEB_DATA_HEAD_SIZE + (uint32_t)data->channels * data->samples * count_width(data->format);
+}
+
+/* RESULT, section 5.2 */
+HEAD_FIRST(eeb_result);
+static const field result_fields[] = {
+    ROW(eeb_result, sample_index, 0u, ANY),
+    ROW(eeb_result, mpcwp_cmmhg, 0u, ANY),
+    ROW(eeb_result, low_cmmhg, 0u, ANY),
+    ROW(eeb_result, high_cmmhg, 0u, ANY),
+    ROW(eeb_result, p_elevated, 0u, ANY),
+    ROW(eeb_result, sqi, 0u, ANY),
+    ROW(eeb_result, validity, EEB_VALIDITY_VLD, EEB_VALIDITY_NA),
+    ROW(eeb_result, model_id, 0u, ANY),
+    ROW(eeb_result, latency_ms, 0u, ANY),
+};
+
+bool eeb_validity_carries_value(uint8_t validity)
+{
+    return validity == EEB_VALIDITY_VLD || validity == EEB_VALIDITY_VLDATED || validity == EEB_VALIDITY_QST;
+}
+
+static bool result_agrees(const void *message)
+{
+    const eeb_result *result = message;
+    const bool low = result->low_cmmhg != EEB_NO_VALUE;
+    const bool high = result->high_cmmhg != EEB_NO_VALUE;
+    const bool pressure = result->mpcwp_cmmhg != EEB_NO_VALUE;
+    const bool numbers = pressure || result->p_elevated != 0u;
+    return low == high && (pressure || !low) && result->low_cmmhg <= result->high_cmmhg &&
+           (!numbers || eeb_validity_carries_value(result->validity));
+}
+
+static const layout result_layout = {
+    EEB_TYPE_RESULT, EEB_RESULT_SIZE, ROWS(result_fields), MEMBER(result), result_fields, result_agrees};
+
+/* INFO, section 5.3 */
+HEAD_FIRST(eeb_info);
+static const field info_fields[] = {
+    {NOWHERE, 1u, EEB_VERSION_MAJOR, EEB_VERSION_MAJOR},
+    ROW(eeb_info, spec_minor, 0u, ANY),
+    ROW(eeb_info, mode, EEB_MODE_REAL, EEB_MODE_DEMO),
+    ROW(eeb_info, filter_mode, EEB_FILTER_UNKNOWN, EEB_FILTER_MONITORING),
+    ROW(eeb_info, rate_num, 1u, ANY),
+    ROW(eeb_info, rate_den, 1u, ANY),
+    ROW(eeb_info, lsb_pv, 1u, ANY),
+    ROW(eeb_info, gain_centi, 1u, ANY),
+    ROW(eeb_info, gain_id, 0u, ANY),
+    ROW(eeb_info, channels, 1u, EEB_MAX_CHANNELS),
+    ROW(eeb_info, leads, 0u, ANY),
+    {(uint8_t)offsetof(eeb_info, serial), EEB_MAX_SERIAL, 0u, ANY},
+    ROW(eeb_info, firmware_major, 0u, ANY),
+    ROW(eeb_info, firmware_minor, 0u, ANY),
+    ROW(eeb_info, firmware_patch, 0u, ANY),
+};
+
+/* No known lead twice, and nothing behind the last channel. */
+static bool leads_agree(const eeb_info *info)
+{
+    uint32_t seen = 0u;
+    bool ok = true;
+    size_t i;
+    for (i = 0u; i < EEB_MAX_CHANNELS; i++) {
+        const uint8_t code = info->leads[i];
+        const uint32_t lead = code <= EEB_LEAD_V6 ? ((uint32_t)1u << code) & ~(uint32_t)1u : 0u;
+        ok = ok && (seen & lead) == 0u && (i < info->channels || code == EEB_LEAD_NONE);
+        seen |= lead;
+    }
+    return ok;
+}
+
+/* Printable characters, then zeros to the end. A byte above 127 is refused whether char is signed or not. */
+static bool serial_agrees(const char *serial)
+{
+    bool ok = serial[0] != '\0';
+    bool ended = false;
+    size_t i;
+    for (i = 0u; i < EEB_MAX_SERIAL; i++) {
+        const bool is_printable = serial[i] >= '!' && serial[i] <= '~';
+        ok = ok && (serial[i] == '\0' || (is_printable && !ended));
+        ended = ended || serial[i] == '\0';
+    }
+    return ok;
+}
+
+static bool info_agrees(const void *message)
+{
+    const eeb_info *info = message;
+    return info->simulated == (info->mode != EEB_MODE_REAL) && leads_agree(info) && serial_agrees(info->serial);
+}
+
+static const layout info_layout = {
+    EEB_TYPE_INFO, EEB_INFO_SIZE, ROWS(info_fields), MEMBER(info), info_fields, info_agrees};
+
+/* ALERT, section 5.4 */
+HEAD_FIRST(eeb_alert);
+static const field alert_fields[] = {
+    ROW(eeb_alert, sample_index, 0u, ANY),
+    ROW(eeb_alert, condition, 1u, ANY),
+    ROW(eeb_alert, kind, EEB_KIND_PHYSIOLOGICAL, EEB_KIND_TECHNICAL),
+    ROW(eeb_alert, priority, EEB_PRIORITY_NONE, EEB_PRIORITY_HIGH),
+    ROW(eeb_alert, present, 0u, 1u),
+    ROW(eeb_alert, signal, EEB_SIGNAL_OFF, EEB_SIGNAL_ACKNOWLEDGED),
+    ROW(eeb_alert, text_id, 0u, ANY),
+};
+
+static bool alert_agrees(const void *message)
+{
+    const eeb_alert *alert = message;
+    return alert->present == (alert->signal == EEB_SIGNAL_ON || alert->signal == EEB_SIGNAL_ACKNOWLEDGED);
+}
+
+static const layout alert_layout = {
+    EEB_TYPE_ALERT, EEB_ALERT_SIZE, ROWS(alert_fields), MEMBER(alert), alert_fields, alert_agrees};
+
+/* ACK, section 5.5 */
+HEAD_FIRST(eeb_ack);
+static const field ack_fields[] = {
+    ROW(eeb_ack, sample_index, 0u, ANY),
+    ROW(eeb_ack, condition, 1u, ANY),
+    ROW(eeb_ack, user_id, 0u, ANY),
+};
+static const layout ack_layout = {EEB_TYPE_ACK, EEB_ACK_SIZE, ROWS(ack_fields), MEMBER(ack), ack_fields, NULL};
+
+/* CONFIG, section 5.6 */
+HEAD_FIRST(eeb_config);
+static const field config_fields[] = {
+    ROW(eeb_config, config_id, 0u, ANY),
+    ROW(eeb_config, channels, 1u, ANY),
+    ROW(eeb_config, rate_num, 1u, ANY),
+    ROW(eeb_config, rate_den, 1u, ANY),
+    ROW(eeb_config, samples, 1u, ANY),
+    ROW(eeb_config, format, 0u, EEB_FORMAT_I24),
+    ROW(eeb_config, gain_id, 0u, ANY),
+    ROW(eeb_config, filter_mode, EEB_FILTER_UNKNOWN, EEB_FILTER_MONITORING),
+    ROW(eeb_config, mode, EEB_MODE_REAL, EEB_MODE_DEMO),
+};
+
+static bool config_agrees(const void *message)
+{
+    const eeb_config *config = message;
+    const uint32_t sample = config->samples * count_width(config->format);
+    uint32_t payload = EEB_DATA_HEAD_SIZE;
+    uint32_t bits;
+    for (bits = config->channels; bits != 0u; bits >>= 1) {
+        payload += (bits & 1u) != 0u ? sample : 0u;
+    }
+    return payload <= EEB_MAX_PAYLOAD;
+}
+
+static const layout config_layout = {
+    EEB_TYPE_CONFIG, EEB_CONFIG_SIZE, ROWS(config_fields), MEMBER(config), config_fields, config_agrees};
+
+/* CONFIG_ACK, section 5.7 */
+HEAD_FIRST(eeb_config_ack);
+static const field config_ack_fields[] = {
+    ROW(eeb_config_ack, sample_index, 0u, ANY),
+    ROW(eeb_config_ack, config_id, 0u, ANY),
+    ROW(eeb_config_ack, status, EEB_CONFIG_APPLIED, EEB_CONFIG_FAILED),
+    ROW(eeb_config_ack, field, 0u, EEB_CONFIG_SIZE - 1u),
+};
+
+static bool config_ack_agrees(const void *message)
+{
+    const eeb_config_ack *ack = message;
+    return ack->field == 0u || ack->status != EEB_CONFIG_APPLIED;
+}
+
+static const layout config_ack_layout = {
+    EEB_TYPE_CONFIG_ACK, EEB_CONFIG_ACK_SIZE, ROWS(config_ack_fields), MEMBER(config_ack), config_ack_fields,
+    config_ack_agrees};
+
+/* PING, section 5.8 */
+HEAD_FIRST(eeb_ping);
+static const field ping_fields[] = {
+    ROW(eeb_ping, ping_id, 0u, ANY),
+    ROW(eeb_ping, t1_us, 0u, ANY),
+};
+static const layout ping_layout = {
+    EEB_TYPE_PING, EEB_PING_SIZE, ROWS(ping_fields), MEMBER(ping), ping_fields, NULL};
+
+/* PONG, section 5.9 */
+HEAD_FIRST(eeb_pong);
+static const field pong_fields[] = {
+    ROW(eeb_pong, ping_id, 0u, ANY),
+    ROW(eeb_pong, t1_us, 0u, ANY),
+    ROW(eeb_pong, t2_us, 0u, ANY),
+    ROW(eeb_pong, t3_us, 0u, ANY),
+};
+
+static bool pong_agrees(const void *message)
+{
+    const eeb_pong *pong = message;
+    return pong->t3_us >= pong->t2_us;
+}
+
+static const layout pong_layout = {
+    EEB_TYPE_PONG, EEB_PONG_SIZE, ROWS(pong_fields), MEMBER(pong), pong_fields, pong_agrees};
+
+/* ERROR, section 5.10 */
+HEAD_FIRST(eeb_error);
+static const field error_fields[] = {
+    ROW(eeb_error, code, 1u, ANY),
+    ROW(eeb_error, about_type, 0u, ANY),
+    ROW(eeb_error, about_seq, 0u, ANY),
+    ROW(eeb_error, detail, 0u, ANY),
+};
+static const layout error_layout = {
+    EEB_TYPE_ERROR, EEB_ERROR_SIZE, ROWS(error_fields), MEMBER(error), error_fields, NULL};
+
+/* ------------------------------------------------------------------------------------------ fields */
+
+static bool in_range(const field *f, uint32_t value)
+{
+    return value >= f->least && (f->most == ANY || value <= f->most);
+}
+
+static bool agrees(const layout *l, const void *message)
+{
+    return l->agrees == NULL || l->agrees(message);
+}
+
+/* A number of at most 4 bytes in a message's struct. Each access has the type of the member that stands there. */
+static uint32_t load(const void *from, size_t width)
+{
+    uint32_t value;
+    switch (width) {
+    case 2u: value = *(const uint16_t *)from; break;
+    case 4u: value = *(const uint32_t *)from; break;
+    default: value = *(const uint8_t *)from; break;
+    }
+    return value;
+}
+
+static void store(void *to, size_t width, uint32_t value)
+{
+    switch (width) {
+    case 2u: *(uint16_t *)to = (uint16_t)value; break;
+    case 4u: *(uint32_t *)to = value; break;
+    default: *(uint8_t *)to = (uint8_t)value; break;
+    }
+}
 
 static uint16_t get_u16(const uint8_t *at)
 {
@@ -62,144 +361,15 @@ static uint64_t get_u64(const uint8_t *at)
     return (uint64_t)get_u32(at) | ((uint64_t)get_u32(at + 4) << 32);
 }
 
-/* Two's complement of `bits` bits, without a conversion that C leaves to the compiler. */
-static int32_t to_signed(uint32_t value, uint32_t bits)
+static uint32_t get_uint(const uint8_t *at, size_t width)
 {
-    const uint32_t sign = (uint32_t)1u << (bits - 1u);
-    return (value & sign) != 0u ? (int32_t)(value & (sign - 1u)) - (int32_t)(sign - 1u) - 1 : (int32_t)value;
-}
-
-static int16_t get_i16(const uint8_t *at)
-{
-    return (int16_t)to_signed(get_u16(at), 16u);
-}
-
-/* ------------------------------------------------------------------------------------------ fields */
-
-static size_t count_width(uint8_t format)
-{
-    return (size_t)2u + format;
-}
-
-static bool data_fields_fit(const eeb_data *data)
-{
-    return data->channels >= 1u && data->channels <= EEB_MAX_CHANNELS && data->samples >= 1u &&
-           data->format <= EEB_FORMAT_I24;
-}
-
-static size_t data_payload_size(const eeb_data *data)
-{
-    return EEB_DATA_HEAD_SIZE + (size_t)data->channels * data->samples * count_width(data->format);
-}
-
-bool eeb_validity_carries_value(uint8_t validity)
-{
-    return validity == EEB_VALIDITY_VLD || validity == EEB_VALIDITY_VLDATED || validity == EEB_VALIDITY_QST;
-}
-
-static bool interval_fits(const eeb_result *result)
-{
-    const bool low = result->low_cmmhg != EEB_NO_VALUE;
-    const bool high = result->high_cmmhg != EEB_NO_VALUE;
-    const bool pressure = result->mpcwp_cmmhg != EEB_NO_VALUE;
-    return low == high && (pressure || !low) && result->low_cmmhg <= result->high_cmmhg;
-}
-
-static bool result_fields_fit(const eeb_result *result)
-{
-    const bool numbers = result->mpcwp_cmmhg != EEB_NO_VALUE || result->p_elevated != 0u;
-    return result->validity <= EEB_VALIDITY_NA && interval_fits(result) &&
-           (!numbers || eeb_validity_carries_value(result->validity));
-}
-
-/* No known lead twice, and nothing behind the last channel. */
-static bool leads_fit(const eeb_info *info)
-{
-    uint32_t seen = 0u;
-    size_t i;
-    for (i = 0u; i < EEB_MAX_CHANNELS; i++) {
-        const uint8_t code = info->leads[i];
-        if (i >= info->channels && code != EEB_LEAD_NONE) {
-            return false;
-        }
-        if (code != EEB_LEAD_NONE && code <= EEB_LEAD_V6) {
-            if ((seen & ((uint32_t)1u << code)) != 0u) {
-                return false;
-            }
-            seen |= (uint32_t)1u << code;
-        }
+    uint32_t value;
+    switch (width) {
+    case 2u: value = get_u16(at); break;
+    case 4u: value = get_u32(at); break;
+    default: value = at[0]; break;
     }
-    return info->channels >= 1u && info->channels <= EEB_MAX_CHANNELS;
-}
-
-static bool serial_fits(const char *serial)
-{
-    bool ended = false;
-    size_t i;
-    for (i = 0u; i < EEB_MAX_SERIAL; i++) {
-        ended = ended || serial[i] == '\0';
-        if (ended ? serial[i] != '\0' : (serial[i] < '!' || serial[i] > '~')) {
-            return false;
-        }
-    }
-    return serial[0] != '\0';
-}
-
-static bool info_fits(const eeb_info *info)
-{
-    const bool numbers = info->rate_num > 0u && info->rate_den > 0u && info->lsb_pv > 0u && info->gain_centi > 0u;
-    const bool modes = info->mode <= EEB_MODE_DEMO && info->filter_mode <= EEB_FILTER_MONITORING;
-    return numbers && modes && info->simulated == (info->mode != EEB_MODE_REAL) && leads_fit(info) &&
-           serial_fits(info->serial);
-}
-
-static bool alert_fits(const eeb_alert *alert)
-{
-    const bool calls = alert->signal == EEB_SIGNAL_ON || alert->signal == EEB_SIGNAL_ACKNOWLEDGED;
-    return alert->condition != 0u && alert->kind <= EEB_KIND_TECHNICAL && alert->priority <= EEB_PRIORITY_HIGH &&
-           alert->signal <= EEB_SIGNAL_ACKNOWLEDGED && alert->present == calls;
-}
-
-static bool ack_fits(const eeb_ack *ack)
-{
-    return ack->condition != 0u;
-}
-
-static size_t bits_set(uint16_t bits)
-{
-    size_t n = 0u;
-    uint32_t i;
-    for (i = 0u; i < EEB_MAX_CHANNELS; i++) {
-        n += ((uint32_t)bits >> i) & 1u;
-    }
-    return n;
-}
-
-static bool config_fits(const eeb_config *config)
-{
-    const bool numbers =
-        config->channels != 0u && config->rate_num > 0u && config->rate_den > 0u && config->samples > 0u;
-    const bool modes = config->format <= EEB_FORMAT_I24 && config->filter_mode <= EEB_FILTER_MONITORING &&
-                       config->mode <= EEB_MODE_DEMO;
-    return numbers && modes &&
-           EEB_DATA_HEAD_SIZE + bits_set(config->channels) * config->samples * count_width(config->format) <=
-               EEB_MAX_PAYLOAD;
-}
-
-static bool config_ack_fits(const eeb_config_ack *ack)
-{
-    return ack->status <= EEB_CONFIG_FAILED && ack->field < EEB_CONFIG_SIZE &&
-           (ack->field == 0u || ack->status != EEB_CONFIG_APPLIED);
-}
-
-static bool pong_fits(const eeb_pong *pong)
-{
-    return pong->t3_us >= pong->t2_us;
-}
-
-static bool error_fits(const eeb_error *error)
-{
-    return error->code != 0u;
+    return value;
 }
 
 /* ------------------------------------------------------------------------------------------ decoder */
@@ -209,16 +379,23 @@ static void begin_frame(eeb_decoder *d)
     d->crc = CRC_START;
     d->size = 0u;
     d->left = 0u;
-    d->started = false;
     d->zero_due = false;
-    d->too_long = false;
 }
 
 void eeb_decoder_init(eeb_decoder *decoder)
 {
     eeb_counters *c = &decoder->counters;
-    c->frames = c->bad_cobs = c->oversize = c->bad_length = c->bad_crc = c->bad_version = 0u;
-    c->unknown_type = c->bad_field = c->long_payload = c->lost_frames = c->seq_back = 0u;
+    c->frames = 0u;
+    c->bad_cobs = 0u;
+    c->oversize = 0u;
+    c->bad_length = 0u;
+    c->bad_crc = 0u;
+    c->bad_version = 0u;
+    c->unknown_type = 0u;
+    c->bad_field = 0u;
+    c->long_payload = 0u;
+    c->lost_frames = 0u;
+    c->seq_back = 0u;
     decoder->next_seq = 0u;
     decoder->synchronised = false;
     begin_frame(decoder);
@@ -231,22 +408,24 @@ static void keep(eeb_decoder *d, uint8_t byte)
         d->size++;
         d->crc = crc_step(d->crc, byte);
     } else {
-        d->too_long = true;
+        d->size = TOO_LONG;
     }
 }
 
 static void take(eeb_decoder *d, uint8_t byte)
 {
-    d->started = true;
+    uint8_t decoded = byte;
+    bool wanted = true;
     if (d->left > 0u) {
-        keep(d, byte);
         d->left--;
     } else {
-        if (d->zero_due) {
-            keep(d, 0u);
-        }
+        decoded = 0u;
+        wanted = d->zero_due;
         d->left = (uint8_t)(byte - 1u);
         d->zero_due = byte != FULL_BLOCK;
+    }
+    if (wanted) {
+        keep(d, decoded);
     }
 }
 
@@ -262,236 +441,96 @@ static void follow(eeb_decoder *d, uint16_t seq)
     d->synchronised = true;
 }
 
-static bool read_data(eeb_counters *counters, const uint8_t *payload, size_t size, eeb_data *data)
+static const layout *find_layout(uint8_t type)
 {
-    bool ok = false;
-    if (size < EEB_DATA_HEAD_SIZE) {
-        counters->bad_length++;
-        return false;
-    }
-    data->sample_index = get_u32(payload);
-    data->t_us = get_u64(payload + 4);
-    data->lead_off = get_u32(payload + 12);
-    data->channels = payload[16];
-    data->samples = payload[17];
-    data->format = payload[18];
-    data->gain_id = payload[19];
-    data->packed = payload + EEB_DATA_HEAD_SIZE;
-    if (!data_fields_fit(data)) {
-        counters->bad_field++;
-    } else if (size < data_payload_size(data)) {
-        counters->bad_length++;
-    } else {
-        ok = true;
-        counters->long_payload += size > data_payload_size(data) ? 1u : 0u;
-    }
-    return ok;
-}
-
-static bool read_result(eeb_counters *counters, const uint8_t *payload, size_t size, eeb_result *result)
-{
-    bool ok = false;
-    if (size < EEB_RESULT_SIZE) {
-        counters->bad_length++;
-        return false;
-    }
-    result->sample_index = get_u32(payload);
-    result->mpcwp_cmmhg = get_i16(payload + 4);
-    result->low_cmmhg = get_i16(payload + 6);
-    result->high_cmmhg = get_i16(payload + 8);
-    result->p_elevated = get_u16(payload + 10);
-    result->sqi = payload[12];
-    result->validity = payload[13];
-    result->model_id = get_u32(payload + 14);
-    result->latency_ms = get_u16(payload + 18);
-    if (!result_fields_fit(result)) {
-        counters->bad_field++;
-    } else {
-        ok = true;
-        counters->long_payload += size > EEB_RESULT_SIZE ? 1u : 0u;
-    }
-    return ok;
-}
-
-static bool read_info(const uint8_t *payload, eeb_info *info)
-{
+    static const layout *const layouts[] = {
+        &data_layout,   &result_layout,     &info_layout, &alert_layout, &ack_layout,
+        &config_layout, &config_ack_layout, &ping_layout, &pong_layout,  &error_layout};
+    const layout *found = NULL;
     size_t i;
-    info->spec_minor = payload[1];
-    info->mode = payload[2];
-    info->filter_mode = payload[3];
-    info->rate_num = get_u32(payload + 4);
-    info->rate_den = get_u32(payload + 8);
-    info->lsb_pv = get_u32(payload + 12);
-    info->gain_centi = get_u16(payload + 16);
-    info->gain_id = payload[18];
-    info->channels = payload[19];
-    for (i = 0u; i < EEB_MAX_CHANNELS; i++) {
-        info->leads[i] = payload[20u + i];
+    for (i = 0u; i < sizeof layouts / sizeof layouts[0]; i++) {
+        if (layouts[i]->type == type) {
+            found = layouts[i];
+        }
     }
-    for (i = 0u; i < EEB_MAX_SERIAL; i++) {
-        /* A byte above 127 would depend on whether char is signed: it is refused as a blank is. */
-        const uint8_t byte = payload[36u + i];
-        info->serial[i] = byte < 0x80u ? (char)byte : ' ';
-    }
-    info->serial[EEB_MAX_SERIAL] = '\0';
-    info->firmware_major = payload[52];
-    info->firmware_minor = payload[53];
-    info->firmware_patch = get_u16(payload + 54);
-    return payload[0] == EEB_VERSION_MAJOR && info_fits(info);
+    return found;
 }
 
-static bool read_alert(const uint8_t *payload, eeb_alert *alert)
+/* A number out of its range is not stored: a bool never holds one that it must not. */
+static bool read_number(const field *f, const uint8_t *at, uint8_t *message)
 {
-    alert->sample_index = get_u32(payload);
-    alert->condition = get_u16(payload + 4);
-    alert->kind = payload[6];
-    alert->priority = payload[7];
-    alert->present = payload[8] != 0u;
-    alert->signal = payload[9];
-    alert->text_id = get_u16(payload + 10);
-    return payload[8] <= 1u && alert_fits(alert);
-}
-
-static bool read_ack(const uint8_t *payload, eeb_ack *ack)
-{
-    ack->sample_index = get_u32(payload);
-    ack->condition = get_u16(payload + 4);
-    ack->user_id = get_u16(payload + 6);
-    return ack_fits(ack);
-}
-
-static bool read_config(const uint8_t *payload, eeb_config *config)
-{
-    config->config_id = get_u16(payload);
-    config->channels = get_u16(payload + 2);
-    config->rate_num = get_u32(payload + 4);
-    config->rate_den = get_u32(payload + 8);
-    config->samples = payload[12];
-    config->format = payload[13];
-    config->gain_id = payload[14];
-    config->filter_mode = payload[15];
-    config->mode = payload[16];
-    return config_fits(config);
-}
-
-static bool read_config_ack(const uint8_t *payload, eeb_config_ack *ack)
-{
-    ack->sample_index = get_u32(payload);
-    ack->config_id = get_u16(payload + 4);
-    ack->status = payload[6];
-    ack->field = payload[7];
-    return config_ack_fits(ack);
-}
-
-static bool read_ping(const uint8_t *payload, eeb_ping *ping)
-{
-    ping->ping_id = get_u32(payload);
-    ping->t1_us = get_u64(payload + 4);
-    return true;
-}
-
-static bool read_pong(const uint8_t *payload, eeb_pong *pong)
-{
-    pong->ping_id = get_u32(payload);
-    pong->t1_us = get_u64(payload + 4);
-    pong->t2_us = get_u64(payload + 12);
-    pong->t3_us = get_u64(payload + 20);
-    return pong_fits(pong);
-}
-
-static bool read_error(const uint8_t *payload, eeb_error *error)
-{
-    error->code = payload[0];
-    error->about_type = payload[1];
-    error->about_seq = get_u16(payload + 2);
-    error->detail = get_u32(payload + 4);
-    return error_fits(error);
-}
-
-/* Bytes of a message's payload, as this version knows it; 0 for a type that it does not know. */
-static size_t message_size(uint8_t type)
-{
-    size_t size = 0u;
-    switch (type) {
-    case EEB_TYPE_INFO: size = EEB_INFO_SIZE; break;
-    case EEB_TYPE_ALERT: size = EEB_ALERT_SIZE; break;
-    case EEB_TYPE_ACK: size = EEB_ACK_SIZE; break;
-    case EEB_TYPE_CONFIG: size = EEB_CONFIG_SIZE; break;
-    case EEB_TYPE_CONFIG_ACK: size = EEB_CONFIG_ACK_SIZE; break;
-    case EEB_TYPE_PING: size = EEB_PING_SIZE; break;
-    case EEB_TYPE_PONG: size = EEB_PONG_SIZE; break;
-    case EEB_TYPE_ERROR: size = EEB_ERROR_SIZE; break;
-    default: break;
-    }
-    return size;
-}
-
-#define READ_MESSAGE(member) \
-    frame->member.seq = seq; \
-    frame->member.simulated = simulated; \
-    ok = read_##member(payload, &frame->member)
-
-/* `payload` holds message_size() bytes at least. */
-static bool read_fields(const uint8_t *payload, uint16_t seq, bool simulated, eeb_frame *frame)
-{
-    bool ok = false;
-    switch (frame->type) {
-    case EEB_TYPE_INFO: READ_MESSAGE(info); break;
-    case EEB_TYPE_ALERT: READ_MESSAGE(alert); break;
-    case EEB_TYPE_ACK: READ_MESSAGE(ack); break;
-    case EEB_TYPE_CONFIG: READ_MESSAGE(config); break;
-    case EEB_TYPE_CONFIG_ACK: READ_MESSAGE(config_ack); break;
-    case EEB_TYPE_PING: READ_MESSAGE(ping); break;
-    case EEB_TYPE_PONG: READ_MESSAGE(pong); break;
-    case EEB_TYPE_ERROR: READ_MESSAGE(error); break;
-    default: break;
+    const uint32_t value = get_uint(at, f->width);
+    const bool ok = in_range(f, value);
+    if (ok && f->at != NOWHERE) {
+        store(message + f->at, f->width, value);
     }
     return ok;
 }
 
-static bool read_message(eeb_counters *counters, const uint8_t *payload, size_t size, uint16_t seq, bool simulated,
-                         eeb_frame *frame)
+static bool read_fields(const layout *l, const uint8_t *payload, uint8_t *message)
 {
-    const size_t known = message_size(frame->type);
-    bool ok = false;
-    if (known == 0u) {
-        counters->unknown_type++;
-    } else if (size < known) {
-        counters->bad_length++;
-    } else if (!read_fields(payload, seq, simulated, frame)) {
-        counters->bad_field++;
-    } else {
-        ok = true;
-        counters->long_payload += size > known ? 1u : 0u;
+    const uint8_t *at = payload;
+    bool ok = true;
+    size_t row;
+    for (row = 0u; row < l->rows; row++) {
+        const field *f = &l->fields[row];
+        if (f->width < sizeof(uint64_t)) {
+            ok = read_number(f, at, message) && ok;
+        } else if (f->width == sizeof(uint64_t)) {
+            *(uint64_t *)(void *)(message + f->at) = get_u64(at);
+        } else {
+            size_t i;
+            for (i = 0u; i < f->width; i++) {
+                message[f->at + i] = at[i];
+            }
+        }
+        at += f->width;
     }
-    return ok;
+    return ok && agrees(l, message);
 }
 
+/* Steps 9 to 13 of PROTOCOL.md section 6. */
 static bool read_payload(eeb_decoder *d, eeb_frame *frame)
 {
-    const uint16_t seq = get_u16(d->buffer + 2);
-    const bool simulated = (get_u16(d->buffer + 6) & FLAG_SIMULATED) != 0u;
     const uint8_t *payload = d->buffer + EEB_HEADER_SIZE;
     const size_t size = (size_t)d->size - EEB_HEADER_SIZE - EEB_CRC_SIZE;
+    const layout *l = find_layout(d->buffer[1]);
+    uint8_t *message;
+    uint32_t whole;
     bool ok = false;
 
-    frame->type = d->buffer[1];
-    switch (frame->type) {
-    case EEB_TYPE_DATA:
-        frame->data.seq = seq;
-        frame->data.simulated = simulated;
-        ok = read_data(&d->counters, payload, size, &frame->data);
-        break;
-    case EEB_TYPE_RESULT:
-        frame->result.seq = seq;
-        frame->result.simulated = simulated;
-        ok = read_result(&d->counters, payload, size, &frame->result);
-        break;
-    default:
-        ok = read_message(&d->counters, payload, size, seq, simulated, frame);
-        break;
+    if (l == NULL) {
+        d->counters.unknown_type++;
+        return false;
     }
-    d->counters.frames += ok ? 1u : 0u;
+    if (size < l->size) {
+        d->counters.bad_length++;
+        return false;
+    }
+    frame->type = l->type;
+    message = (uint8_t *)frame + l->member;
+    store(message + SEQ_AT, 2u, get_u16(d->buffer + 2));
+    store(message + SIMULATED_AT, 1u, d->buffer[6] & FLAG_SIMULATED);
+    if (!read_fields(l, payload, message)) {
+        d->counters.bad_field++;
+        return false;
+    }
+    whole = l->size;
+    if (l->type == EEB_TYPE_DATA) {
+        frame->data.packed = payload + EEB_DATA_HEAD_SIZE;
+        whole = data_payload_size(&frame->data);
+    } else if (l->type == EEB_TYPE_INFO) {
+        frame->info.serial[EEB_MAX_SERIAL] = '\0';
+    } else {
+        /* The other messages are their fields. */
+    }
+    if (size < whole) {
+        d->counters.bad_length++;
+    } else {
+        ok = true;
+        d->counters.frames++;
+        d->counters.long_payload += size > whole ? 1u : 0u;
+    }
     return ok;
 }
 
@@ -518,16 +557,14 @@ bool eeb_decoder_push(eeb_decoder *decoder, uint8_t byte, eeb_frame *frame)
 {
     bool complete = false;
     if (byte != 0u) {
-        if (!decoder->too_long) {
-            take(decoder, byte);
-        }
+        take(decoder, byte);
         return false;
     }
-    if (decoder->too_long) {
+    if (decoder->size == TOO_LONG) {
         decoder->counters.oversize++;
     } else if (decoder->left > 0u) {
         decoder->counters.bad_cobs++;
-    } else if (decoder->started) {
+    } else if (decoder->zero_due || decoder->size > 0u) {
         complete = judge(decoder, frame);
     } else {
         /* Delimiters in a row: an idle line, or a sender that flushes. */
@@ -538,62 +575,65 @@ bool eeb_decoder_push(eeb_decoder *decoder, uint8_t byte, eeb_frame *frame)
 
 int32_t eeb_data_count(const eeb_data *data, uint8_t sample, uint8_t channel)
 {
+    const size_t width = count_width(data->format);
     const uint8_t *at;
+    uint32_t value;
+    uint32_t sign;
     if (sample >= data->samples || channel >= data->channels) {
         return 0;
     }
-    at = data->packed + ((size_t)sample * data->channels + channel) * count_width(data->format);
-    if (data->format == EEB_FORMAT_I16) {
-        return to_signed(get_u16(at), 16u);
+    at = data->packed + ((size_t)sample * data->channels + channel) * width;
+    value = (uint32_t)get_u16(at);
+    sign = 0x8000u;
+    if (data->format == EEB_FORMAT_I24) {
+        value |= (uint32_t)at[2] << 16;
+        sign = 0x800000u;
     }
-    return to_signed((uint32_t)get_u16(at) | ((uint32_t)at[2] << 16), 24u);
+    /* Two's complement, without a conversion that C leaves to the compiler. */
+    value ^= sign;
+    return (int32_t)value - (int32_t)sign;
 }
 
 /* ------------------------------------------------------------------------------------------ encoder */
 
 /* Stuffs and checks byte by byte straight into the caller's buffer: no second buffer, no second pass. */
 typedef struct {
-    uint8_t *out;
-    size_t at;       /* where the next byte goes */
-    size_t code_at;  /* where the current block's code byte will stand */
-    uint8_t code;
+    uint8_t *at;    /* where the next byte goes */
+    uint8_t *code;  /* where the current block's code byte will stand */
     uint32_t crc;
 } writer;
 
-static void next_block(writer *w)
+static void end_block(writer *w)
 {
-    w->out[w->code_at] = w->code;
-    w->code_at = w->at;
+    const ptrdiff_t length = w->at - w->code;
+    *w->code = (uint8_t)length;
+    w->code = w->at;
     w->at++;
-    w->code = 1u;
 }
 
 static void put(writer *w, uint8_t byte)
 {
     w->crc = crc_step(w->crc, byte);
-    if (w->code == FULL_BLOCK) {
-        next_block(w);
+    if (w->at - w->code == (ptrdiff_t)FULL_BLOCK) {
+        end_block(w);
     }
     if (byte == 0u) {
-        next_block(w);
+        end_block(w);
     } else {
-        w->out[w->at] = byte;
+        *w->at = byte;
         w->at++;
-        w->code++;
     }
 }
 
-static void put_uint(writer *w, uint32_t value, uint32_t bytes)
+/* At most 4 bytes of a number. */
+static void put_uint(writer *w, uint32_t value, size_t width)
 {
-    uint32_t i;
-    for (i = 0u; i < bytes; i++) {
-        put(w, (uint8_t)((value >> (8u * i)) & 0xFFu));
+    uint32_t rest = value;
+    size_t i;
+    for (i = 0u; i < width; i++) {
+        put(w, (uint8_t)(rest & 0xFFu));
+        rest >>= 8;
     }
-}
-
-static void put_int(writer *w, int32_t value, uint32_t bytes)
-{
-    put_uint(w, (uint32_t)value, bytes);
 }
 
 static void put_u64(writer *w, uint64_t value)
@@ -602,218 +642,129 @@ static void put_u64(writer *w, uint64_t value)
     put_uint(w, (uint32_t)(value >> 32), 4u);
 }
 
-static void put_header(writer *w, uint8_t *out, uint8_t type, uint16_t seq, size_t payload, bool simulated)
+static bool put_number(writer *w, const field *f, const uint8_t *message)
 {
-    w->out = out;
-    w->code_at = 0u;
-    w->at = 1u;
-    w->code = 1u;
-    w->crc = CRC_START;
-    put(w, EEB_VERSION_MAJOR);
-    put(w, type);
-    put_uint(w, seq, 2u);
-    put_uint(w, (uint32_t)payload, 2u);
-    put_uint(w, simulated ? FLAG_SIMULATED : 0u, 2u);
+    const uint32_t value = f->at == NOWHERE ? f->least : load(message + f->at, f->width);
+    put_uint(w, value, f->width);
+    return in_range(f, value);
 }
 
-static size_t finish(writer *w)
+/* False where a field is out of its range; what was put is then of no use. */
+static bool put_fields(writer *w, const layout *l, const uint8_t *message)
 {
-    put_uint(w, w->crc ^ CRC_START, 4u);
-    w->out[w->code_at] = w->code;
-    w->out[w->at] = 0u;
-    return w->at + 1u;
-}
-
-static bool counts_fit(const eeb_data *data, const int32_t *counts)
-{
-    const int32_t limit = data->format == EEB_FORMAT_I16 ? 0x8000 : 0x800000;
-    const size_t total = (size_t)data->channels * data->samples;
-    size_t i;
-    for (i = 0u; i < total; i++) {
-        if (counts[i] < -limit || counts[i] >= limit) {
-            return false;
+    bool ok = true;
+    size_t row;
+    for (row = 0u; row < l->rows; row++) {
+        const field *f = &l->fields[row];
+        if (f->width < sizeof(uint64_t)) {
+            ok = put_number(w, f, message) && ok;
+        } else if (f->width == sizeof(uint64_t)) {
+            put_u64(w, *(const uint64_t *)(const void *)(message + f->at));
+        } else {
+            size_t i;
+            for (i = 0u; i < f->width; i++) {
+                put(w, message[f->at + i]);
+            }
         }
     }
-    return true;
+    return ok;
+}
+
+/* Header and fields; false where the message or the room is not right. */
+static bool begin(writer *w, const layout *l, const void *message, uint32_t payload, uint8_t *out, size_t capacity)
+{
+    const uint8_t *bytes = message;
+    if (payload > EEB_MAX_PAYLOAD || capacity < EEB_WIRE_SIZE(payload)) {
+        return false;
+    }
+    w->code = out;
+    w->at = out + 1;
+    w->crc = CRC_START;
+    put(w, EEB_VERSION_MAJOR);
+    put(w, l->type);
+    put_uint(w, load(bytes + SEQ_AT, 2u), 2u);
+    put_uint(w, payload, 2u);
+    put_uint(w, load(bytes + SIMULATED_AT, 1u) != 0u ? FLAG_SIMULATED : 0u, 2u);
+    return put_fields(w, l, bytes) && agrees(l, message);
+}
+
+/* Returns the bytes from `out` on. */
+static size_t finish(writer *w, const uint8_t *out)
+{
+    ptrdiff_t size;
+    put_uint(w, w->crc ^ CRC_START, 4u);
+    end_block(w);
+    *w->code = 0u;
+    size = w->at - out;
+    return (size_t)size;
+}
+
+static size_t encode(const layout *l, const void *message, uint8_t *out, size_t capacity)
+{
+    writer w;
+    return begin(&w, l, message, l->size, out, capacity) ? finish(&w, out) : 0u;
 }
 
 size_t eeb_encode_data(const eeb_data *data, const int32_t *counts, uint8_t *out, size_t capacity)
 {
+    const size_t total = (size_t)data->channels * data->samples;
+    const size_t width = count_width(data->format);
+    const int32_t limit = data->format == EEB_FORMAT_I16 ? 0x8000 : 0x800000;
     writer w;
     size_t i;
-    size_t payload;
-    size_t total;
-
-    if (!data_fields_fit(data)) {
+    if (!begin(&w, &data_layout, data, data_payload_size(data), out, capacity)) {
         return 0u;
     }
-    payload = data_payload_size(data);
-    if (payload > EEB_MAX_PAYLOAD || capacity < EEB_WIRE_SIZE(payload) || !counts_fit(data, counts)) {
-        return 0u;
-    }
-    put_header(&w, out, EEB_TYPE_DATA, data->seq, payload, data->simulated);
-    put_uint(&w, data->sample_index, 4u);
-    put_u64(&w, data->t_us);
-    put_uint(&w, data->lead_off, 4u);
-    put(&w, data->channels);
-    put(&w, data->samples);
-    put(&w, data->format);
-    put(&w, data->gain_id);
-    total = (size_t)data->channels * data->samples;
     for (i = 0u; i < total; i++) {
-        put_int(&w, counts[i], (uint32_t)count_width(data->format));
+        if (counts[i] < -limit || counts[i] >= limit) {
+            return 0u;
+        }
+        put_uint(&w, (uint32_t)counts[i], width);
     }
-    return finish(&w);
+    return finish(&w, out);
 }
 
 size_t eeb_encode_result(const eeb_result *result, uint8_t *out, size_t capacity)
 {
-    writer w;
-    if (capacity < EEB_WIRE_SIZE(EEB_RESULT_SIZE) || !result_fields_fit(result)) {
-        return 0u;
-    }
-    put_header(&w, out, EEB_TYPE_RESULT, result->seq, EEB_RESULT_SIZE, result->simulated);
-    put_uint(&w, result->sample_index, 4u);
-    put_int(&w, result->mpcwp_cmmhg, 2u);
-    put_int(&w, result->low_cmmhg, 2u);
-    put_int(&w, result->high_cmmhg, 2u);
-    put_uint(&w, result->p_elevated, 2u);
-    put(&w, result->sqi);
-    put(&w, result->validity);
-    put_uint(&w, result->model_id, 4u);
-    put_uint(&w, result->latency_ms, 2u);
-    return finish(&w);
+    return encode(&result_layout, result, out, capacity);
 }
 
 size_t eeb_encode_info(const eeb_info *info, uint8_t *out, size_t capacity)
 {
-    writer w;
-    size_t i;
-    if (capacity < EEB_WIRE_SIZE(EEB_INFO_SIZE) || !info_fits(info)) {
-        return 0u;
-    }
-    put_header(&w, out, EEB_TYPE_INFO, info->seq, EEB_INFO_SIZE, info->simulated);
-    put(&w, EEB_VERSION_MAJOR);
-    put(&w, info->spec_minor);
-    put(&w, info->mode);
-    put(&w, info->filter_mode);
-    put_uint(&w, info->rate_num, 4u);
-    put_uint(&w, info->rate_den, 4u);
-    put_uint(&w, info->lsb_pv, 4u);
-    put_uint(&w, info->gain_centi, 2u);
-    put(&w, info->gain_id);
-    put(&w, info->channels);
-    for (i = 0u; i < EEB_MAX_CHANNELS; i++) {
-        put(&w, info->leads[i]);
-    }
-    for (i = 0u; i < EEB_MAX_SERIAL; i++) {
-        put(&w, (uint8_t)info->serial[i]);
-    }
-    put(&w, info->firmware_major);
-    put(&w, info->firmware_minor);
-    put_uint(&w, info->firmware_patch, 2u);
-    return finish(&w);
+    return encode(&info_layout, info, out, capacity);
 }
 
 size_t eeb_encode_alert(const eeb_alert *alert, uint8_t *out, size_t capacity)
 {
-    writer w;
-    if (capacity < EEB_WIRE_SIZE(EEB_ALERT_SIZE) || !alert_fits(alert)) {
-        return 0u;
-    }
-    put_header(&w, out, EEB_TYPE_ALERT, alert->seq, EEB_ALERT_SIZE, alert->simulated);
-    put_uint(&w, alert->sample_index, 4u);
-    put_uint(&w, alert->condition, 2u);
-    put(&w, alert->kind);
-    put(&w, alert->priority);
-    put(&w, alert->present ? 1u : 0u);
-    put(&w, alert->signal);
-    put_uint(&w, alert->text_id, 2u);
-    return finish(&w);
+    return encode(&alert_layout, alert, out, capacity);
 }
 
 size_t eeb_encode_ack(const eeb_ack *ack, uint8_t *out, size_t capacity)
 {
-    writer w;
-    if (capacity < EEB_WIRE_SIZE(EEB_ACK_SIZE) || !ack_fits(ack)) {
-        return 0u;
-    }
-    put_header(&w, out, EEB_TYPE_ACK, ack->seq, EEB_ACK_SIZE, ack->simulated);
-    put_uint(&w, ack->sample_index, 4u);
-    put_uint(&w, ack->condition, 2u);
-    put_uint(&w, ack->user_id, 2u);
-    return finish(&w);
+    return encode(&ack_layout, ack, out, capacity);
 }
 
 size_t eeb_encode_config(const eeb_config *config, uint8_t *out, size_t capacity)
 {
-    writer w;
-    if (capacity < EEB_WIRE_SIZE(EEB_CONFIG_SIZE) || !config_fits(config)) {
-        return 0u;
-    }
-    put_header(&w, out, EEB_TYPE_CONFIG, config->seq, EEB_CONFIG_SIZE, config->simulated);
-    put_uint(&w, config->config_id, 2u);
-    put_uint(&w, config->channels, 2u);
-    put_uint(&w, config->rate_num, 4u);
-    put_uint(&w, config->rate_den, 4u);
-    put(&w, config->samples);
-    put(&w, config->format);
-    put(&w, config->gain_id);
-    put(&w, config->filter_mode);
-    put(&w, config->mode);
-    return finish(&w);
+    return encode(&config_layout, config, out, capacity);
 }
 
 size_t eeb_encode_config_ack(const eeb_config_ack *config_ack, uint8_t *out, size_t capacity)
 {
-    writer w;
-    if (capacity < EEB_WIRE_SIZE(EEB_CONFIG_ACK_SIZE) || !config_ack_fits(config_ack)) {
-        return 0u;
-    }
-    put_header(&w, out, EEB_TYPE_CONFIG_ACK, config_ack->seq, EEB_CONFIG_ACK_SIZE, config_ack->simulated);
-    put_uint(&w, config_ack->sample_index, 4u);
-    put_uint(&w, config_ack->config_id, 2u);
-    put(&w, config_ack->status);
-    put(&w, config_ack->field);
-    return finish(&w);
+    return encode(&config_ack_layout, config_ack, out, capacity);
 }
 
 size_t eeb_encode_ping(const eeb_ping *ping, uint8_t *out, size_t capacity)
 {
-    writer w;
-    if (capacity < EEB_WIRE_SIZE(EEB_PING_SIZE)) {
-        return 0u;
-    }
-    put_header(&w, out, EEB_TYPE_PING, ping->seq, EEB_PING_SIZE, ping->simulated);
-    put_uint(&w, ping->ping_id, 4u);
-    put_u64(&w, ping->t1_us);
-    return finish(&w);
+    return encode(&ping_layout, ping, out, capacity);
 }
 
 size_t eeb_encode_pong(const eeb_pong *pong, uint8_t *out, size_t capacity)
 {
-    writer w;
-    if (capacity < EEB_WIRE_SIZE(EEB_PONG_SIZE) || !pong_fits(pong)) {
-        return 0u;
-    }
-    put_header(&w, out, EEB_TYPE_PONG, pong->seq, EEB_PONG_SIZE, pong->simulated);
-    put_uint(&w, pong->ping_id, 4u);
-    put_u64(&w, pong->t1_us);
-    put_u64(&w, pong->t2_us);
-    put_u64(&w, pong->t3_us);
-    return finish(&w);
+    return encode(&pong_layout, pong, out, capacity);
 }
 
 size_t eeb_encode_error(const eeb_error *error, uint8_t *out, size_t capacity)
 {
-    writer w;
-    if (capacity < EEB_WIRE_SIZE(EEB_ERROR_SIZE) || !error_fits(error)) {
-        return 0u;
-    }
-    put_header(&w, out, EEB_TYPE_ERROR, error->seq, EEB_ERROR_SIZE, error->simulated);
-    put(&w, error->code);
-    put(&w, error->about_type);
-    put_uint(&w, error->about_seq, 2u);
-    put_uint(&w, error->detail, 4u);
-    return finish(&w);
+    return encode(&error_layout, error, out, capacity);
 }

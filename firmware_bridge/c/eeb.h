@@ -303,12 +303,10 @@ typedef struct {
 typedef struct {
     eeb_counters counters;
     uint32_t crc;
-    uint16_t size;       /* decoded bytes so far */
+    uint16_t size;       /* decoded bytes so far; EEB_MAX_FRAME + 1: too many */
     uint16_t next_seq;
     uint8_t left;        /* bytes of the current COBS block still to come */
-    bool started;        /* something came since the last delimiter */
     bool zero_due;       /* the last block ended with a zero, unless it was the frame's last */
-    bool too_long;       /* waiting for the delimiter */
     bool synchronised;   /* next_seq holds */
     uint8_t buffer[EEB_MAX_FRAME];
 } eeb_decoder;
@@ -318,17 +316,17 @@ void eeb_decoder_init(eeb_decoder *decoder);
 
 /* Take one byte. True when it completed a frame, which then stands in `frame`; `frame->data.packed` points into
  * `decoder` and holds until the next call. On false, what `frame` held may be gone. Each byte costs the same small
- * work whatever came before (the check value is kept up as bytes come in), so this may run in a receive
- * interrupt. Any bytes are allowed. */
+ * work whatever came before (the check value is kept up as bytes come in), and a delimiter the reading of 60 bytes at
+ * most besides, so this may run in a receive interrupt. Any bytes are allowed. */
 bool eeb_decoder_push(eeb_decoder *decoder, uint8_t byte, eeb_frame *frame);
 
 /* One count of a received DATA frame. Returns 0 outside the frame's samples and channels. */
 int32_t eeb_data_count(const eeb_data *data, uint8_t sample, uint8_t channel);
 
 /* Write a DATA frame as it goes on the wire, delimiter included. `counts` holds samples * channels values, sample
- * by sample, within it channel by channel; `data->packed` is not read. Returns the bytes written, or 0 and nothing
- * sent when `capacity` is below EEB_WIRE_SIZE(payload), the payload would pass EEB_MAX_PAYLOAD, or a field or
- * count does not fit. */
+ * by sample, within it channel by channel; `data->packed` is not read. Returns the bytes written, or 0 when `capacity`
+ * is below EEB_WIRE_SIZE(payload), the payload would pass EEB_MAX_PAYLOAD, or a field or count does not fit: then
+ * nothing is to be sent, whatever stands in `out`. */
 size_t eeb_encode_data(const eeb_data *data, const int32_t *counts, uint8_t *out, size_t capacity);
 
 /* Write a RESULT frame as it goes on the wire; returns as eeb_encode_data(). */

@@ -1,6 +1,7 @@
 /* Tests of eeb.c on a computer. `test_eeb vectors` reads the lines of ../vectors/lines.py and checks each one;
  * `test_eeb decode` answers blocks (length u32 little endian, bytes) with what a fresh decoder made of them, for
- * comparison with other decoders. Exit code 1 when a check failed. Licence: Apache-2.0. */
+ * comparison with other decoders; `test_eeb recode` with the bytes that the encoder makes of each frame. Exit code 1 when
+ * a check failed. Licence: Apache-2.0. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -363,7 +364,18 @@ static void run_out_of_range(void)
 
 /* ------------------------------------------------------------------------------------------ decode */
 
-static bool answer_block(void)
+static void print_wire(const eeb_frame *f)
+{
+    uint8_t out[EEB_MAX_WIRE];
+    const size_t n = encode(f, out, sizeof out);
+    size_t i;
+    for (i = 0; i < n; i++) {
+        printf("%02x", (unsigned)out[i]);
+    }
+    puts("");
+}
+
+static bool answer_block(bool recode)
 {
     uint8_t head[4];
     uint8_t *block;
@@ -383,7 +395,12 @@ static bool answer_block(void)
     }
     eeb_decoder_init(d);
     for (i = 0; i < size; i++) {
-        if (eeb_decoder_push(d, block[i], &f)) {
+        if (!eeb_decoder_push(d, block[i], &f)) {
+            continue;
+        }
+        if (recode) {
+            print_wire(&f);
+        } else {
             print_frame(&f, seen, sizeof seen);
             puts(seen);
         }
@@ -398,13 +415,13 @@ static bool answer_block(void)
 
 int main(int argc, char **argv)
 {
-    if (argc == 2 && strcmp(argv[1], "decode") == 0) {
-        while (answer_block()) {
+    if (argc == 2 && (strcmp(argv[1], "decode") == 0 || strcmp(argv[1], "recode") == 0)) {
+        while (answer_block(argv[1][0] == 'r')) {
         }
         return 0;
     }
     if (argc != 2 || strcmp(argv[1], "vectors") != 0) {
-        fprintf(stderr, "usage: test_eeb vectors|decode, with input on stdin\n");
+        fprintf(stderr, "usage: test_eeb vectors|decode|recode, with input on stdin\n");
         return 2;
     }
     run_vectors();

@@ -88,11 +88,10 @@ class Decoder:
         # delimiters takes no memory.
         self._pending += piece[: MAX_ENCODED + 1 - len(self._pending)]
 
-    def _judge(self, encoded: bytes) -> Frame | None:
-        if not encoded:
-            return None  # Delimiters in a row: an idle line, or a sender that flushes.
+    def take(self, decoded: bytes) -> Frame | None:
+        """Take one decoded frame of a transport that keeps messages apart; None for one that is dropped and counted."""
         try:
-            envelope = open_envelope(_unstuff(encoded))
+            envelope = open_envelope(_within(decoded))
             self._follow(envelope.seq)
             frame, skipped = read_payload(envelope)
         except RejectedError as rejected:
@@ -101,6 +100,16 @@ class Decoder:
         self._counters.frames += 1
         self._counters.long_payload += skipped > 0
         return frame
+
+    def _judge(self, encoded: bytes) -> Frame | None:
+        if not encoded:
+            return None  # Delimiters in a row: an idle line, or a sender that flushes.
+        try:
+            decoded = _unstuff(encoded)
+        except RejectedError as rejected:
+            self._count(rejected.counter)
+            return None
+        return self.take(decoded)
 
     def _follow(self, seq: int) -> None:
         ahead = 0 if self._next_seq is None else (seq - self._next_seq) % 2**16
@@ -127,6 +136,12 @@ def version_error(before: Counters, after: Counters, *, seq: int) -> Error | Non
     if after.bad_version == before.bad_version:
         return None
     return Error(seq=seq, code=ErrorCode.VERSION, detail=VERSION_MAJOR)
+
+
+def _within(decoded: bytes) -> bytes:
+    if len(decoded) > MAX_FRAME:
+        raise RejectedError("oversize")
+    return decoded
 
 
 def _unstuff(encoded: bytes) -> bytes:

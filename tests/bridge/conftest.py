@@ -2,12 +2,12 @@
 
 import os
 import shutil
-import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from eeb_partner import CDecoder
 
 FIRMWARE = Path(__file__).parents[2] / "firmware_bridge"
 
@@ -26,32 +26,15 @@ def c_tests(tmp_path_factory) -> Path:
     return build
 
 
-class CDecoder:
-    """A running `test_eeb_sanitized decode`: bytes in, the lines of a fresh C decoder out."""
-
-    def __init__(self, program: Path) -> None:
-        self._process = subprocess.Popen(
-            [str(program), "decode"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-
-    def decode(self, data: bytes) -> list[str]:
-        self._process.stdin.write(struct.pack("<I", len(data)) + data)
-        self._process.stdin.flush()
-        lines = []
-        while not lines or not lines[-1].startswith("counters"):
-            line = self._process.stdout.readline()
-            assert line, f"the C decoder died with code {self._process.wait()} on {data.hex()}"
-            lines.append(line.decode().rstrip("\n"))
-        return lines
-
-    def close(self) -> int:
-        self._process.stdin.close()
-        self._process.stdout.close()
-        return self._process.wait(timeout=10)
-
-
 @pytest.fixture(scope="module")
 def c_decoder(c_tests):
     partner = CDecoder(c_tests / "test_eeb_sanitized")
+    yield partner
+    assert partner.close() == 0, "the sanitizers found something"
+
+
+@pytest.fixture(scope="module")
+def c_recoder(c_tests):
+    partner = CDecoder(c_tests / "test_eeb_sanitized", "recode")
     yield partner
     assert partner.close() == 0, "the sanitizers found something"

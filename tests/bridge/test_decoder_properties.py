@@ -1,12 +1,14 @@
 """Properties of the decoder: chunking never matters, garbage never raises, errors are found, sync returns."""
 
 import itertools
+import json
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from eeb_messages import MESSAGES, message_line
+from eeb_messages import MESSAGES
+from eeb_partner import line_of, lines_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -134,6 +136,13 @@ def test_sync_returns_within_two_frames(garbage, first, second):
     assert frames[-1] == second
 
 
+@given(garbage=st.binary(max_size=1500), first=FRAMES, second=FRAMES)
+@settings(max_examples=200)
+def test_sync_returns_within_two_frames_in_c_too(c_decoder, garbage, first, second):
+    *lines, _ = c_decoder.decode(garbage + to_wire(first) + to_wire(second))
+    assert lines[-1] == line_of(second)
+
+
 @given(st.binary(max_size=200), FRAMES)
 def test_a_leading_delimiter_brings_sync_at_once(garbage, frame):
     frames, _ = decode(garbage + b"\0" + to_wire(frame))
@@ -162,7 +171,18 @@ def flip(data, bits):
     return bytes(changed)
 
 
-@pytest.mark.parametrize("frame", [small_frame(), largest_frame()], ids=["small", "largest"])
+def one_of_each_type():
+    """Return a frame of each type, of the vectors, by its name; the C tests damage all of them."""
+    path = Path(__file__).parents[2] / "firmware_bridge" / "vectors" / "frames.json"
+    vectors = json.loads(path.read_text(encoding="utf-8"))["vectors"]
+    wires = {vector["frame"]["type"]: bytes.fromhex(vector["wire_hex"]) for vector in reversed(vectors)}
+    return {"small": small_frame(), **{name: decode(wire)[0][0] for name, wire in wires.items()}}
+
+
+ONE_OF_EACH = one_of_each_type()
+
+
+@pytest.mark.parametrize("frame", [*ONE_OF_EACH.values(), largest_frame()], ids=[*ONE_OF_EACH, "largest"])
 def test_every_single_bit_error_on_the_wire_is_found(frame):
     wire = to_wire(frame)
     for bit in range(8 * len(wire)):
@@ -170,41 +190,53 @@ def test_every_single_bit_error_on_the_wire_is_found(frame):
 
 
 @pytest.mark.parametrize("n_bits", [2, 3, 4])
-@pytest.mark.parametrize("frame", [small_frame(), largest_frame()], ids=["small", "largest"])
+@pytest.mark.parametrize("frame", [*ONE_OF_EACH.values(), largest_frame()], ids=[*ONE_OF_EACH, "largest"])
 def test_sampled_errors_of_a_few_bits_on_the_wire_are_found(frame, n_bits):
     wire = to_wire(frame)
     pick = np.random.default_rng(n_bits)
-    for _ in range(1500):
+    for _ in range(500):
         bits = pick.choice(8 * len(wire) - 8, n_bits, replace=False).tolist()
         # An error that makes a delimiter may leave a whole frame only by chance; none may be changed.
         assert decode(flip(wire, bits))[0] == [], bits
 
 
-def test_crc_finds_every_two_bit_error_of_the_decoded_frame():
-    # The CRC is linear: an error goes unseen exactly if its own CRC (started at 0) is 0, wherever it is. So every
-    # distance between two bits stands for all pairs at that distance.
-    size = 640
-    assert all(crc32c(flip(bytes(size), [0, bit])) != crc32c(bytes(size)) for bit in range(1, 8 * size))
+def what_single_bits_change(size):
+    """Return by how much each bit of the last `size` bytes, and of the check value after them, changes that."""
+    changes = [1 << bit for bit in range(32)]
+    for bit in range(8):
+        with_it, without = crc32c(bytes([1 << bit])), crc32c(b"\0")
+        for _ in range(size):
+            changes.append(with_it ^ without)
+            with_it, without = crc32c(b"\0", with_it), crc32c(b"\0", without)
+    return np.array(changes, np.uint32)
+
+
+def test_crc_finds_every_error_of_up_to_four_bits_of_the_decoded_frame():
+    # The CRC is linear: errors of several bits change it by the exclusive-or of what each of them does. All pairs
+    # differ from nothing, from every single bit and from every other pair: so no two, three or four bits cancel out.
+    single = what_single_bits_change(636)
+    assert single[32 + 635] == crc32c(flip(bytes(636), [0])) ^ crc32c(bytes(636))
+    assert np.all(single)
+    pairs = np.concatenate([one ^ single[k + 1 :] for k, one in enumerate(single)])
+    pairs.sort()
+    assert len(pairs) == 5120 * 5119 // 2
+    assert pairs[0] > 0
+    assert np.all(pairs[1:] != pairs[:-1])
+    at = np.searchsorted(pairs, single).clip(max=len(pairs) - 1)
+    assert not np.any(pairs[at] == single)
 
 
 # ---------------------------------------------------------------------------------- the C library beside
 
 
-def lines_of(frames, counters):
-    return [*map(line_of, frames), " ".join(["counters", *map(str, vars(counters).values())])]
-
-
-def line_of(frame):
-    if isinstance(frame, Data):
-        head = [frame.seq, frame.simulated, frame.sample_index, frame.t_us, frame.lead_off, frame.n_channels]
-        return " ".join(["data", *(str(int(v)) for v in [*head, frame.fmt, frame.gain_id, *frame.counts])])
-    if not isinstance(frame, Result):
-        return message_line(frame)
-    pressures = [-32768 if p is None else p for p in (frame.mpcwp_cmmhg, frame.low_cmmhg, frame.high_cmmhg)]
-    head = [frame.seq, frame.simulated, frame.sample_index, *pressures, frame.p_elevated_u16, frame.sqi_u8]
-    return " ".join(
-        ["result", *(str(int(v)) for v in [*head, frame.validity, frame.model_id, frame.latency_ms])]
-    )
+@given(frames=st.lists(FRAMES, min_size=1, max_size=4))
+@settings(max_examples=300, deadline=None)
+def test_c_and_python_write_the_same_bytes(c_decoder, c_recoder, frames):
+    wire = b"".join(map(to_wire, frames))
+    *lines, _ = c_decoder.decode(wire)
+    assert lines == [line_of(frame) for frame in frames]
+    *sent, _ = c_recoder.decode(wire)
+    assert "".join(sent) == wire.hex()
 
 
 @given(stream=dirty_streams())

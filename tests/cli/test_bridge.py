@@ -139,3 +139,52 @@ def test_a_device_that_hangs_up_at_once_is_an_empty_feed(cli):
     assert "without a single sample" in done.stderr
     (summary,) = [json.loads(line) for line in done.stdout.splitlines()]
     assert (summary["type"], summary["windows"]) == ("summary", 0)
+
+
+# --- INFO, ALERT, ACK ---
+
+INFO = {"rate_num": 360, "lsb_pv": 1_000_000, "leads": [2, 11]}
+
+
+def test_an_address_is_enough_and_the_device_is_told_of_alarms_and_acknowledges(cli, tmp_path, real_counts):
+    plan = _plan(real_counts, info=INFO, lead_off=1 << 1, results=11, alerts=True, ack=5)
+    with _device(tmp_path, **plan) as (device, port):
+        done = cli("stream", "--feed", f"tcp://127.0.0.1:{port}", "--sink", "bridge", "--format", "jsonl")
+        said = [line.split() for line in device.stdout.read().splitlines()]
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    alarms = [e for e in events if e["type"] == "alarm" and e["condition"] == "LEAD_OFF"]
+    assert [(a["signal"], a.get("user")) for a in alarms] == [
+        ("on", None),
+        ("acknowledged", "user 7 of front end SN-1"),
+    ]
+    told = [words[2:] for words in said if words[:2] == ["alert", "5"]]
+    on_index = str(round(alarms[0]["t_s"] * 360))
+    assert told[0] == ["ON", on_index]
+    assert told[-1][0] == "ACKNOWLEDGED"
+    assert len([words for words in said if words[0] != "alert"]) == 11
+    assert "the device is SN-1, firmware 1.0.0, mode real" in done.stderr
+
+
+def test_a_device_that_starts_anew_is_a_gap_and_is_counted(cli, tmp_path, real_counts):
+    plan = _plan(real_counts, info=INFO, restart=900, away_s=0.5, results=11)
+    with _device(tmp_path, **plan) as (device, port):
+        done = cli("stream", "--feed", f"tcp://127.0.0.1:{port}", "--sink", "bridge", "--format", "jsonl")
+        results = [line.split() for line in device.stdout.read().splitlines()]
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    (gap,) = [e for e in events if e["type"] == "feed" and e["state"] == "gap"]
+    # Played faster than time: arrival says nothing, and the least hole is taken.
+    assert gap["age_s"] == pytest.approx(0.25, abs=0.01)
+    assert "the device started anew" in done.stderr
+    assert "restarts 1" in done.stderr
+    assert events[-1]["type"] == "summary"
+    # The device's count began anew with the window that ends after the restart.
+    estimates = [e for e in events if e["type"] == "estimate" and e["t_s"] > gap["t_s"]]
+    assert [int(r[0]) for r in results][-len(estimates) :] == [
+        round((e["t_s"] - gap["t_s"]) * 360) - 1 for e in estimates
+    ]
+
+
+def test_a_uri_that_contradicts_the_device_is_refused(cli, tmp_path, real_counts):
+    with _device(tmp_path, **_plan(real_counts, info=INFO)) as (_, port):
+        done = cli("stream", "--feed", f"tcp://127.0.0.1:{port}?leads=I,II", exits=3)
+    assert "says leads=I,II, and the device (SN-1, firmware 1.0.0) says II,V5" in done.stderr

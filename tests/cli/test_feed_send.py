@@ -25,7 +25,8 @@ def test_a_second_process_plays_and_the_first_streams():
         )
         out, _ = device.communicate(timeout=30)
     assert device.returncode == 0
-    assert out == "7000 samples a lead sent (demo)\n"
+    assert out.splitlines()[0] == "7000 samples a lead sent (demo)"
+    assert "the device is ECGEDGE-RIG, firmware 0.1.0, mode demo" in heard.stderr
     events = [json.loads(line) for line in heard.stdout.splitlines()]
     assert {e["mode"] for e in events if e["type"] == "estimate"} == {"demo"}
     assert any(e["type"] == "feed" and e["state"] == "gap" for e in events)
@@ -44,6 +45,9 @@ def test_a_second_process_plays_and_the_first_streams():
         (["--to", "mqtt://127.0.0.1:9/x"], 3, "cannot connect"),
         (["--to", "tcp://127.0.0.1:0", "--drop", "2"], 2, "--drop is 2"),
         (["--to", "tcp://127.0.0.1:0", "--duration", "0"], 2, "--duration"),
+        (["--to", "tcp://127.0.0.1:0", "--restart", "soon"], 2, "--restart is 'soon'"),
+        (["--to", "tcp://127.0.0.1:0", "--control", "x"], 2, "--control is 'x'"),
+        (["--to", "tcp://127.0.0.1:0?lsb_nv=1e9"], 3, "a device can say 0.001 to 4294967"),
     ],
 )
 def test_what_is_wrong_is_named(words, code, said):

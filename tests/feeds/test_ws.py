@@ -119,7 +119,7 @@ def test_garbage_is_counted_and_a_hole_stays_a_hole():
     ("messages", "words"),
     [
         (["hello"], "cannot be used"),
-        ([b"\x00"], "cannot be used"),
+        ([b"\x00"], "before it said what it is"),
         ([json.dumps({**DECLARED, "rate_hz": 1})], "not usable"),
         ([], "cannot be used"),
     ],
@@ -159,7 +159,7 @@ def test_a_connection_that_breaks_and_one_that_falls_silent_are_told(monkeypatch
                 await feed.close()
 
     assert "the connection broke" in asyncio.run(end_of(cut))
-    assert "nothing has come for 0.5 s" in asyncio.run(end_of(silent))
+    assert "nothing whole has come for 0.5 s" in asyncio.run(end_of(silent))
 
 
 @pytest.mark.parametrize(

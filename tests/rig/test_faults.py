@@ -12,7 +12,7 @@ from ecgedge.feeds import Chunk, FeedInfo
 from ecgedge.feeds.declared import declared_of
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.rig import Faults, FaultyLine, parse_faults
-from ecgedge.rig.play import FrameWriter
+from ecgedge.rig.writing import FrameWriter
 from ecgedge_bridge import SampleFormat
 
 
@@ -100,3 +100,23 @@ def test_a_lead_that_was_not_measured_is_marked_off():
     (frame,) = FrameWriter(info, declared_of(info, lsb_nv=1000.0)).frames(Chunk(0.0, samples_mv, 0))
     assert frame.lead_off == 0b10
     assert frame.counts == (100, 0, 200, 0)
+
+
+def test_lost_bytes_never_come():
+    line = FaultyLine(parse_faults(lose=0.01, seed=1), ["I"])
+    sent = bytes(range(256)) * 40
+    (come,) = line.messages(sent)
+    assert len(sent) - len(come) == pytest.approx(0.01 * len(sent), rel=0.3)
+    rest = iter(sent)
+    assert all(byte in rest for byte in come)
+
+
+def test_a_device_is_away_for_a_second():
+    line = FaultyLine(parse_faults(restart=["1s"]), ["I"])
+    chunks = [Chunk(5.0 + 0.25 * k, np.zeros((1, 125), np.float32), k) for k in range(12)]
+    away = []
+    for chunk in chunks:
+        away.append(line.is_away(chunk))
+        if not away[-1]:
+            line.chunk(chunk)
+    assert away == [False] * 4 + [True] * 4 + [False] * 4

@@ -1,4 +1,4 @@
-"""Any message of EEB v1 that is neither DATA nor RESULT, for property tests; and its line as the C tests print it."""
+"""Any message of EEB v1 that is neither DATA nor RESULT, for property tests."""
 
 from hypothesis import strategies as st
 
@@ -135,27 +135,3 @@ ERRORS = st.builds(
     simulated=st.booleans(),
 )
 MESSAGES = st.one_of(infos(), alerts(), ACKS, configs(), config_acks(), PINGS, pongs(), ERRORS)
-
-_FIELDS = {
-    Info: "spec_minor mode filter_mode rate_num rate_den lsb_pv gain_centi gain_id leads serial firmware",
-    Alert: "sample_index condition kind priority present signal text_id",
-    Ack: "sample_index condition user_id",
-    Config: "config_id channels rate_num rate_den n_samples fmt gain_id filter_mode mode",
-    ConfigAck: "sample_index config_id status field",
-    Ping: "ping_id t1_us",
-    Pong: "ping_id t1_us t2_us t3_us",
-    Error: "code about_type about_seq detail",
-}
-
-
-def message_line(message):
-    """Write a message's fields as the C test program prints them."""
-    name = "config_ack" if isinstance(message, ConfigAck) else type(message).__name__.lower()
-    words = [name, message.seq, int(message.simulated)]
-    for field in _FIELDS[type(message)].split():
-        value = getattr(message, field)
-        if isinstance(value, tuple):
-            words += [len(value), *value]
-        else:
-            words.append(value if field == "serial" else int(value))
-    return " ".join(map(str, words))

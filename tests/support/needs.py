@@ -1,6 +1,7 @@
-"""Packages that some tests need: imported, or the test is skipped with the extra that brings them."""
+"""Packages and programs that some tests need: there, or the test is skipped and says what brings them."""
 
 import os
+import shutil
 import warnings
 
 import pytest
@@ -37,3 +38,10 @@ def ray():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip("ray", reason="needs the extra cluster: pip install 'ecgedge[cluster]'")
+
+
+def programs(*names, package):
+    """Skip unless these programs are installed; `package` is Debian's name of what brings them."""
+    missing = [name for name in names if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}: apt-get install {package}")
