@@ -1,41 +1,219 @@
 /** The page of one bed: what comes over the connection goes to the part that shows it. */
+import { Alarms } from "./alarms.js";
 import { Connection } from "./connection.js";
-import { byId, serverClock, setText } from "./format.js";
+import { askUser, openCard, question, setUpClosing, setUpKeys, setUpTheme } from "./dialogs.js";
+import { byId, element, serverClock, setText, span } from "./format.js";
+import { describeHealth, p99, showHealth } from "./health.js";
+import { LeadWatch, showLeads } from "./leads.js";
+import { Log } from "./log.js";
 import { Numbers } from "./numbers.js";
 import { Sweep } from "./sweep.js";
+import { Tone } from "./tone.js";
+import { Trend } from "./trend.js";
 
-const bedOfPath = () => {
+/** @returns {string | null} the bed that the address names */
+function bedOfPath() {
   const [, room, name] = location.pathname.split("/");
   return room === "bed" && name ? decodeURIComponent(name) : null;
-};
+}
 
-export const page = { bed: bedOfPath(), hello: null, sweep: new Sweep(byId("stage")), numbers: new Numbers() };
-const { sweep, numbers } = page;
+/** "leads off: I,II (electrode RA)" names the electrode. */
+export const electrodeOf = (text) => /\(electrodes? ([^)]+)\)/.exec(text)?.[1] ?? null;
+
+let deadSince = null; // ms of the page's own clock
+const tone = new Tone();
+const sweep = new Sweep(byId("stage"));
+const numbers = new Numbers();
+const trend = new Trend();
+const log = new Log();
+const alarms = new Alarms({ acknowledge, sounding: (priority) => tone.set(deadSince ? "medium" : priority) });
+export const page = { bed: bedOfPath(), hello: null, off: new Set(), leads: new LeadWatch([], 500), sweep, numbers, trend, log, alarms, tone };
 
 const take = {
   hello(message) {
     page.hello = message;
     serverClock.set(message.server_ms);
     numbers.lifetimeS = message.lifetime_s;
-    page.bed ??= message.beds[0];
-    setText(byId("bed-name"), page.bed);
+    trend.limits = message.limits;
+    alarms.mayAct = message.role !== "view";
+    showMode(message);
+    showBeds(message);
     connection.send({ do: "watch", bed: page.bed });
   },
-  bed(message) {
-    sweep.setLeads(message.leads, message.rate_hz);
+  bed({ leads, rate_hz: rateHz, mode }) {
+    page.leads = new LeadWatch(leads, rateHz);
+    page.off.clear();
+    sweep.setLeads(leads, rateHz);
+    showMode({ ...page.hello, mode });
+    drawLeads();
   },
-  estimate(message) {
-    numbers.set(message);
+  history({ trend: past, events, alarms: active }) {
+    alarms.reset(active);
+    log.reset(page.bed, events);
+    trend.fill(past, events);
+    for (const event of events) if (event.type === "feed") noteLead(event);
+    numbers.set(lastOf(past));
+    showOff();
+    drawTrendLine();
   },
-  expired() {
-    numbers.expire();
+  estimate(event) {
+    numbers.set(event);
+    trend.add(event);
+    drawLeads();
+  },
+  expired: () => numbers.expire(),
+  alarm(event) {
+    alarms.take(event);
+    trend.mark(event);
+    showOff();
+    drawTrendLine();
+  },
+  audio: (event) => alarms.takeAudio(event, page.hello.speed),
+  feed(event) {
+    noteLead(event);
+    showOff();
+  },
+  health(message) {
+    serverClock.set(message.server_ms);
+    const { holes, latencyMs } = sweep.stats;
+    showHealth(describeHealth(message, page.bed, { holes, p99Ms: p99(latencyMs), dropped: connection.dropped }));
   },
 };
 
+/** The last point of the trend, as the estimate that it was. */
+function lastOf(past) {
+  const i = past.t_ms.length - 1;
+  if (i < 0) return null;
+  return {
+    wall_ms: past.t_ms[i], mpcwp_mmhg: past.mpcwp_mmhg[i], interval_mmhg: past.low[i] == null ? null : [past.low[i], past.high[i]],
+    p_gt_18: past.p_gt_18[i], validity: past.validity[i], reason: past.reason[i], leads: [], variant: null,
+  };
+}
+
+function noteLead({ state, lead }) {
+  if (state === "lead_off") page.off.add(lead);
+  if (state === "lead_on") page.off.delete(lead);
+}
+
+/** Say on the lead itself that it is off, with the electrode where the alarm tells it. */
+function showOff() {
+  const alarm = alarms.byCondition.get("LEAD_OFF");
+  const electrode = alarm ? electrodeOf(alarm.text) : null;
+  const text = electrode ? `LEAD OFF: ${electrode}` : "LEAD OFF";
+  sweep.setOff(new Map([...page.off].map((lead) => [lead, text])));
+  drawLeads();
+}
+
+const drawLeads = () => showLeads(page.leads.names, page.leads.said, page.off, numbers.estimate);
+
+function drawTrendLine() {
+  trend.inAlarm = ["MPCWP_ELEVATED", "MPCWP_RISING"].some((name) => alarms.byCondition.has(name));
+  trend.later();
+}
+
+/** What is not a patient's is marked over the whole page. */
+function showMode({ mode, simulated, notice }) {
+  const mark = mode === "real" ? (simulated ? "SIMULATED" : "") : mode.toUpperCase();
+  byId("watermark").dataset.mark = mark;
+  byId("mode").hidden = mark === "";
+  setText(byId("mode"), mark);
+  setText(byId("notice"), notice);
+}
+
+function showBeds({ beds, ward }) {
+  page.bed ??= beds[0];
+  setText(byId("bed-name"), page.bed);
+  document.title = `${page.bed}, ecgedge`;
+  byId("home").textContent = ward ? "\u2190 ward" : "ecgedge";
+  byId("bed-pick").hidden = beds.length < 2;
+  byId("bed-select").replaceChildren(...beds.map((bed) => element("option", bed)));
+  byId("bed-select").value = page.bed;
+  byId("bed-select").onchange = (event) => location.assign(`/bed/${encodeURIComponent(event.target.value)}`);
+}
+
+function acknowledge(alarm) {
+  const { condition } = alarm;
+  askUser("Acknowledge", question(alarm), page.hello.user, (user) => connection.ask({ do: "ack", bed: page.bed, condition, user }));
+}
+
+function pauseOrResume() {
+  if (!page.hello || !alarms.mayAct) return;
+  const [what, command] = alarms.paused
+    ? ["Resume sound", { do: "resume" }]
+    : ["Pause sound", { do: "pause", duration_s: page.hello.pause_max_s }];
+  const text = alarms.paused ? "Alarms are heard again." : `No alarm of this bed is heard for ${span(page.hello.pause_max_s)}. All are shown.`;
+  askUser(what, text, page.hello.user, (user) => connection.ask({ ...command, bed: page.bed, user }));
+}
+
+function toggleSound() {
+  tone.toggle();
+  byId("sound").setAttribute("aria-pressed", String(tone.enabled));
+  setText(byId("sound"), tone.enabled ? "Sound on" : "Sound off");
+}
+
+function alive() {
+  deadSince = null;
+  document.body.classList.remove("dead");
+  byId("dead").replaceChildren();
+  byId("main").inert = false;
+}
+
+/** Nothing on the page is live any more: it is blanked, and covered. */
+function dead(why) {
+  sweep.clear();
+  numbers.set(null);
+  byId("main").inert = true;
+  document.body.classList.add("dead");
+  if (deadSince === null) {
+    deadSince = performance.now();
+    const since = element("span", "");
+    since.setAttribute("aria-hidden", "true");
+    byId("dead").replaceChildren(element("strong", "No connection"), element("p", `${why} Nobody watches this bed from here. Connecting again by itself.`), since);
+  }
+  alarms.tick();
+}
+
+function eachHalfSecond() {
+  numbers.draw();
+  alarms.tick();
+  if (deadSince !== null) setText(byId("dead").lastChild, `for ${span((performance.now() - deadSince) / 1000)}`);
+}
+
 export const connection = new Connection(`${location.origin.replace(/^http/, "ws")}/ws`, {
-  onMessage: (message) => take[message.type]?.(message),
-  onBlock: (block) => sweep.push(block),
-  onAlive: () => document.body.classList.remove("dead"),
-  onDead: () => document.body.classList.add("dead"),
+  onMessage(message) {
+    if (message.bed !== undefined && message.bed !== page.bed) return;
+    take[message.type]?.(message);
+    if (message.wall_ms !== undefined) log.add(message);
+  },
+  onBlock(block) {
+    if (block.leads !== page.leads.names.length) return;
+    sweep.push(block);
+    page.leads.push(block);
+  },
+  onAlive: alive,
+  onDead: dead,
 });
-setInterval(() => numbers.draw(), 500);
+
+setUpTheme(() => {
+  sweep.restyle();
+  trend.restyle();
+});
+setUpClosing();
+byId("sound").onclick = toggleSound;
+byId("pause").onclick = pauseOrResume;
+byId("open-card").onclick = () => page.hello && openCard(page.bed, page.hello.bundle);
+byId("open-help").onclick = () => byId("help").showModal();
+setUpKeys({
+  a: ["Acknowledge the most urgent alarm", () => alarms.acknowledgeTop()],
+  p: ["Pause or resume the sound of alarms", pauseOrResume],
+  s: ["Sound on this screen on or off", toggleSound],
+  1: ["Trend of 1 h", () => trend.show(1)],
+  8: ["Trend of 8 h", () => trend.show(8)],
+  d: ["Trend of a day", () => trend.show(24)],
+  m: ["Model card", () => byId("open-card").click()],
+  l: ["Find in events", () => byId("log-find").focus()],
+  t: ["Theme", () => byId("theme").click()],
+  "?": ["This help", () => byId("help").showModal()],
+});
+setInterval(eachHalfSecond, 500);
+setInterval(drawLeads, 5000);
