@@ -11,6 +11,7 @@ import json
 import struct
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,10 @@ def real_ecg(data):
     from ecgedge.records import read
 
     recording = read(next(iter(sorted((Path(data) / "ptbxl" / "records500").rglob("*.hea")))))
-    return np.round(recording.samples_mv * 1e6 / LSB_NV).astype(np.int16)
+    mv = recording.samples_mv
+    ramp = np.linspace(0.0, 1.0, mv.shape[1])
+    joined = mv - (mv[:, -1:] - mv[:, :1]) * ramp  # its end meets its beginning
+    return np.round(joined * 1e6 / LSB_NV).astype(np.int16)
 
 
 def block(counts, *, t_s, seq):
@@ -89,6 +93,7 @@ class PageRig:
         }
         self.off: set[str] = set()
         self.playing = self.beating = True
+        self.leap_samples = 0
         self.answer_error: str | None = None
         self.on_command = None
         self._sockets: set[web.WebSocketResponse] = set()
@@ -162,12 +167,12 @@ class PageRig:
         name = "ward.html" if self.hello["ward"] and request.path == "/" else "index.html"
         return web.FileResponse(STATIC / name)
 
-    async def _card(self, request):
+    async def _card(self, _):
         return web.Response(
             text="# Model card\n\nSimulated patients only.\n\n| metric | value |\n|---|---|\n| MAE | 3.1 |\n"
         )
 
-    async def _download(self, request):
+    async def _download(self, _):
         return web.Response(text="t_s,type\n", content_type="text/csv")
 
     async def _socket(self, request):
@@ -179,6 +184,8 @@ class PageRig:
             async for message in socket:
                 if message.type == WSMsgType.TEXT:
                     await self._take(socket, json.loads(message.data))
+        except ConnectionResetError:  # the page has been closed
+            pass
         finally:
             self._sockets.discard(socket)
         return socket
@@ -209,10 +216,11 @@ class PageRig:
 
     async def _broadcast(self, message):
         for socket in list(self._sockets):
-            if not socket.closed:
-                await (
-                    socket.send_bytes(message) if isinstance(message, bytes) else socket.send_json(message)
-                )
+            if socket.closed:
+                continue
+            with suppress(ConnectionResetError):  # the page has been closed
+                send = socket.send_bytes if isinstance(message, bytes) else socket.send_json
+                await send(message)
 
     async def _play(self):
         due = self._loop.time()
@@ -227,13 +235,14 @@ class PageRig:
             if self.playing:
                 await self._broadcast(block(counts, t_s=self._sample / RATE_HZ, seq=self._seq))
                 self._seq += 1
-            self._sample += MESSAGE_SAMPLES
+            self._sample += MESSAGE_SAMPLES + self.leap_samples
+            self.leap_samples = 0
 
     async def _heartbeat(self):
         while True:
             self._beat += 1
             if self.beating:
-                beds = {bed: self.health for bed in self.hello["beds"]}
+                beds = dict.fromkeys(self.hello["beds"], self.health)
                 await self._broadcast(
                     {
                         "type": "health",

@@ -61,7 +61,12 @@ def trend_of(hours=24.0, points=2000, *, end_ms=None):
     for i in range(points):
         left_h = hours * (1 - i / (points - 1))
         valid = not (0.35 < left_h < 0.45 or 5 < left_h < 6.5)
-        value = 14 + 5 / (1 + math.exp(2 * (left_h - 3))) + 1.2 * math.sin(7 * left_h) + 0.5 * math.sin(97 * left_h)
+        value = (
+            14
+            + 5 / (1 + math.exp(2 * (left_h - 3)))
+            + 1.2 * math.sin(7 * left_h)
+            + 0.5 * math.sin(97 * left_h)
+        )
         trend["t_ms"].append(end_ms - left_h * HOUR_MS)
         trend["mpcwp_mmhg"].append(value if valid else None)
         trend["low"].append(value - 5.2 if valid else None)
@@ -77,8 +82,22 @@ def past_events():
     now = now_ms()
     came = {**alarm(t_s=100.0), "wall_ms": now - 0.7 * HOUR_MS}
     seen = {**alarm(t_s=400.0, signal="acknowledged", user="Nurse Seven"), "wall_ms": now - 0.6 * HOUR_MS}
-    feed = {"type": "feed", "t_s": 50.0, "state": "connected", "lead": None, "age_s": None, "wall_ms": now - 0.9 * HOUR_MS}
-    gap = {"type": "feed", "t_s": 90.0, "state": "gap", "lead": None, "age_s": 1.4, "wall_ms": now - 0.8 * HOUR_MS}
+    feed = {
+        "type": "feed",
+        "t_s": 50.0,
+        "state": "connected",
+        "lead": None,
+        "age_s": None,
+        "wall_ms": now - 0.9 * HOUR_MS,
+    }
+    gap = {
+        "type": "feed",
+        "t_s": 90.0,
+        "state": "gap",
+        "lead": None,
+        "age_s": 1.4,
+        "wall_ms": now - 0.8 * HOUR_MS,
+    }
     return [{**event, "bed": "bed1"} for event in (feed, gap, came, seen)]
 
 
@@ -93,11 +112,12 @@ def _live(rig):
 def _gap(rig):
     rig.say(estimate(validity="questionable", reason="gap: all leads", sqi=0.6))
     rig.say(technical("GAP", "windows lack 4 % of a lead's samples"))
+    rig.leap_samples = 400
     rig.say(feed("gap", age_s=0.8))
 
 
 def _lead_off(rig):
-    lost = [lead for lead in LEADS if lead != "V1"] if False else list(LEADS[:6])
+    lost = LEADS[:6]
     rig.off.update(lost)
     rig.say(estimate(leads=list(LEADS[6:]), variant="V1-V6 int8"))
     for lead in lost:
@@ -139,7 +159,16 @@ def _latched(rig):
 
 def _paused(rig):
     _elevated("medium")(rig)
-    rig.say({"type": "audio", "t_s": 600.0, "state": "paused", "ends_s": 720.0, "text": "sound paused for 120 s", "user": "Nurse Seven"})
+    rig.say(
+        {
+            "type": "audio",
+            "t_s": 600.0,
+            "state": "paused",
+            "ends_s": 720.0,
+            "text": "sound paused for 120 s",
+            "user": "Nurse Seven",
+        }
+    )
 
 
 def _expired(rig):
@@ -179,11 +208,16 @@ def tiles(beds):
         elif i % 16 == 9:
             worst, feed_state = technical("FEED_LOST", "no samples for 2 s"), "lost"
         elif i % 16 == 11:
-            worst = technical("LEAD_OFF", "leads off: V1 (electrode V1)", signal="acknowledged", user="Nurse Seven")
+            worst = technical(
+                "LEAD_OFF", "leads off: V1 (electrode V1)", signal="acknowledged", user="Nurse Seven"
+            )
         pressure = 9 + (i * 7) % 19
-        shown = INVALID if i % 13 == 12 else estimate(mpcwp_mmhg=pressure, interval_mmhg=[pressure - 5, pressure + 5])
-        made.append({
-            "type": "tile", "bed": bed, "estimate": {**shown, "wall_ms": now_ms()}, "worst": worst, "active": int(worst is not None),
-            "feed": feed_state, "leads_off": ["V1"] if i % 16 == 11 else [],
-        })  # fmt: skip
+        shown = (
+            INVALID
+            if i % 13 == 12
+            else estimate(mpcwp_mmhg=pressure, interval_mmhg=[pressure - 5, pressure + 5])
+        )
+        tile = {"type": "tile", "bed": bed, "estimate": {**shown, "wall_ms": now_ms()}, "worst": worst}
+        off = ["V1"] if i % 16 == 11 else []
+        made.append({**tile, "active": int(worst is not None), "feed": feed_state, "leads_off": off})
     return made

@@ -24,6 +24,9 @@ export const title = (condition) => {
   return words[0] === "m" && words[1] === "P" ? words : words[0].toUpperCase() + words.slice(1);
 };
 
+/** What it is and how urgent, for little space. */
+export const brief = (alarm) => `${marks(alarm)} ${title(alarm.condition)}, ${alarm.signal === "on" ? alarm.priority : alarm.signal}`;
+
 /** One line that tells all of an alarm without its colour. */
 export function describe(alarm) {
   const state = alarm.signal === "on" ? "" : `, ${alarm.signal === "latched" ? "has gone, not yet seen" : alarm.signal}`;
@@ -62,8 +65,16 @@ export class Alarms {
   /** @param {object} event of type "audio"; @param {number} speed stream seconds a second */
   takeAudio(event, speed) {
     const paused = event.state === "paused";
-    this.pauseEndsMs = paused ? event.wall_ms + ((event.ends_s - event.t_s) * 1000) / speed : null;
+    this.setPause(event, paused ? event.ends_s - event.t_s : null, speed);
+    for (const [condition, alarm] of this.byCondition) {
+      this.byCondition.set(condition, { ...alarm, audible: paused ? "paused" : undefined });
+    }
     this.draw();
+  }
+
+  /** @param {object} event any that tells how long a pause still lasts; @param {number | null} leftS */
+  setPause(event, leftS, speed) {
+    this.pauseEndsMs = leftS === null ? null : event.wall_ms + (leftS * 1000) / speed;
   }
 
   get paused() {
@@ -87,7 +98,7 @@ export class Alarms {
     if (top) banner.dataset.signal = top.signal;
     else delete banner.dataset.signal;
     setText(byId("alarm-symbol"), top ? symbol(top.priority) : "");
-    byId("alarm-symbol").className = "flash";
+    byId("alarm-symbol").hidden = !top;
     setText(byId("alarm-words"), top ? describe(top) : "No alarms");
     byId("more").hidden = others.length === 0;
     byId("more").setAttribute("aria-expanded", String(Boolean(this.open)));
@@ -116,7 +127,7 @@ export class Alarms {
     if (!paused) this.pauseEndsMs = null;
     setText(byId("pause-left"), paused ? `Sound paused ${countdown((this.pauseEndsMs - serverClock.nowMs()) / 1000)}` : "");
     setText(byId("pause"), paused ? "Resume sound" : "Pause sound");
-    const heard = this.sorted.find((each) => each.signal === "on");
+    const heard = this.sorted.find((each) => each.signal === "on" && !each.audible);
     this.on.sounding(heard && !paused ? heard.priority : "none");
   }
 }

@@ -55,7 +55,8 @@ export class Connection {
   }
 
   takeMessage(message) {
-    if (message.type === "hello" || message.type === "health") this.sign();
+    // After a silence a greeting is not enough: a server that greets and says no more is not back.
+    if (message.type === "health" || (message.type === "hello" && this.tries === 0)) this.sign();
     if (message.type === "answer") {
       this.answers.get(message.id)?.(message);
       this.answers.delete(message.id);

@@ -1,27 +1,6 @@
-/** Theme, keyboard, and the dialogs: acknowledge, model card, help. */
+/** Keyboard, and the dialogs: acknowledge, model card, help. */
 import { title } from "./alarms.js";
 import { byId, element, setText } from "./format.js";
-
-const THEMES = ["auto", "dark", "light"];
-
-/** Follow the system, or what the user chose; `changed` is called for what is drawn on canvases. */
-export function setUpTheme(changed) {
-  const system = matchMedia("(prefers-color-scheme: light)");
-  let theme = localStorage.getItem("theme") ?? "auto";
-  const apply = () => {
-    const light = theme === "light" || (theme === "auto" && system.matches);
-    document.documentElement.dataset.theme = light ? "light" : "dark";
-    setText(byId("theme"), `Theme: ${theme}`);
-    changed();
-  };
-  byId("theme").onclick = () => {
-    theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
-    localStorage.setItem("theme", theme);
-    apply();
-  };
-  system.onchange = apply;
-  apply();
-}
 
 /**
  * Single keys, listed in the help; a checkbox there turns them off.

@@ -21,6 +21,9 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** A custom property of style.css, for what is drawn on canvases. @param {string} name */
+export const cssValue = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
 /** @param {number | null | undefined} value */
 export const fixed = (value, digits = 1) => (Number.isFinite(value) ? value.toFixed(digits) : "--");
 

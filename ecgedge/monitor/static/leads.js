@@ -2,7 +2,7 @@
 import { byId, element, fixed, setText } from "./format.js";
 import { MISSING } from "./protocol.js";
 
-const SPAN_S = 5;
+const SPAN_S = 2;
 const FLAT_MV = 0.02;
 const RAIL_COUNTS = 32000;
 
@@ -42,9 +42,9 @@ export class LeadWatch {
   }
 }
 
-/** @returns {string} "ok", "flat", "limit", or "gaps 3 %" */
+/** @returns {string} "ok", "flat", "limit", "no data" or "gaps 3 %" */
 export function judge({ low, high, missing, railed }, seen, mvPerCount) {
-  if (missing === seen) return "no samples";
+  if (missing === seen) return "no data";
   if (missing > 0) return `gaps ${Math.max(1, Math.round((100 * missing) / seen))} %`;
   if (railed > 0.01 * seen) return "limit";
   return (high - low) * mvPerCount < FLAT_MV ? "flat" : "ok";
@@ -74,7 +74,7 @@ export function showLeads(names, said, off, estimate) {
 
 /** Say which model answers, and why: the one for the leads that are on. */
 export function describeVariant(names, off, estimate) {
-  if (!estimate) return "No model has answered yet";
+  if (!estimate || estimate.variant === undefined) return "No model has answered yet";
   const on = names.filter((name) => !off.has(name));
   if (!estimate.variant) return `No model answers: ${estimate.reason || "none takes these leads"}`;
   const why = off.size ? `${[...off].join(", ")} off` : `all ${on.length} leads are on`;

@@ -65,6 +65,6 @@ export class Log {
 function row(event) {
   const line = element("tr");
   const time = event.wall_ms ? clock(event.wall_ms) : `${fixed(event.t_s)} s`;
-  line.append(element("td", time), element("td", event.type), element("td", sentence(event)));
+  line.append(element("td", time), element("td", event.type === "alarm" ? sentence(event) : `${event.type}: ${sentence(event)}`));
   return line;
 }

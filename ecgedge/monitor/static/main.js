@@ -1,14 +1,14 @@
 /** The page of one bed: what comes over the connection goes to the part that shows it. */
 import { Alarms } from "./alarms.js";
+import { showDead, showMode, wireCommon } from "./common.js";
 import { Connection } from "./connection.js";
-import { askUser, openCard, question, setUpClosing, setUpKeys, setUpTheme } from "./dialogs.js";
+import { askUser, openCard, question } from "./dialogs.js";
 import { byId, element, serverClock, setText, span } from "./format.js";
 import { describeHealth, p99, showHealth } from "./health.js";
 import { LeadWatch, showLeads } from "./leads.js";
 import { Log } from "./log.js";
 import { Numbers } from "./numbers.js";
-import { Sweep } from "./sweep.js";
-import { Tone } from "./tone.js";
+import { QUIET_MS, Sweep } from "./sweep.js";
 import { Trend } from "./trend.js";
 
 /** @returns {string | null} the bed that the address names */
@@ -20,13 +20,27 @@ function bedOfPath() {
 /** "leads off: I,II (electrode RA)" names the electrode. */
 export const electrodeOf = (text) => /\(electrodes? ([^)]+)\)/.exec(text)?.[1] ?? null;
 
-let deadSince = null; // ms of the page's own clock
-const tone = new Tone();
+const overlay = showDead("This bed");
 const sweep = new Sweep(byId("stage"));
 const numbers = new Numbers();
 const trend = new Trend();
 const log = new Log();
-const alarms = new Alarms({ acknowledge, sounding: (priority) => tone.set(deadSince ? "medium" : priority) });
+const { tone } = wireCommon({
+  onTheme() {
+    sweep.resize();
+    trend.restyle();
+  },
+  keys: {
+    a: ["Acknowledge the most urgent alarm", () => alarms.acknowledgeTop()],
+    p: ["Pause or resume the sound of alarms", pauseOrResume],
+    1: ["Trend of 1 h", () => trend.show(1)],
+    8: ["Trend of 8 h", () => trend.show(8)],
+    d: ["Trend of a day", () => trend.show(24)],
+    m: ["Model card", () => byId("open-card").click()],
+    l: ["Find in events", () => byId("log-find").focus()],
+  },
+});
+const alarms = new Alarms({ acknowledge, sounding: (priority) => tone.set(overlay.dead ? "medium" : priority) });
 export const page = { bed: bedOfPath(), hello: null, off: new Set(), leads: new LeadWatch([], 500), sweep, numbers, trend, log, alarms, tone };
 
 const take = {
@@ -51,7 +65,10 @@ const take = {
     alarms.reset(active);
     log.reset(page.bed, events);
     trend.fill(past, events);
-    for (const event of events) if (event.type === "feed") noteLead(event);
+    for (const event of events) {
+      if (event.type === "feed") noteLead(event);
+      if (event.type === "audio") alarms.takeAudio(event, page.hello.speed);
+    }
     numbers.set(lastOf(past));
     showOff();
     drawTrendLine();
@@ -61,12 +78,16 @@ const take = {
     trend.add(event);
     drawLeads();
   },
-  expired: () => numbers.expire(),
+  expired: (event) => numbers.expire(event),
   alarm(event) {
     alarms.take(event);
     trend.mark(event);
     showOff();
     drawTrendLine();
+  },
+  self_check(event) {
+    alarms.setPause(event, event.audio_pause_left_s, page.hello.speed);
+    alarms.tick();
   },
   audio: (event) => alarms.takeAudio(event, page.hello.speed),
   feed(event) {
@@ -86,7 +107,7 @@ function lastOf(past) {
   if (i < 0) return null;
   return {
     wall_ms: past.t_ms[i], mpcwp_mmhg: past.mpcwp_mmhg[i], interval_mmhg: past.low[i] == null ? null : [past.low[i], past.high[i]],
-    p_gt_18: past.p_gt_18[i], validity: past.validity[i], reason: past.reason[i], leads: [], variant: null,
+    p_gt_18: past.p_gt_18[i], validity: past.validity[i], reason: past.reason[i], leads: [],
   };
 }
 
@@ -104,20 +125,14 @@ function showOff() {
   drawLeads();
 }
 
-const drawLeads = () => showLeads(page.leads.names, page.leads.said, page.off, numbers.estimate);
+function drawLeads() {
+  const { names, said } = page.leads;
+  showLeads(names, sweep.quietMs > QUIET_MS ? names.map(() => "no data") : said, page.off, numbers.estimate);
+}
 
 function drawTrendLine() {
   trend.inAlarm = ["MPCWP_ELEVATED", "MPCWP_RISING"].some((name) => alarms.byCondition.has(name));
   trend.later();
-}
-
-/** What is not a patient's is marked over the whole page. */
-function showMode({ mode, simulated, notice }) {
-  const mark = mode === "real" ? (simulated ? "SIMULATED" : "") : mode.toUpperCase();
-  byId("watermark").dataset.mark = mark;
-  byId("mode").hidden = mark === "";
-  setText(byId("mode"), mark);
-  setText(byId("notice"), notice);
 }
 
 function showBeds({ beds, ward }) {
@@ -145,38 +160,17 @@ function pauseOrResume() {
   askUser(what, text, page.hello.user, (user) => connection.ask({ ...command, bed: page.bed, user }));
 }
 
-function toggleSound() {
-  tone.toggle();
-  byId("sound").setAttribute("aria-pressed", String(tone.enabled));
-  setText(byId("sound"), tone.enabled ? "Sound on" : "Sound off");
-}
-
-function alive() {
-  deadSince = null;
-  document.body.classList.remove("dead");
-  byId("dead").replaceChildren();
-  byId("main").inert = false;
-}
-
 /** Nothing on the page is live any more: it is blanked, and covered. */
 function dead(why) {
   sweep.clear();
   numbers.set(null);
-  byId("main").inert = true;
-  document.body.classList.add("dead");
-  if (deadSince === null) {
-    deadSince = performance.now();
-    const since = element("span", "");
-    since.setAttribute("aria-hidden", "true");
-    byId("dead").replaceChildren(element("strong", "No connection"), element("p", `${why} Nobody watches this bed from here. Connecting again by itself.`), since);
-  }
+  overlay.show(why);
   alarms.tick();
 }
 
 function eachHalfSecond() {
   numbers.draw();
   alarms.tick();
-  if (deadSince !== null) setText(byId("dead").lastChild, `for ${span((performance.now() - deadSince) / 1000)}`);
 }
 
 export const connection = new Connection(`${location.origin.replace(/^http/, "ws")}/ws`, {
@@ -190,30 +184,11 @@ export const connection = new Connection(`${location.origin.replace(/^http/, "ws
     sweep.push(block);
     page.leads.push(block);
   },
-  onAlive: alive,
+  onAlive: () => overlay.hide(),
   onDead: dead,
 });
 
-setUpTheme(() => {
-  sweep.restyle();
-  trend.restyle();
-});
-setUpClosing();
-byId("sound").onclick = toggleSound;
 byId("pause").onclick = pauseOrResume;
 byId("open-card").onclick = () => page.hello && openCard(page.bed, page.hello.bundle);
-byId("open-help").onclick = () => byId("help").showModal();
-setUpKeys({
-  a: ["Acknowledge the most urgent alarm", () => alarms.acknowledgeTop()],
-  p: ["Pause or resume the sound of alarms", pauseOrResume],
-  s: ["Sound on this screen on or off", toggleSound],
-  1: ["Trend of 1 h", () => trend.show(1)],
-  8: ["Trend of 8 h", () => trend.show(8)],
-  d: ["Trend of a day", () => trend.show(24)],
-  m: ["Model card", () => byId("open-card").click()],
-  l: ["Find in events", () => byId("log-find").focus()],
-  t: ["Theme", () => byId("theme").click()],
-  "?": ["This help", () => byId("help").showModal()],
-});
 setInterval(eachHalfSecond, 500);
-setInterval(drawLeads, 5000);
+setInterval(drawLeads, 2000);

@@ -1,6 +1,8 @@
 /** The big number: the last estimate with its interval and age, or why there is none. Never an old one. */
 import { byId, fixed, serverClock, setText, span } from "./format.js";
 
+const OLD_S = 30; // a few windows were missed
+
 /**
  * What is shown of an estimate.
  * @param {object | null} estimate the last event of that type, with `wall_ms`
@@ -13,19 +15,22 @@ export function describeEstimate(estimate, nowMs, lifetimeS) {
   if (!estimate) return { ...blank, state: "none", reason: "No estimate yet" };
   const ageS = Math.max(0, (nowMs - estimate.wall_ms) / 1000);
   if (estimate.expired || ageS > lifetimeS) {
-    return { ...blank, state: "expired", age: span(ageS), reason: `The last estimate is ${span(ageS)} old: too old to be shown` };
+    const reason = estimate.expired || `The last estimate is ${span(ageS)} old: too old to be shown`;
+    return { ...blank, state: "expired", age: span(ageS), reason };
   }
   if (estimate.validity === "invalid" || estimate.mpcwp_mmhg == null) {
     return { ...blank, state: "invalid", age: span(ageS), reason: estimate.reason || "No valid estimate" };
   }
+  const old = ageS > OLD_S ? `The last estimate is ${span(ageS)} old` : "";
+  const doubt = estimate.validity === "valid" ? "" : `Questionable: ${estimate.reason || "no reason given"}`;
   const [low, high] = estimate.interval_mmhg ?? [];
   return {
-    state: estimate.validity,
+    state: old ? "old" : estimate.validity,
     value: fixed(estimate.mpcwp_mmhg, 0),
     interval: low == null ? "no interval" : `${fixed(low, 0)} to ${fixed(high, 0)} mmHg`,
     probability: estimate.p_gt_18 == null ? "--" : `${fixed(100 * estimate.p_gt_18, 0)} %`,
     age: span(ageS),
-    reason: estimate.validity === "valid" ? "" : `Questionable: ${estimate.reason || "no reason given"}`,
+    reason: old || doubt,
   };
 }
 
@@ -41,9 +46,9 @@ export class Numbers {
     this.draw();
   }
 
-  /** The engine says that nobody may see the last estimate any more. */
-  expire() {
-    if (this.estimate) this.estimate = { ...this.estimate, expired: true };
+  /** Nobody may see the last estimate any more. @param {object} event of type "expired" */
+  expire({ reason }) {
+    if (this.estimate) this.estimate = { ...this.estimate, expired: reason };
     this.draw();
   }
 

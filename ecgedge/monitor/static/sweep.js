@@ -2,6 +2,7 @@
  * The running ECG: a canvas with the grid, and one above it on which only what is new is drawn.
  * Nothing is interpolated: where no sample was measured, no line is drawn.
  */
+import { byId, cssValue, element } from "./format.js";
 import { layoutLeads } from "./layout.js";
 import { MISSING } from "./protocol.js";
 
@@ -9,11 +10,9 @@ const SPEED_MM_S = 25;
 const GAIN_MM_MV = 10;
 const ERASE_PX = 14;
 const BASELINE_TAU_S = 3.18; // a high-pass of 0.05 Hz, the low end of a diagnostic ECG
-const QUIET_MS = 1000;
+/** Without samples for so long the trace is not live, and is drawn faint. */
+export const QUIET_MS = 1000;
 const KEPT = 1024;
-
-/** @param {string} name of a custom property in style.css */
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 export class Sweep {
   /** @param {HTMLElement} stage a positioned element that the canvases fill */
@@ -22,9 +21,10 @@ export class Sweep {
     this.grid = stage.querySelector("canvas.grid").getContext("2d");
     this.trace = stage.querySelector("canvas.trace").getContext("2d");
     this.labels = stage.querySelector(".lead-labels");
-    this.note = stage.querySelector(".sweep-note");
+    this.note = byId("sweep-note");
     this.stats = { blocks: 0, holes: 0, frames: 0, latencyMs: [] };
     this.pending = [];
+    this.recent = []; // one sweep of blocks, to draw again what a new size wiped out
     this.off = new Map();
     this.setLeads([], 500);
     new ResizeObserver(() => this.resize()).observe(stage);
@@ -45,6 +45,8 @@ export class Sweep {
     this.level = new Float64Array(names.length); // each lead's slow baseline, mV
     this.heard = new Float64Array(names.length); // samples it was learnt from
     this.stage.setAttribute("aria-label", `Running ECG of ${names.length} leads: ${names.join(", ")}`);
+    this.lastMs = null;
+    this.recent = [];
     this.resize();
   }
 
@@ -53,6 +55,9 @@ export class Sweep {
    * @param {Map<string, string>} off what to write, by lead
    */
   setOff(off) {
+    this.names.forEach((name, i) => {
+      if (off.has(name) !== this.off.has(name)) this.penY[i] = NaN;
+    });
     this.off = off;
     this.nameLeads();
   }
@@ -60,10 +65,15 @@ export class Sweep {
   /** Forget all that is drawn: what is not live must not look so. */
   clear() {
     this.pending = [];
+    this.recent = [];
+    this.lastMs = null;
+    this.wipeAll();
+  }
+
+  wipeAll() {
     this.next = null;
     this.penY = new Float32Array(this.names.length).fill(NaN);
     this.trace.clearRect(0, 0, this.width, this.height);
-    this.lastMs = null;
   }
 
   resize() {
@@ -80,21 +90,18 @@ export class Sweep {
     this.perSweep = Math.max(1, Math.round(((cells[0]?.width ?? this.width) / mmPx / SPEED_MM_S) * this.rateHz));
     this.drawGrid();
     this.nameLeads();
-    this.clear();
-  }
-
-  /** The theme has changed. */
-  restyle() {
-    this.resize();
+    this.wipeAll();
+    this.stroke(this.recent);
+    this.pending = [];
   }
 
   drawGrid() {
     const { grid, width, height } = this;
     const { mmPx, pulsePx, rows } = this.layout;
-    this.ink = { trace: colour("--trace"), off: colour("--trace-off"), gap: colour("--gap") };
+    this.ink = { trace: cssValue("--trace"), off: cssValue("--trace-off"), gap: cssValue("--gap") };
     grid.clearRect(0, 0, width, height);
-    if (mmPx >= 2.4) this.rule(mmPx, colour("--grid-fine"));
-    this.rule(5 * mmPx, colour("--grid"));
+    if (mmPx >= 2.4) this.rule(mmPx, cssValue("--grid-fine"));
+    this.rule(5 * mmPx, cssValue("--grid"));
     if (this.names.length === 0) return;
     grid.strokeStyle = this.ink.trace;
     grid.lineWidth = 1.5;
@@ -128,14 +135,10 @@ export class Sweep {
   nameLeads() {
     const labels = this.names.map((name, i) => {
       const { x, y } = this.layout.cells[i];
-      const label = document.createElement("span");
+      const label = element("span", name);
       label.style.left = `${x + 4}px`;
       label.style.top = `${y + 2}px`;
-      label.textContent = name;
-      if (this.off.has(name)) {
-        const why = label.appendChild(document.createElement("b"));
-        why.textContent = this.off.get(name);
-      }
+      if (this.off.has(name)) label.append(element("b", this.off.get(name)));
       return label;
     });
     this.labels.replaceChildren(...labels);
@@ -148,8 +151,11 @@ export class Sweep {
     this.lastSeq = block.seq;
     this.stats.blocks += 1;
     this.lastMs = performance.now();
-    this.pending.push(block);
-    while (this.pending.length * block.samples > this.perSweep) this.pending.shift(); // a page that was hidden
+    block.off = this.off;
+    for (const kept of [this.pending, this.recent]) {
+      kept.push(block);
+      if (kept.length * block.samples > this.perSweep) kept.shift(); // pending grows so long only while hidden
+    }
   }
 
   /** @returns {number | null} ms since samples came; null where none did */
@@ -161,18 +167,23 @@ export class Sweep {
     this.stats.frames += 1;
     this.tellQuiet();
     if (this.pending.length === 0) return;
+    this.stroke(this.pending);
+    this.measure();
+    this.pending = [];
+  }
+
+  /** @param {import("./protocol.js").Block[]} blocks */
+  stroke(blocks) {
     const { trace } = this;
     const path = new Path2D();
     const flat = new Path2D();
-    for (const block of this.pending) this.drawBlock(block, path, flat);
+    for (const block of blocks) this.drawBlock(block, path, flat);
     trace.lineJoin = "round";
     trace.lineWidth = 1.5;
     trace.strokeStyle = this.ink.off;
     trace.stroke(flat);
     trace.strokeStyle = this.ink.trace;
     trace.stroke(path);
-    this.measure();
-    this.pending = [];
   }
 
   measure() {
@@ -186,6 +197,7 @@ export class Sweep {
     const text = quiet ? `No samples for ${Math.floor(this.quietMs / 1000)} s` : "";
     if (this.note.textContent === text) return;
     this.note.textContent = text;
+    this.note.hidden = !quiet;
     this.stage.classList.toggle("quiet", quiet);
   }
 
@@ -200,26 +212,29 @@ export class Sweep {
     }
     this.wipe(first, first + block.samples, null);
     for (let lead = 0; lead < block.leads; lead++) {
-      this.drawLead(block, lead, first, this.off.has(this.names[lead]) ? flat : path);
+      this.drawLead(block, lead, first, block.off.has(this.names[lead]) ? flat : path);
     }
     this.next = first + block.samples;
   }
 
-  /** Clear from one sample to another, and a bar ahead of it; wrap at the right end. */
+  /** Clear the columns from one sample to another, and a bar ahead of it; wrap at the right end. */
   wipe(from, to, fill) {
     const { perSweep, layout, trace } = this;
     const start = ((from % perSweep) + perSweep) % perSweep;
     const length = to - from;
     const parts = [[start, Math.min(perSweep, start + length)]];
     if (start + length > perSweep) parts.push([0, start + length - perSweep]);
-    for (const { x, y, width, height } of layout.cells) {
+    const { columns, pulsePx } = layout;
+    const width = (this.width - pulsePx) / columns;
+    for (let column = 0; column < columns; column++) {
+      const x = pulsePx + column * width;
       for (const [a, b] of parts) {
         const left = x + (a / perSweep) * width;
         const right = x + (b / perSweep) * width;
-        trace.clearRect(left + 1, y, Math.min(right + ERASE_PX, x + width) - left, height);
+        trace.clearRect(left + 1, 0, Math.min(right + ERASE_PX, x + width) - left, this.height);
         if (fill) {
           trace.fillStyle = fill;
-          trace.fillRect(left, y, right - left, height);
+          trace.fillRect(left, 0, right - left, this.height);
         }
       }
     }
@@ -232,7 +247,7 @@ export class Sweep {
     const middle = y + height / 2;
     const slowest = BASELINE_TAU_S * this.rateHz;
     const offset = lead * block.samples;
-    const isOff = this.off.has(this.names[lead]);
+    const isOff = block.off.has(this.names[lead]);
     let position = ((first % perSweep) + perSweep) % perSweep;
     let at = penY[lead];
     if (at === at) path.moveTo(x + (Math.max(0, position - 1) / perSweep) * width, at);
@@ -251,7 +266,7 @@ export class Sweep {
         const mv = count * block.mvPerCount;
         heard[lead] = Math.min(heard[lead] + 1, slowest);
         level[lead] += (mv - level[lead]) / heard[lead];
-        target = Math.max(y + 1, Math.min(y + height - 1, middle - (mv - level[lead]) * mvPx));
+        target = middle - (mv - level[lead]) * mvPx;
       }
       const px = x + (position / perSweep) * width;
       if (at === at) path.lineTo(px, target);

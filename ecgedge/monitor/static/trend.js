@@ -1,5 +1,5 @@
 /** The course of the estimate over hours: interval band, threshold and recovery line, hatched where invalid. */
-import { byId, clock, fixed, serverClock } from "./format.js";
+import { byId, clock, cssValue, fixed, serverClock } from "./format.js";
 
 const DAY_MS = 86_400_000;
 const REDRAW_MS = 2000;
@@ -19,8 +19,6 @@ export function invalidSpans({ t, validity }) {
   }
   return spans;
 }
-
-const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 export class Trend {
   constructor() {
@@ -121,22 +119,23 @@ export class Trend {
 
   make() {
     const host = byId("plot");
-    const axis = { stroke: css("--soft"), grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
+    const axis = { stroke: cssValue("--soft"), grid: { stroke: cssValue("--grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     return new uPlot(
       {
         width: host.clientWidth,
         height: host.clientHeight,
         legend: { show: false },
+        padding: [8, 10, 0, 0],
         cursor: { drag: { x: false, y: false }, points: { show: false } },
         scales: { x: { time: true }, y: { range: (_, low, high) => [Math.min(0, low ?? 0), Math.max(30, Math.ceil((high ?? 0) / 5) * 5)] } },
-        axes: [{ ...axis, values: (_, ticks) => ticks.map((s) => clock(1000 * s).slice(0, 5)) }, { ...axis, size: 38 }],
+        axes: [{ ...axis, size: 28, values: (_, ticks) => ticks.map((s) => clock(1000 * s).slice(0, 5)) }, { ...axis, size: 38 }],
         series: [
           {},
-          { stroke: css("--band"), points: { show: false } },
-          { stroke: css("--band"), points: { show: false } },
-          { stroke: css("--accent"), width: 2, points: { show: false } },
+          { stroke: cssValue("--band"), points: { show: false } },
+          { stroke: cssValue("--band"), points: { show: false } },
+          { stroke: cssValue("--accent"), width: 2, points: { show: false } },
         ],
-        bands: [{ series: [1, 2], fill: css("--band") }],
+        bands: [{ series: [1, 2], fill: cssValue("--band") }],
         hooks: { drawClear: [(plot) => this.drawInvalid(plot)], draw: [(plot) => this.drawOver(plot)] },
       },
       [[], [], [], []],
@@ -153,7 +152,7 @@ export class Trend {
       if (right > left) ctx.rect(left, bbox.top, right - left, bbox.height);
     }
     ctx.clip();
-    ctx.strokeStyle = css("--soft");
+    ctx.strokeStyle = cssValue("--soft");
     ctx.globalAlpha = 0.5;
     ctx.lineWidth = 1;
     ctx.beginPath();
@@ -170,7 +169,7 @@ export class Trend {
     const level = (mmhg, style, dash) => {
       if (!Number.isFinite(mmhg)) return;
       const y = valToPos(mmhg, "y", true);
-      ctx.strokeStyle = css(style);
+      ctx.strokeStyle = cssValue(style);
       ctx.lineWidth = 1.5 * ratio;
       ctx.setLineDash(dash);
       ctx.beginPath();
@@ -181,7 +180,7 @@ export class Trend {
     ctx.save();
     level(this.limits.elevated_mmhg, "--limit", []);
     if (this.inAlarm) level(this.limits.recovery_mmhg, "--recovery", [6 * ratio, 4 * ratio]);
-    ctx.fillStyle = css("--text");
+    ctx.fillStyle = cssValue("--text");
     ctx.font = `${12 * ratio}px system-ui, sans-serif`;
     ctx.textAlign = "center";
     for (const { t, kind } of this.marks) {
