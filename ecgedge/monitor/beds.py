@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from ecgedge.alarms.table import PRIORITIES
 from ecgedge.ecg import Mode
 from ecgedge.events import Alarm, Estimate, Event, Expired, FeedEvent, SelfCheck, event_to_dict
 from ecgedge.monitor.trend import Trend
+from ecgedge.policy import AlarmPolicy
 
 LOG_EVENTS: Final = 1000
 """The newest of them can be downloaded. Estimates and self-checks are not among them: the trend has the former."""
@@ -21,24 +23,47 @@ LOG_EVENTS: Final = 1000
 HISTORY_EVENTS: Final = 200
 """So many of them a viewer is told at first."""
 
+_USER: Final = re.compile(r"(\b[a-z]+://)[^/\s@]*@")
+_QUERY: Final = re.compile(r"(?<=\S)\?(?=[^\s=]+=)[^\s]*?(?=:?\s|$)")
+
 LATENCIES: Final = 600
+ALIVE_S: Final = 1.0
+"""A feed is alive while samples have come within so long, and a chunk."""
 
 Health = Callable[[], Mapping[str, Any]]
 """Says how a bed's feed does: plain JSON types, `queue` among them where samples wait."""
 
 
-def _no_health() -> Mapping[str, Any]:
+def no_health() -> Mapping[str, Any]:
+    """Say nothing."""
     return {}
 
 
 @dataclass(frozen=True)
 class BedFacts:
-    """What does not change while a feed is open; `feed` is its URI without secrets."""
+    """What does not change while a feed is open; `feed` is its URI without secrets, `chunk_s` its usual chunk."""
 
     leads: tuple[str, ...]
     rate_hz: float
     feed: str
     mode: Mode
+    policy: AlarmPolicy
+    chunk_s: float = 0.0
+
+
+def limits_of(policy: AlarmPolicy) -> dict[str, Any]:
+    """Return what a page draws and counts by, of a policy."""
+    return {
+        "limits": {
+            "elevated_mmhg": policy.threshold_mmhg,
+            "recovery_mmhg": policy.threshold_mmhg - policy.recovery_margin_mmhg,
+            "medium_lower_bound_mmhg": policy.medium_lower_bound_mmhg,
+            "onset_probability": policy.onset_probability,
+            "recovery_probability": policy.recovery_probability,
+        },
+        "lifetime_s": policy.estimate_lifetime_s,
+        "pause_max_s": policy.audio_pause_max_s,
+    }
 
 
 @dataclass
@@ -47,13 +72,13 @@ class BedState:
 
     name: str
     facts: BedFacts | None = None
-    health: Health = _no_health
+    health: Health = no_health
     trend: Trend = field(default_factory=Trend)
     log: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=LOG_EVENTS))
     alarms: dict[str, dict[str, Any]] = field(default_factory=dict)
     newest: dict[str, dict[str, Any]] = field(default_factory=dict)
     leads_off: set[str] = field(default_factory=set)
-    feed_state: str = "connected"
+    feed_state: str = "waiting"
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES))
     heard_s: float | None = None
     began: tuple[float, float] | None = None
@@ -120,6 +145,7 @@ class BedState:
             "rate_hz": facts.rate_hz,
             "feed": facts.feed,
             "mode": facts.mode,
+            **limits_of(facts.policy),
         }
 
     def tile(self) -> dict[str, Any]:
@@ -136,10 +162,11 @@ class BedState:
 
     def health_now(self, now_s: float) -> dict[str, Any]:
         """Return how it does; `now_s` is of the clock that `heard_s` is of."""
-        said = dict(self.health())
+        said = {k: scrub(v) if isinstance(v, str) else v for k, v in self.health().items()}
         queue = said.pop("queue", 0)
         age_s = None if self.heard_s is None else round(now_s - self.heard_s, 3)
-        alive = age_s is not None and age_s < 1.0
+        longest_s = ALIVE_S + (0.0 if self.facts is None else self.facts.chunk_s)
+        alive = age_s is not None and age_s < longest_s
         return {
             "feed": {"alive": alive, "age_s": age_s, "state": self.feed_state, **said},
             "latency_ms": self._latency(),
@@ -151,6 +178,11 @@ class BedState:
             return {"p50": None, "p99": None}
         p50, p99 = np.percentile(list(self.latencies_ms), [50, 99])
         return {"p50": round(float(p50), 3), "p99": round(float(p99), 3)}
+
+
+def scrub(text: str) -> str:
+    """Take names, passwords and settings out of the addresses in a text: not all who look may know them."""
+    return _QUERY.sub("", _USER.sub(r"\1", text))
 
 
 def _urgency(alarm: Mapping[str, Any]) -> tuple[int, int, int]:

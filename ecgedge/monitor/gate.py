@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from ecgedge.errors import UsageError
+from ecgedge.monitor.rates import network_of
 
 TLS_S: Final = 5.0
 """A TLS handshake may take so long."""
@@ -190,7 +191,7 @@ class Gate:
             except OSError:  # the peer has gone again, or there are no sockets left
                 await asyncio.sleep(0.1)
                 continue
-            address = str(peer[0])
+            address = network_of(str(peer[0]))
             fault = self._fault(address)
             if fault is None:
                 self._hold(connection, address)

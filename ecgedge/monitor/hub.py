@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ecgedge.events import Event
 from ecgedge.feeds import Chunk
-from ecgedge.monitor.beds import BedFacts, BedState, Health, to_json
+from ecgedge.monitor.beds import BedFacts, BedState, Health, no_health, to_json
 from ecgedge.monitor.frames import MOST_SAMPLES, encode
 from ecgedge.monitor.viewer import Viewer
 
@@ -46,11 +46,10 @@ class Hub:
 
     # --- what beds say ---
 
-    def add(self, name: str) -> None:
-        """Have a bed of this name, with nothing known of it yet; one that is there stays as it is."""
-        if name not in self.beds:
-            self.beds[name] = BedState(name)
-            self._tell_beds()
+    def add(self, name: str, health: Health = no_health) -> None:
+        """Have a bed of this name, with nothing known of it yet; `health` says how its feed does."""
+        self.beds[name] = BedState(name, health=health)
+        self._tell_beds()
 
     def remove(self, name: str) -> None:
         """Forget a bed."""
@@ -58,12 +57,11 @@ class Hub:
             self._at.pop(name, None)
             self._tell_beds()
 
-    def describe(self, name: str, facts: BedFacts, health: Health) -> None:
+    def describe(self, name: str, facts: BedFacts) -> None:
         """Take what a bed's feed has."""
-        self.add(name)
         bed = self.beds[name]
         changed = bed.facts != facts
-        bed.facts, bed.health = facts, health
+        bed.facts = facts
         said = bed.described()
         if changed and said is not None:
             for viewer in self._at.get(name, ()):
@@ -106,7 +104,7 @@ class Hub:
 
     def _at_ms(self, bed: BedState, event: Event, wall_ms: float) -> float:
         """Return where on the trend's axis an event belongs."""
-        t_s = getattr(event, "t_s", None)
+        t_s: float | None = getattr(event, "t_s", None)
         if self._speed == 1.0 or t_s is None:
             return wall_ms
         if bed.began is None:

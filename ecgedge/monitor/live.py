@@ -13,7 +13,7 @@ from aiohttp import WSMsgType, web
 
 from ecgedge.control import Command
 from ecgedge.errors import EcgedgeError
-from ecgedge.monitor.beds import to_json
+from ecgedge.monitor.beds import scrub, to_json
 from ecgedge.monitor.commands import LONGEST_MESSAGE, Asked, Garbled, Watch, WatchWard, read_message
 from ecgedge.monitor.hub import Hub
 from ecgedge.monitor.viewer import Viewer
@@ -171,4 +171,8 @@ class Live:
         return None
 
     def _answer(self, number: int, error: str | None) -> None:
-        self._viewer.tell(to_json({"type": "answer", "id": number, "ok": error is None, "error": error}))
+        self._viewer.tell(
+            to_json(
+                {"type": "answer", "id": number, "ok": error is None, "error": scrub(error or "") or None}
+            )
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,14 +13,15 @@ from typing import Any, Final
 from ecgedge import __version__
 from ecgedge.bundle import RESEARCH_USE_ONLY, Bundle
 from ecgedge.ecg import Mode
-from ecgedge.feeds import FeedInfo
+from ecgedge.errors import UsageError
 from ecgedge.monitor.access import Access
-from ecgedge.monitor.beds import BedFacts
+from ecgedge.monitor.beds import limits_of, scrub
 from ecgedge.monitor.hub import Hub
 from ecgedge.monitor.live import Obey
 from ecgedge.monitor.machine import Machine
 from ecgedge.monitor.server import PageServer
-from ecgedge.monitor.settings import PageSettings, check_settings
+from ecgedge.monitor.settings import LOOPBACK_NAMES, PageSettings, check_settings
+from ecgedge.monitor.users import UsersBook
 from ecgedge.policy import AlarmPolicy
 
 VERSION: Final = 1
@@ -50,6 +53,8 @@ class Page:
         At which feeds play.
     folder
         Where journals are written, to tell how much room there is.
+    say
+        Takes what people must know.
 
     Raises
     ------
@@ -66,23 +71,32 @@ class Page:
         ward: bool = False,
         speed: float = 1.0,
         folder: Path | None = None,
+        say: Callable[[str], None],
     ) -> None:
         check_settings(settings)
-        self._settings, self.serving, self._ward = settings, serving, ward
+        self._settings, self.serving, self._ward, self._say = settings, serving, ward, say
         self.hub = Hub(now_ms=_now_ms, now_s=time.monotonic, speed=speed)
         self._server = PageServer(
             self.hub,
-            Access(),
+            self._access(say),
             obey=obey,
             facts=self._hello,
             card=self._card,
             machine=Machine(folder or Path.cwd()),
             ward=ward,
+            tls=None if settings.cert is None else tls_context(settings),
         )
 
-    async def open(self, *, say: Callable[[str], None]) -> None:
-        """Listen, and say where."""
+    def _access(self, say: Callable[[str], None]) -> Access:
         settings = self._settings
+        users = None
+        if settings.users is not None:
+            users = UsersBook(Path(settings.users), now_s=time.monotonic, say=say)
+        return Access(users, hosts=allowed_hosts(settings), secure=settings.cert is not None)
+
+    async def open(self) -> None:
+        """Listen, and say where."""
+        settings, say = self._settings, self._say
         await self._server.open(settings.host, settings.port)
         say(f"page: {self._server.url}")
         if settings.users is None:
@@ -126,15 +140,7 @@ class Page:
                 "simulated": bundle.simulated,
                 "trained_on": manifest.provenance.trained_on,
             },
-            "limits": {
-                "elevated_mmhg": policy.threshold_mmhg,
-                "recovery_mmhg": policy.threshold_mmhg - policy.recovery_margin_mmhg,
-                "medium_lower_bound_mmhg": policy.medium_lower_bound_mmhg,
-                "onset_probability": policy.onset_probability,
-                "recovery_probability": policy.recovery_probability,
-            },
-            "lifetime_s": policy.estimate_lifetime_s,
-            "pause_max_s": policy.audio_pause_max_s,
+            **limits_of(policy),
         }
 
 
@@ -142,18 +148,34 @@ def _now_ms() -> float:
     return time.time() * 1e3
 
 
-def facts_of_feed(info: FeedInfo) -> BedFacts:
-    """Return what the page tells of a feed; its URI is told without name, password and query."""
-    return BedFacts(info.leads, info.rate_hz, without_secrets(info.uri), info.mode)
-
-
 def without_secrets(uri: str) -> str:
-    """Return a feed's URI as everybody may see it."""
-    if uri.startswith(("sim:", "file:")):
-        return uri
-    address = uri.partition("?")[0].partition("#")[0]
-    scheme, slashes, rest = address.partition("://")
-    if not slashes:
-        return address
-    place, slash, path = rest.partition("/")
-    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
+    """Return a feed's URI as everybody may see it; settings of a simulated patient or a file are no secret."""
+    return uri if uri.startswith(("sim:", "file:")) else scrub(uri.partition("?")[0].partition("#")[0])
+
+
+def allowed_hosts(settings: PageSettings) -> tuple[str, ...]:
+    """Return the names by which browsers may reach the page; its address is always one."""
+    if settings.is_loopback:
+        return (*LOOPBACK_NAMES, settings.host, *settings.hosts)
+    return (settings.host, socket.gethostname(), *settings.hosts)
+
+
+def tls_context(settings: PageSettings) -> ssl.SSLContext:
+    """Return what a TLS server needs; UsageError if a file cannot be read or the two do not belong together."""
+    if settings.cert is None:
+        raise UsageError("the page has no certificate")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.cert, settings.key, password=_no_password)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"the page's certificate {settings.cert} with the key {settings.key}: {error}; both must be PEM, "
+            "and belong together"
+        ) from error
+    return context
+
+
+def _no_password() -> str:
+    """Ask nobody: a service has no terminal."""
+    raise ValueError("the key is encrypted; give one that is not, readable by this user alone")

@@ -12,11 +12,13 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from ecgedge.errors import UsageError
 from ecgedge.monitor.access import Access, Refused
 from ecgedge.monitor.answers import HEADERS, file_answer, load_static, log_answer
 from ecgedge.monitor.gate import Gate, Limits
 from ecgedge.monitor.hub import Hub
 from ecgedge.monitor.live import Live, Obey
+from ecgedge.monitor.login import Login
 from ecgedge.monitor.machine import Machine
 
 BEAT_S: Final = 1.0
@@ -89,7 +91,12 @@ class PageServer:
     def counts(self) -> dict[str, int]:
         """Return what was refused, dropped or cut, by name."""
         refused = {} if self._gate is None else self._gate.refused
-        return {**self.counted, **self._access.refused, **refused, **self._hub.dropped}
+        return dict(
+            sum(
+                (Counter[str](c) for c in (self.counted, self._access.refused, refused, self._hub.dropped)),
+                Counter(),
+            )
+        )
 
     async def open(self, host: str, port: int) -> None:
         """Listen.
@@ -109,14 +116,17 @@ class PageServer:
                 web.get("/api/events", self._events),
                 web.get("/card", self._model_card),
                 web.get("/healthz", self._healthz),
-                *self._access.routes(self._static),
+                *Login(self._access, self._static).routes(),
             ]
         )
         self._runner = web.AppRunner(
             app, access_log=None, keepalive_timeout=KEEP_ALIVE_S, shutdown_timeout=1.0, handle_signals=False
         )
         await self._runner.setup()
-        self._gate = Gate(self._runner.server, limits=self._limits, tls=self._tls)
+        make = self._runner.server
+        if make is None:
+            raise UsageError("the page has been closed")
+        self._gate = Gate(make, limits=self._limits, tls=self._tls)
         self.address = await self._gate.listen(host, port)
         self._task = asyncio.create_task(self._beat(), name="page heartbeat")
 

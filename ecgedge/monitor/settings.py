@@ -14,8 +14,9 @@ LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 
 HOW_TO_EXPOSE: Final = (
     "other machines can reach it, so it needs TLS and users: give a certificate and its key (--page-cert FILE, "
-    "--page-key FILE) and a file of users (--page-users FILE, made by `ecgedge page add FILE NAME`); or "
-    "leave the address out, and the page is for this machine alone (docs/page.md)"
+    "--page-key FILE; in a ward's file page_cert, page_key) and a file of users (--page-users FILE; page_users), "
+    "made by `ecgedge page add FILE NAME`; or leave the address out, and the page is "
+    "for this machine alone (docs/page.md)"
 )
 
 
