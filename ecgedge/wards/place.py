@@ -99,7 +99,7 @@ class Place:
         self.config, self._shared = config, shared
         hop_s = shared.bundle.manifest.hop_s
         self._policy = load_policy(Path(config.policy), hop_s=hop_s) if config.policy else None
-        self._tap = None if shared.page is None else PageTap(shared.page.hub, config.name)
+        self._tap = None if shared.page is None else PageTap(shared.page.hub, config.name, self._shown_health)
         self._station: Station | None = None
         self._journal: Journal | None = None
         self._signal: _Signal | None = None
@@ -362,9 +362,7 @@ class Place:
         """Tell the page what the bed is made for."""
         if self._tap is not None:
             feed = without_secrets(self.config.feed)
-            self._tap.describe(
-                BedFacts(bed.leads, bed.rate_hz, feed, bed.mode, bed.policy), self._shown_health
-            )
+            self._tap.describe(BedFacts(bed.leads, bed.rate_hz, feed, bed.mode, bed.policy))
 
     def _shown_health(self) -> dict[str, Any]:
         found = self.status()
