@@ -56,8 +56,9 @@ def read_message(text: str, *, user: str | None) -> Watch | WatchWard | Asked | 
     do = message.get("do")
     if do == "watch_ward":
         return WatchWard()
-    if do == "watch" and isinstance(message.get("bed"), str):
-        return Watch(message["bed"])
+    if do == "watch":
+        bed = message.get("bed")
+        return Watch(bed) if isinstance(bed, str) else Garbled("bad_command", "expected bed as a text")
     if do not in ("ack", "pause", "resume"):
         return Garbled("unknown_command", "expected do to be watch, watch_ward, ack, pause or resume")
     return _asked(do, message, user)

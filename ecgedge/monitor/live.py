@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
-from aiohttp import WSMsgType, web
+from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
 
 from ecgedge.control import Command
 from ecgedge.errors import EcgedgeError
@@ -115,15 +115,15 @@ class Live:
 
     async def _read(self) -> None:
         async for message in self._socket:
-            if message.type != WSMsgType.TEXT:
+            if message.type == WSMsgType.ERROR:
+                self._counted["too_long" if _is_too_big(message.data) else "bad_frame"] += 1
+            elif message.type != WSMsgType.TEXT:
                 self._counted["not_text"] += 1
             elif not self._has_room():
                 self._counted["too_many_messages"] += 1
                 return
             else:
                 await self._take(str(message.data))
-        if self._socket.close_code == 1009:
-            self._counted["too_long"] += 1
 
     def _has_room(self) -> bool:
         now_s = time.monotonic()
@@ -176,3 +176,7 @@ class Live:
                 {"type": "answer", "id": number, "ok": error is None, "error": scrub(error or "") or None}
             )
         )
+
+
+def _is_too_big(error: object) -> bool:
+    return isinstance(error, WebSocketError) and error.code == WSCloseCode.MESSAGE_TOO_BIG

@@ -16,6 +16,7 @@ from ecgedge.ecg import Mode
 from ecgedge.errors import UsageError
 from ecgedge.monitor.access import Access
 from ecgedge.monitor.beds import limits_of, scrub
+from ecgedge.monitor.gate import Limits
 from ecgedge.monitor.hub import Hub
 from ecgedge.monitor.live import Obey
 from ecgedge.monitor.machine import Machine
@@ -55,6 +56,8 @@ class Page:
         Where journals are written, to tell how much room there is.
     say
         Takes what people must know.
+    limits
+        Of connections.
 
     Raises
     ------
@@ -72,6 +75,7 @@ class Page:
         speed: float = 1.0,
         folder: Path | None = None,
         say: Callable[[str], None],
+        limits: Limits | None = None,
     ) -> None:
         check_settings(settings)
         self._settings, self.serving, self._ward, self._say = settings, serving, ward, say
@@ -84,6 +88,8 @@ class Page:
             card=self._card,
             machine=Machine(folder or Path.cwd()),
             ward=ward,
+            limits=limits,
+            say=say,
             tls=None if settings.cert is None else tls_context(settings),
         )
 
@@ -103,6 +109,11 @@ class Page:
             say(
                 "page: without a file of users, whoever is on this machine may look and acknowledge by a typed name"
             )
+
+    @property
+    def url(self) -> str:
+        """Where a browser finds it, once it is open."""
+        return self._server.url
 
     async def close(self) -> None:
         """Close it; safe to call twice."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,6 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from ecgedge.errors import UsageError
 from ecgedge.monitor.access import Access, Refused
@@ -24,6 +26,10 @@ from ecgedge.monitor.machine import Machine
 BEAT_S: Final = 1.0
 KEEP_ALIVE_S: Final = 15.0
 LARGEST_BODY: Final = 8192
+LINGER_S: Final = 2.0
+"""What was sent and is not wanted is read for so long, so that the answer arrives."""
+
+_REFUSALS: Final = 400
 
 Facts = Callable[[], Mapping[str, Any]]
 """Says what a viewer is told first: version, bundle, limits, ... as docs/page.md lists them."""
@@ -54,6 +60,8 @@ class PageServer:
         Of connections.
     tls
         None: plain HTTP.
+    say
+        Takes what people must know: faults of ours.
     """
 
     def __init__(
@@ -68,7 +76,9 @@ class PageServer:
         ward: bool,
         limits: Limits | None = None,
         tls: ssl.SSLContext | None = None,
+        say: Callable[[str], None],
     ) -> None:
+        self._say = say
         self._hub, self._access, self._obey = hub, access, obey
         self._facts, self._card, self._machine = facts, card, machine
         self._static = load_static()
@@ -120,7 +130,12 @@ class PageServer:
             ]
         )
         self._runner = web.AppRunner(
-            app, access_log=None, keepalive_timeout=KEEP_ALIVE_S, shutdown_timeout=1.0, handle_signals=False
+            app,
+            access_log=None,
+            logger=_quiet_logger(self.counted, self._say),
+            keepalive_timeout=KEEP_ALIVE_S,
+            lingering_time=LINGER_S,
+            shutdown_timeout=1.0,
         )
         await self._runner.setup()
         make = self._runner.server
@@ -182,6 +197,8 @@ class PageServer:
             if guarded is not None:
                 guarded.asked()
         if not answer.prepared:
+            if answer.status >= _REFUSALS:
+                answer.force_close()  # who is refused holds no connection
             answer.headers.update(HEADERS)
             answer.headers.setdefault("Cache-Control", "no-store")
         return answer
@@ -229,3 +246,28 @@ class PageServer:
             return await live.serve(request, who, {**self._facts(), "user": known.user, "role": known.role})
         finally:
             self._lives.discard(live)
+
+
+class _Counting(logging.Handler):
+    """Counts what peers send that is no HTTP, where aiohttp would fill a log with it; faults of ours are said."""
+
+    def __init__(self, counted: Counter[str], say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._counted, self._say = counted, say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is None or isinstance(
+            error, (HttpProcessingError, web.RequestPayloadError, ConnectionError)
+        ):
+            self._counted["bad_request"] += 1
+            return
+        self._counted["failed"] += 1
+        self._say(f"page: a request failed: {type(error).__name__}: {error}")
+
+
+def _quiet_logger(counted: Counter[str], say: Callable[[str], None]) -> logging.Logger:
+    """Return a logger of this page alone, that writes nowhere."""
+    logger = logging.Logger("ecgedge.page")  # noqa: LOG001 - one for this page, not for the process
+    logger.addHandler(_Counting(counted, say))
+    return logger
