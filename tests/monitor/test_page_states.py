@@ -116,8 +116,8 @@ def test_dialogs_fit_a_phone_and_have_no_violation(dialog, browser, ecg):
 
 def test_the_login_page(browser, ecg):
     rig = PageRig(ecg).start()
-    with opened(browser, f"{rig.url}/static/login.html?failed") as page:
-        page.locator("#failed", has_text="wrong").wait_for()
+    with opened(browser, f"{rig.url}/static/login.html") as page:
+        page.locator("#failed", has_text="__ERROR__").wait_for()
         assert faults_at_each_size(page) == {width: [] for width, _ in SIZES}
         assert violations_in_each_theme(page) == {"dark": [], "light": []}
     rig.stop()

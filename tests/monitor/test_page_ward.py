@@ -56,9 +56,9 @@ def test_calm_beds_stand_by_number_and_urgent_ones_before_them(page, rig):
     rig.say(tile("bed10", shown=INVALID))
     rig.say(tile("bed2", worst=alarm()))
     page.locator(".tile", has_text="bed11").locator(
-        ".what", has_text="** mPCWP elevated, medium (+2)"
+        ".what", has_text="◆ medium** mPCWP elevated (+2)"
     ).wait_for()
-    page.locator(".tile", has_text="bed2").locator(".what", has_text="* mPCWP elevated, low").wait_for()
+    page.locator(".tile", has_text="bed2").locator(".what", has_text="● low* mPCWP elevated").wait_for()
     assert order(page) == ["bed11", "bed2", "bed12", "bed10", "bed1"]
     page.locator("#count", has_text="5 beds, 2 with an alarm").wait_for()
 

@@ -64,6 +64,8 @@ CUT_OR_OVERLAPPING = """() => {
   for (const node of leaves) {
     if (node.scrollWidth > node.clientWidth + 1 && getComputedStyle(node).display !== "inline")
       found.push(`cut: ${name(node)} (${node.scrollWidth} > ${node.clientWidth})`);
+    if (node.scrollHeight > node.clientHeight + 1 && getComputedStyle(node).overflowY === "hidden")
+      found.push(`cut below: ${name(node)}`);
     const box = node.getBoundingClientRect();
     if (box.left < -1 || box.right > innerWidth + 1) found.push(`off the screen: ${name(node)}`);
   }

@@ -145,6 +145,7 @@ class PageRig:
         app.router.add_get("/", self._page)
         app.router.add_get("/bed/{name}", self._page)
         app.router.add_get("/ws", self._socket)
+        app.router.add_get("/whoami", self._whoami)
         app.router.add_get("/card", self._card)
         app.router.add_get("/api/events", self._download)
         app.router.add_static("/static", STATIC)
@@ -166,6 +167,9 @@ class PageRig:
     async def _page(self, request):
         name = "ward.html" if self.hello["ward"] and request.path == "/" else "index.html"
         return web.FileResponse(STATIC / name)
+
+    async def _whoami(self, _):
+        return web.json_response({"user": self.hello["user"], "role": self.hello["role"], "login": False})
 
     async def _card(self, _):
         return web.Response(

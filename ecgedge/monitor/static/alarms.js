@@ -24,8 +24,8 @@ export const title = (condition) => {
   return words[0] === "m" && words[1] === "P" ? words : words[0].toUpperCase() + words.slice(1);
 };
 
-/** What it is and how urgent, for little space. */
-export const brief = (alarm) => `${marks(alarm)} ${title(alarm.condition)}, ${alarm.signal === "on" ? alarm.priority : alarm.signal}`;
+/** What it is, for little space; beside it stands its priority. */
+export const brief = (alarm) => `${marks(alarm)} ${title(alarm.condition)}${alarm.signal === "on" ? "" : `, ${alarm.signal}`}`;
 
 /** One line that tells all of an alarm without its colour. */
 export function describe(alarm) {
@@ -62,7 +62,7 @@ export class Alarms {
     this.draw();
   }
 
-  /** @param {object} event of type "audio"; @param {number} speed stream seconds a second */
+  /** @param {object} event of type "audio"; @param {number | null} speed stream seconds a second; null: as fast as may be */
   takeAudio(event, speed) {
     const paused = event.state === "paused";
     this.setPause(event, paused ? event.ends_s - event.t_s : null, speed);
@@ -74,7 +74,7 @@ export class Alarms {
 
   /** @param {object} event any that tells how long a pause still lasts; @param {number | null} leftS */
   setPause(event, leftS, speed) {
-    this.pauseEndsMs = leftS === null ? null : event.wall_ms + (leftS * 1000) / speed;
+    this.pauseEndsMs = leftS === null ? null : event.wall_ms + (leftS * 1000) / (speed ?? Infinity);
   }
 
   get paused() {

@@ -39,6 +39,22 @@ export function showMode({ mode, simulated, notice }) {
   setText(byId("notice"), notice);
 }
 
+/** Who is logged in, and the way out. @param {string | null} user */
+export function showUser(user) {
+  byId("logout").hidden = user === null;
+  setText(byId("logout").lastElementChild, `Log out ${user}`);
+}
+
+/** Where the session has ended, the way leads to the door. */
+async function backToLogin() {
+  try {
+    const answer = await fetch("/whoami");
+    if (answer.status === 401) location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
+  } catch {
+    // No server, no door: the cover says so already.
+  }
+}
+
 /** The cover over a page whose server is gone: nothing beneath it is live. @param {string} what "This bed" */
 export function showDead(what) {
   const cover = byId("dead");
@@ -47,6 +63,7 @@ export function showDead(what) {
     show(why) {
       byId("main").inert = true;
       document.body.classList.add("dead");
+      backToLogin();
       if (overlay.dead) return;
       overlay.dead = true;
       overlay.sinceMs = performance.now();

@@ -14,7 +14,8 @@ export function setUpKeys(keys) {
     byId("key-list").tBodies[0].append(line);
   }
   document.addEventListener("keydown", (event) => {
-    const typing = event.target.closest("input, select, textarea, dialog");
+    const dialog = event.target.closest("dialog"); // one that has just been closed may still have the focus
+    const typing = dialog ? dialog.open : event.target.closest("input, select, textarea");
     if (typing || event.ctrlKey || event.metaKey || event.altKey || !byId("keys-on").checked) return;
     if (!Object.hasOwn(keys, event.key)) return;
     event.preventDefault();

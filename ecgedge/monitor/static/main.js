@@ -1,6 +1,6 @@
 /** The page of one bed: what comes over the connection goes to the part that shows it. */
 import { Alarms } from "./alarms.js";
-import { showDead, showMode, wireCommon } from "./common.js";
+import { showDead, showMode, showUser, wireCommon } from "./common.js";
 import { Connection } from "./connection.js";
 import { askUser, openCard, question } from "./dialogs.js";
 import { byId, element, serverClock, setText, span } from "./format.js";
@@ -45,23 +45,36 @@ export const page = { bed: bedOfPath(), hello: null, off: new Set(), leads: new 
 
 const take = {
   hello(message) {
-    page.hello = message;
-    serverClock.set(message.server_ms);
-    numbers.lifetimeS = message.lifetime_s;
-    trend.limits = message.limits;
-    alarms.mayAct = message.role !== "view";
-    showMode(message);
-    showBeds(message);
+    page.hello = { ...page.hello, ...message }; // again, and shorter, where another bundle serves
+    const { server_ms: serverMs, lifetime_s: lifetimeS, limits, role, user } = page.hello;
+    serverClock.set(serverMs);
+    numbers.lifetimeS = lifetimeS;
+    trend.limits = limits;
+    alarms.mayAct = role === "acknowledge" || role === "admin";
+    showMode(page.hello);
+    showUser(user);
+    showBeds();
     connection.send({ do: "watch", bed: page.bed });
   },
-  bed({ leads, rate_hz: rateHz, mode }) {
+  beds({ beds }) {
+    page.hello.beds = beds;
+    showBeds();
+    if (overlay.dead && beds.includes(page.bed)) connection.send({ do: "watch", bed: page.bed });
+  },
+  gone({ bed }) {
+    dead(`No bed ${bed} is served.`);
+  },
+  bed({ leads, rate_hz: rateHz, mode, limits, lifetime_s: lifetimeS }) {
+    if (connection.alive) overlay.hide(); // it was not served for a while
+    trend.limits = limits ?? trend.limits;
+    numbers.lifetimeS = lifetimeS ?? numbers.lifetimeS;
     page.leads = new LeadWatch(leads, rateHz);
-    page.off.clear();
     sweep.setLeads(leads, rateHz);
     showMode({ ...page.hello, mode });
     drawLeads();
   },
   history({ trend: past, events, alarms: active }) {
+    page.off.clear();
     alarms.reset(active);
     log.reset(page.bed, events);
     trend.fill(past, events);
@@ -135,7 +148,8 @@ function drawTrendLine() {
   trend.later();
 }
 
-function showBeds({ beds, ward }) {
+function showBeds() {
+  const { beds, ward } = page.hello;
   page.bed ??= beds[0];
   setText(byId("bed-name"), page.bed);
   document.title = `${page.bed}, ecgedge`;

@@ -51,6 +51,15 @@ export class Tiles {
     for (const { said, item } of this.tiles.values()) this.draw(said, item);
   }
 
+  /** @param {string[]} beds all that are served */
+  keep(beds) {
+    for (const [bed, { item }] of this.tiles) {
+      if (beds.includes(bed)) continue;
+      this.tiles.delete(bed);
+      item.remove();
+    }
+  }
+
   clear() {
     this.tiles.clear();
     this.list.replaceChildren();
@@ -69,7 +78,7 @@ export class Tiles {
     tile.dataset.priority = worst?.priority ?? "none";
     const more = active > 1 ? ` (+${active - 1})` : "";
     const calm = shown.reason || (off?.length ? `Leads off: ${off.join(", ")}` : "No alarms");
-    setText(what.firstChild, worst ? symbol(worst.priority) : "");
+    setText(what.firstChild, worst ? `${symbol(worst.priority)} ${worst.priority}` : "");
     what.firstChild.hidden = !worst;
     setText(what.lastChild, worst ? brief(worst) + more : calm);
   }

@@ -1,5 +1,5 @@
 /** The page of a ward: every bed's tile, and one sound for the most urgent of them. */
-import { showDead, showMode, wireCommon } from "./common.js";
+import { showDead, showMode, showUser, wireCommon } from "./common.js";
 import { Connection } from "./connection.js";
 import { byId, element, serverClock, setText } from "./format.js";
 import { Tiles } from "./tiles.js";
@@ -15,7 +15,12 @@ const take = {
     tiles.clear();
     tiles.lifetimeS = message.lifetime_s;
     showMode(message);
+    if (message.user !== undefined) showUser(message.user);
     connection.send({ do: "watch_ward" });
+  },
+  beds({ beds }) {
+    tiles.keep(beds);
+    count();
   },
   tile(message) {
     tiles.take(message);
