@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 from browser import chromium, evaluate_module, opened
 from page_rig import LEADS, PageRig, real_ecg
-from page_scenes import INVALID, alarm, estimate, feed, past_events, technical, trend_of
+from page_scenes import INVALID, WITHOUT_LA, alarm, estimate, feed, past_events, technical, trend_of
 
 NURSE = "Nurse Seven"
 
@@ -98,15 +98,15 @@ def test_an_expired_estimate_is_blanked(page, rig):
 
 
 def test_a_lead_that_is_off_names_its_electrode_and_a_variant_says_why(page, rig):
-    for lead in LEADS[:6]:
+    for lead in WITHOUT_LA:
         rig.say(feed("lead_off", lead))
-    rig.say(technical("LEAD_OFF", f"leads off: {','.join(LEADS[:6])} (electrode RA)"))
-    rig.say(estimate(leads=list(LEADS[6:]), variant="V1-V6"))
-    text(page, ".lead-labels > span:nth-child(2)", "LEAD OFF: RA")
-    assert page.locator(".lead-labels b").count() == 6
-    assert text(page, "#variant", "V1-V6").endswith("as I, II, III, aVR, aVL, aVF off")
-    rig.say(feed("lead_on", "II"))
-    page.locator(".lead-labels b").nth(5).wait_for(state="detached")
+    rig.say(technical("LEAD_OFF", f"leads off: {','.join(WITHOUT_LA)} (electrode LA)"))
+    rig.say(estimate(leads=["II"], variant="1/int8"))
+    text(page, ".lead-labels > span:nth-child(1)", "LEAD OFF: LA")
+    assert page.locator(".lead-labels b").count() == 11
+    assert text(page, "#variant", "1/int8").endswith(f"as {', '.join(WITHOUT_LA)} off")
+    rig.say(feed("lead_on", "I"))
+    page.locator(".lead-labels b").nth(10).wait_for(state="detached")
 
 
 def test_an_alarm_is_told_in_words_symbol_and_colour_and_acknowledged_by_a_user(page, rig):

@@ -12,7 +12,7 @@ BEDS = [f"bed{number}" for number in range(1, 65)]
 SEEN = {
     "live": "#mpcwp:text('14')",
     "gap": "#reason:text('Questionable')",
-    "lead_off": ".lead-labels b:text('LEAD OFF: RA')",
+    "lead_off": ".lead-labels b:text('LEAD OFF: LA')",
     "invalid": "#reason:text('flat')",
     "low": "#alarm[data-priority=low]",
     "medium": "#alarm[data-priority=medium]",

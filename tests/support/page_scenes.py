@@ -7,6 +7,8 @@ import math
 from page_rig import LEADS, now_ms
 
 HOUR_MS = 3_600_000
+WITHOUT_LA = tuple(lead for lead in LEADS if lead != "II")
+"""What is lost where the electrode LA is off."""
 
 
 def estimate(**change):
@@ -117,12 +119,12 @@ def _gap(rig):
 
 
 def _lead_off(rig):
-    lost = LEADS[:6]
+    lost = WITHOUT_LA
     rig.off.update(lost)
-    rig.say(estimate(leads=list(LEADS[6:]), variant="V1-V6 int8"))
+    rig.say(estimate(leads=["II"], variant="1/int8", interval_mmhg=[6.0, 23.1], p_gt_18=0.24))
     for lead in lost:
         rig.say(feed("lead_off", lead))
-    rig.say(technical("LEAD_OFF", f"leads off: {','.join(lost)} (electrode RA)"))
+    rig.say(technical("LEAD_OFF", f"leads off: {','.join(lost)} (electrode LA)"))
 
 
 def _invalid(rig):

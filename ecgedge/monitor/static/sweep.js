@@ -46,6 +46,7 @@ export class Sweep {
     this.heard = new Float64Array(names.length); // samples it was learnt from
     this.stage.setAttribute("aria-label", `Running ECG of ${names.length} leads: ${names.join(", ")}`);
     this.lastMs = null;
+    this.lastSeq = undefined;
     this.recent = [];
     this.resize();
   }
