@@ -1,7 +1,7 @@
 """A server that speaks the page's protocol as a test tells it to: real ECG, and whatever events are wanted.
 
 It is the other end for tests of the page alone. What the product's own server says is held to the same page elsewhere.
-Run by itself it shows a scene: `python tests/support/page_rig.py 8080 elevated`.
+Run by itself it serves a bed or a ward: `python tests/support/page_rig.py DATA ward` (with the checkout on PYTHONPATH).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -274,3 +275,32 @@ async def _strict(request, handler):
 
 def _no_trend():
     return {key: [] for key in ("t_ms", "mpcwp_mmhg", "low", "high", "p_gt_18", "validity", "reason")}
+
+
+def serve_alone(data, scene):
+    """Serve one bed, or a ward whose 64 tiles each change once a second, until standard input ends."""
+    from page_scenes import estimate, tiles
+
+    beds = [f"bed{number}" for number in range(1, 65)] if scene == "ward" else ["bed1"]
+    rig = PageRig(real_ecg(data), hello={"ward": scene == "ward", "beds": beds})
+    rig.tiles = tiles(beds) if scene == "ward" else []
+    rig.start()
+    print(rig.url, flush=True)  # noqa: T201  (whoever started it reads this)
+    stopped = threading.Event()
+
+    def change():
+        while not stopped.wait(1.0):
+            for tile in tiles(beds) if scene == "ward" else [estimate()]:
+                rig.say(tile)
+                time.sleep(0.9 / len(beds))
+
+    threading.Thread(target=change, daemon=True).start()
+    for line in sys.stdin:
+        if line.strip() == "silent":
+            rig.beating = False
+    stopped.set()
+    rig.stop()
+
+
+if __name__ == "__main__":
+    serve_alone(*sys.argv[1:3])
