@@ -176,15 +176,9 @@ export class Sweep {
   /** @param {import("./protocol.js").Block[]} blocks */
   stroke(blocks) {
     const { trace } = this;
-    const path = new Path2D();
-    const flat = new Path2D();
-    for (const block of blocks) this.drawBlock(block, path, flat);
-    trace.lineJoin = "round";
+    trace.lineJoin = "bevel";
     trace.lineWidth = 1.5;
-    trace.strokeStyle = this.ink.off;
-    trace.stroke(flat);
-    trace.strokeStyle = this.ink.trace;
-    trace.stroke(path);
+    for (const block of blocks) this.drawBlock(block);
   }
 
   measure() {
@@ -202,7 +196,7 @@ export class Sweep {
     this.stage.classList.toggle("quiet", quiet);
   }
 
-  drawBlock(block, path, flat) {
+  drawBlock(block) {
     const first = Math.round(block.tS * this.rateHz);
     if (this.next === null || first < this.next - block.samples || first - this.next >= this.perSweep) {
       if (this.next !== null) this.trace.clearRect(0, 0, this.width, this.height);
@@ -213,7 +207,7 @@ export class Sweep {
     }
     this.wipe(first, first + block.samples, null);
     for (let lead = 0; lead < block.leads; lead++) {
-      this.drawLead(block, lead, first, block.off.has(this.names[lead]) ? flat : path);
+      this.drawLead(block, lead, first);
     }
     this.next = first + block.samples;
   }
@@ -241,7 +235,9 @@ export class Sweep {
     }
   }
 
-  drawLead(block, lead, first, path) {
+  /** A stroke of its own for each lead: one of all would have the whole screen rastered for some short lines. */
+  drawLead(block, lead, first) {
+    const path = this.trace;
     const { perSweep, layout, level, heard, penY } = this;
     const { x, y, width, height } = layout.cells[lead];
     const mvPx = GAIN_MM_MV * layout.mmPx;
@@ -251,6 +247,8 @@ export class Sweep {
     const isOff = block.off.has(this.names[lead]);
     let position = ((first % perSweep) + perSweep) % perSweep;
     let at = penY[lead];
+    path.strokeStyle = isOff ? this.ink.off : this.ink.trace;
+    path.beginPath();
     if (at === at) path.moveTo(x + (Math.max(0, position - 1) / perSweep) * width, at);
     for (let i = 0; i < block.samples; i++, position++) {
       if (position === perSweep) {
@@ -274,6 +272,7 @@ export class Sweep {
       else path.moveTo(px, target);
       at = target;
     }
+    path.stroke();
     penY[lead] = at;
   }
 }
