@@ -127,13 +127,19 @@ async def ask_raw(port, request, *, within_s=10.0):
         writer.close()
 
 
+def connect(port, n, held):
+    """Open so many connections; those that are not refused stay open as long as `held`."""
+    for _ in range(n):
+        with contextlib.suppress(ConnectionError):
+            held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5.0))
+
+
 def is_refused(port):
     """Whether a connection is closed before a byte is asked for."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5.0) as connection:
-        connection.settimeout(1.0)
-        try:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
             return connection.recv(1) == b""
-        except ConnectionResetError:
-            return True
-        except TimeoutError:
-            return False
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
