@@ -22,7 +22,7 @@ from ecgedge.monitor.rates import network_of
 TLS_S: Final = 5.0
 """A TLS handshake may take so long."""
 
-BACKLOG: Final = 64
+BACKLOG: Final = 256
 
 Fault = Literal["too_many", "too_many_of_address", "slow_request", "long_connection", "no_tls"]
 

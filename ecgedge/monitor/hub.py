@@ -157,6 +157,13 @@ class Hub:
         """How many are there."""
         return len(self._viewers)
 
+    def lost(self) -> Counter[str]:
+        """Return what viewers were too slow for, those who have left among them, by name."""
+        found = Counter(self.dropped)
+        for viewer in self._viewers:
+            found.update({str(name): n for name, n in viewer.dropped.items()})
+        return found
+
     def tell_all(self, message: Mapping[str, Any]) -> None:
         """Tell all viewers something that may not be lost."""
         text = to_json(message)

@@ -189,7 +189,7 @@ class Login:
         return bool(cookie) and hmac.compare_digest(self._sign(cookie).encode(), csrf.encode())
 
     def _sign(self, cookie: str) -> str:
-        return hmac.new(self._key, cookie.encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self._key, cookie.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
 
     def _form_cookie(self, request: web.Request) -> str:
         return f"{cookie_name(request, secure=self._access.secure)}-form"

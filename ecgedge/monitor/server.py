@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from ecgedge.errors import UsageError
-from ecgedge.monitor.access import Access, Refused
+from ecgedge.monitor.access import Access, Refused, refused
 from ecgedge.monitor.answers import HEADERS, file_answer, load_static, log_answer
 from ecgedge.monitor.gate import Gate, Limits
 from ecgedge.monitor.hub import Hub
@@ -100,13 +100,11 @@ class PageServer:
 
     def counts(self) -> dict[str, int]:
         """Return what was refused, dropped or cut, by name."""
-        refused = {} if self._gate is None else self._gate.refused
-        return dict(
-            sum(
-                (Counter[str](c) for c in (self.counted, self._access.refused, refused, self._hub.dropped)),
-                Counter(),
-            )
-        )
+        found = Counter(self.counted)
+        found.update(self._access.refused)
+        found.update({} if self._gate is None else {str(k): n for k, n in self._gate.refused.items()})
+        found.update(self._hub.lost())
+        return dict(found)
 
     async def open(self, host: str, port: int) -> None:
         """Listen.
@@ -125,6 +123,7 @@ class PageServer:
                 web.get("/ws", self._live),
                 web.get("/api/events", self._events),
                 web.get("/card", self._model_card),
+                web.get("/api/status", self._status),
                 web.get("/healthz", self._healthz),
                 *Login(self._access, self._static).routes(),
             ]
@@ -187,9 +186,9 @@ class PageServer:
         try:
             self._access.check(request)
             answer = await handler(request)
-        except Refused as refused:
-            self._access.refused[refused.why] += 1
-            answer = refused.answer
+        except Refused as refusal:
+            self._access.refused[refusal.why] += 1
+            answer = refusal.answer
         except web.HTTPException as error:
             answer = web.Response(status=error.status, text=f"{error.status} {error.reason}")
             answer.headers.update({k: v for k, v in error.headers.items() if k in ("Allow", "Location")})
@@ -220,6 +219,13 @@ class PageServer:
     async def _healthz(self, request: web.Request) -> web.Response:
         del request
         return web.json_response({"heartbeat": self._hub.heartbeat})
+
+    async def _status(self, request: web.Request) -> web.Response:
+        """Tell an admin what was refused: to others it would tell what works."""
+        person = self._access.watcher(request)()
+        if person is None or person.role != "admin":
+            raise refused("refused_by_role", 403, "this is for the role admin")
+        return web.json_response({"refused": self.counts(), "viewers": self._hub.n_viewers})
 
     async def _model_card(self, request: web.Request) -> web.Response:
         del request

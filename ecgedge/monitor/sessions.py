@@ -76,4 +76,4 @@ class Sessions:
 
 
 def _key(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()

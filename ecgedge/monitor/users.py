@@ -166,7 +166,7 @@ def new_token() -> tuple[str, str]:
 
 def token_hash(token: str) -> str:
     """Return what is kept of a token: it is random, so a plain SHA-256 tells nothing of it."""
-    return hashlib.sha256(token.encode()).hexdigest()
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 class Passwords:

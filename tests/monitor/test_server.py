@@ -184,8 +184,10 @@ def test_a_viewer_may_look_and_do_nothing(run, tmp_path):
                     await ws.send_json(message)
                     answer = await next_of(ws, "answer")
                     assert "your role is view" in answer["error"]
+            async with session.get(page.url + "/api/status") as answer:
+                assert answer.status == 403
             assert page.obeyed == []
-            assert page.page.counts()["refused_by_role"] == 3
+            assert page.page.counts()["refused_by_role"] == 4
 
     run(main())
 
@@ -197,6 +199,8 @@ def test_a_program_comes_in_by_its_token_until_it_ends(run, tmp_path):
             bearer = {"Authorization": f"Bearer {token}"}
             async with session.get(page.url + "/whoami", headers=bearer) as answer:
                 assert await answer.json() == {"user": "prog", "role": "admin", "login": True}
+            async with session.get(page.url + "/api/status", headers=bearer) as answer:
+                assert await answer.json() == {"refused": {}, "viewers": 0}
             async with session.ws_connect(f"{page.url}/ws", headers=bearer) as ws:
                 await ws.send_json({"do": "pause", "id": 1, "bed": "a", "duration_s": 30})
                 assert (await next_of(ws, "answer"))["ok"]

@@ -4,7 +4,7 @@ import os
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from page_parts import Clock
 
@@ -52,6 +52,7 @@ def test_tokens_are_random_and_only_their_hash_is_kept():
     assert one not in kept
 
 
+@settings(max_examples=25)
 @given(st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1, max_size=30))
 def test_a_file_of_users_comes_back(tmp_path_factory, name):
     path = tmp_path_factory.mktemp("users") / "users.toml"

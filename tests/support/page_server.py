@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import socket
 
 import aiohttp
@@ -42,12 +43,17 @@ class Served:
         self.obeyed.append((bed, command))
 
 
+@functools.cache
+def _bundle():
+    return load_bundle("embedded")
+
+
 @contextlib.asynccontextmanager
 async def served(
     *, users=None, limits=None, cert=None, key=None, address="0", hosts=(), ward=False, beds=("a",)
 ):
     """Open a page over beds of which nothing is known but their feeds."""
-    bundle = load_bundle("embedded")
+    bundle = _bundle()
     found = Served(None)
     settings = PageSettings(address, users and str(users), cert and str(cert), key and str(key), hosts)
     serving = Serving(bundle, bundle.manifest.alarm_policy, "demo")
@@ -103,9 +109,10 @@ async def log_in(session, served, *, user="Nurse Seven", words=WORDS, next_page=
 async def next_of(socket_, kind):
     """Return the next message of a type."""
     while True:
-        message = await asyncio.wait_for(socket_.receive_json(), 10.0)
-        if message["type"] == kind:
-            return message
+        message = await asyncio.wait_for(socket_.receive(), 20.0)
+        assert message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY), message
+        if message.type == aiohttp.WSMsgType.TEXT and (found := message.json())["type"] == kind:
+            return found
 
 
 async def ask_raw(port, request, *, within_s=10.0):
@@ -120,13 +127,19 @@ async def ask_raw(port, request, *, within_s=10.0):
         writer.close()
 
 
+def connect(port, n, held):
+    """Open so many connections; those that are not refused stay open as long as `held`."""
+    for _ in range(n):
+        with contextlib.suppress(ConnectionError):
+            held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5.0))
+
+
 def is_refused(port):
     """Whether a connection is closed before a byte is asked for."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5.0) as connection:
-        connection.settimeout(1.0)
-        try:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
             return connection.recv(1) == b""
-        except ConnectionResetError:
-            return True
-        except TimeoutError:
-            return False
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
