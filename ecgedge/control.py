@@ -117,6 +117,16 @@ class Asked:
     command: Command
     done: asyncio.Future[None]
 
+    def obeyed(self) -> None:
+        """Tell whoever still waits that it is done."""
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def refuse(self, error: Exception) -> None:
+        """Tell whoever still waits why it is not done."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
 
 class CommandReader:
     """Cuts bytes into lines and lines into commands, without I/O.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,6 +51,7 @@ async def run_stream(
     control: Control | None = None,
     inbox: Inbox | None = None,
     read_clock: ReadClock = clock_synchronised,
+    tap: Callable[[Chunk], None] | None = None,
 ) -> StreamResult:
     """Stream `feed` through `bed` until it ends, is lost, `duration_s` of stream time have passed, or `stop` is set.
 
@@ -78,6 +79,8 @@ async def run_stream(
     read_clock
         Says whether the wall clock is synchronised. It is asked now and then, but at infinite speed, where stream time
         has nothing to do with it.
+    tap
+        Is shown each chunk before the bed has it.
 
     Raises
     ------
@@ -86,7 +89,7 @@ async def run_stream(
     """
     pace = 1.0 if feed.info.live else speed
     late_ms = bed.hop_s * 1e3 / pace if math.isfinite(pace) else math.inf
-    station = Station(bed, sinks, journal, late_ms=late_ms)
+    station = Station(bed, sinks, journal, late_ms=late_ms, tap=tap)
     lost: FeedError | None = None
     try:
         clock = StreamClock(pace)
@@ -187,14 +190,14 @@ async def _obey(
         over = await _tick(station, command, clock, end_s=end_s)
     except UsageError as error:
         if isinstance(item, Asked):
-            item.done.set_exception(error)
+            item.refuse(error)
         elif control is not None:
             control.refuse(str(error))
         else:
             raise
         return False
     if isinstance(item, Asked):
-        item.done.set_result(None)
+        item.obeyed()
     return over
 
 

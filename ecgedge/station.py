@@ -36,7 +36,7 @@ class Station:
     `before_alarm` is called before an alarm, audio or calibration event goes anywhere: so that what is told is kept.
     Estimates with a latency above `late_ms` are late, and the bed is told when they begin and cease to be. Where
     samples wait before the bed takes them, `age_ms` gives an estimate's latency, and `taken` how many samples the bed
-    has, and until when.
+    has, and until when. `tap` is shown each chunk as it came, before the bed has it.
     """
 
     def __init__(
@@ -49,8 +49,9 @@ class Station:
         late_ms: float = math.inf,
         age_ms: Callable[[Estimate], float] | None = None,
         taken: Callable[[], tuple[int, float]] | None = None,
+        tap: Callable[[Chunk], None] | None = None,
     ) -> None:
-        self._age_ms, self._taken = age_ms, taken
+        self._age_ms, self._taken, self._tap = age_ms, taken, tap
         self.late_ms, self._late = late_ms, False
         self.unsync = self.undelivered = self.wrong_rate = self.delayed = False
         self._before_alarm = before_alarm
@@ -64,6 +65,8 @@ class Station:
 
     async def push(self, chunk: Chunk, *, end_s: float) -> None:
         """Take a chunk that ends at `end_s`."""
+        if self._tap is not None:
+            self._tap(chunk)
         arrived_s = time.perf_counter()
         events = self._bed.push(chunk.samples_mv, t_s=chunk.t_s)
         latency_ms = (time.perf_counter() - arrived_s) * 1e3

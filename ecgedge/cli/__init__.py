@@ -16,6 +16,7 @@ from ecgedge.cli import (  # noqa: F401 - each adds its commands
     exporting,
     files,
     journaling,
+    page_users,
     replaying,
     sending,
     training,

@@ -53,6 +53,7 @@ feed_app = typer.Typer(help="Play feeds into transports: a test rig.", **GROUP_O
 journal_app = typer.Typer(help="Check journals, and run them again.", **GROUP_OPTIONS)
 alarms_app = typer.Typer(help="Gather evidence for alarms.", **GROUP_OPTIONS)
 cluster_app = typer.Typer(help="Serve beds on many machines, fed by a bus.", **GROUP_OPTIONS)
+page_app = typer.Typer(help="Say who may see a page.", **GROUP_OPTIONS)
 app.add_typer(data_app, name="data")
 app.add_typer(records_app, name="records")
 app.add_typer(bundle_app, name="bundle")
@@ -60,6 +61,7 @@ app.add_typer(feed_app, name="feed")
 app.add_typer(journal_app, name="journal")
 app.add_typer(alarms_app, name="alarms")
 app.add_typer(cluster_app, name="cluster")
+app.add_typer(page_app, name="page")
 
 BundleArgument = Annotated[str, typer.Argument(help="Bundle directory, .ecgb.zip, or 'embedded'.")]
 BundleOption = Annotated[str, typer.Option("--bundle", help="Bundle directory, .ecgb.zip, or 'embedded'.")]

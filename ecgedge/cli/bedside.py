@@ -7,7 +7,7 @@ import json
 import math
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -29,12 +29,22 @@ from ecgedge.cli.app import (
     open_variants,
     say,
 )
+from ecgedge.cli.paging import (
+    PageCertOption,
+    PageHostOption,
+    PageKeyOption,
+    PageOption,
+    PageUsersOption,
+    open_bed_page,
+    page_settings,
+)
 from ecgedge.errors import UsageError
 
 if TYPE_CHECKING:
     from ecgedge.bundle import Bundle
     from ecgedge.control import Control
     from ecgedge.journal import Journal
+    from ecgedge.monitor.tap import PageTap
     from ecgedge.sinks import Sink
     from ecgedge.stream import Bed, Variants
 
@@ -87,6 +97,11 @@ def stream(
     runtime: RuntimeOption = "auto",
     form: FormOption = "window",
     require_signature: SignatureOption = None,
+    page: PageOption = None,
+    page_users: PageUsersOption = None,
+    page_cert: PageCertOption = None,
+    page_key: PageKeyOption = None,
+    page_host: PageHostOption = None,
 ) -> None:
     """Serve one bed: feed in, estimates and alarms out.
 
@@ -95,6 +110,7 @@ def stream(
     from ecgedge.cli.outputs import bed_name
 
     check_serving(runtime=runtime, form=form)
+    shown = page_settings(page, page_users, page_cert, page_key, page_host)
     asyncio.run(
         _stream(
             loaded=open_bundle(bundle, signed_by=require_signature),
@@ -107,6 +123,7 @@ def stream(
             output=format,
             open_journal=partial(_open_journal, journal, rotate_bytes=_rotate_bytes(journal, journal_max_mb)),
             control=control,
+            open_page=partial(open_bed_page, shown, journal=journal),
             open_variants=partial(open_variants, runtime=runtime, form=form),
         )
     )
@@ -124,6 +141,7 @@ async def _stream(
     output: str,
     open_journal: Callable[[Bed, str, Variants], Journal | None],
     control: str | None,
+    open_page: Callable[..., Awaitable[PageTap | None]],
     open_variants: Callable[[Bundle], Variants],
 ) -> None:
     from ecgedge.alarms import load_policy
@@ -166,6 +184,8 @@ async def _stream(
         record = open_journal(bed, info.uri, variants)
         if record is not None:
             opened.callback(record.close)
+        tap = await open_page(bed, source, inbox, name=name, speed=speed, opened=opened)
+        ways += [] if tap is None else [tap]
         result = await run_stream(
             bed,
             source,
@@ -177,6 +197,7 @@ async def _stream(
             stop=_stop_on_signals(),
             control=commands,
             inbox=inbox,
+            tap=None if tap is None else tap.samples,
         )
     if isinstance(source, EebFeed) and source.dropped:
         counted = ", ".join(f"{name} {n}" for name, n in source.dropped.items())

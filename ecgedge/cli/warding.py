@@ -84,6 +84,7 @@ async def _ward(
     config: WardConfig, bundle: Bundle, variants: Variants, *, speed: float, reopen: Reopen
 ) -> None:
     from ecgedge.cli.outputs import open_outputs
+    from ecgedge.cli.paging import open_page, open_ward_page
     from ecgedge.control import Acknowledge
     from ecgedge.wards.serve import WardService
 
@@ -101,14 +102,16 @@ async def _ward(
             await service.place(bed).obey(Acknowledge(condition, user))
 
         outputs = await open_outputs(settings.sinks, acknowledge=acknowledge, opened=opened)
+        page = open_ward_page(config, bundle, lambda name: service.place(name), speed=speed)
         service = WardService(
-            bundle, variants, settings, outlet=outlet, outputs=outputs, speed=speed, say=say
+            bundle, variants, settings, outlet=outlet, outputs=outputs, speed=speed, say=say, page=page
         )
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, service.stop)
         announce(bundle, "demo" if bundle.simulated else "real")
         if settings.control is not None:
             opened.callback((await _listen(Path(settings.control), service, reopen)).close)
+        await open_page(page, opened)
         for bed in config.bed:
             service.add(bed)
         await service.run()

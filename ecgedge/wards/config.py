@@ -10,6 +10,11 @@
     control = "ward.sock"           # Unix socket for commands; left out: none
     sinks = ["mqtts://broker/ward"] # where events go over a network (docs/sinks.md)
     delivery_s = 10                 # seconds in which a station that listens confirms an alarm
+    page = "127.0.0.1:8080"         # where browsers see all beds (docs/page.md); left out: nowhere
+    page_users = "users.toml"       # who may see it; with page_cert and page_key, any address may be given
+    page_cert = "page.pem"
+    page_key = "page.key"
+    page_hosts = ["ward.example"]   # further names under which browsers reach it
 
     [[bed]]
     name = "icu-3"
@@ -29,6 +34,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from ecgedge.errors import UsageError
+from ecgedge.monitor.settings import PageSettings, parse_address
 from ecgedge.schema import read_toml
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -73,6 +80,11 @@ class WardSettings:
     control: str | None = None
     sinks: tuple[str, ...] = ()
     delivery_s: float = 10.0
+    page: str | None = None
+    page_users: str | None = None
+    page_cert: str | None = None
+    page_key: str | None = None
+    page_hosts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be; ValueError names the key."""
@@ -82,6 +94,7 @@ class WardSettings:
             raise ValueError(f"state_s is {self.state_s:g}; it must be above 0 and below 3600 seconds")
         if not 1.0 <= self.delivery_s <= 120.0:
             raise ValueError(f"delivery_s is {self.delivery_s:g}; it must be from 1 to 120 seconds")
+        self._check_page()
         if self.journal_max_mb is not None:
             if self.journals is None:
                 raise ValueError("journal_max_mb without journals: name the folder of the journals")
@@ -89,6 +102,22 @@ class WardSettings:
                 raise ValueError(
                     f"journal_max_mb is {self.journal_max_mb:g}; it must be a number from {SMALLEST_JOURNAL_MB:g} up"
                 )
+
+    def _check_page(self) -> None:
+        if self.page is None and (self.page_users or self.page_cert or self.page_key or self.page_hosts):
+            raise ValueError("page_users, page_cert, page_key and page_hosts are of no use without page")
+        if self.page is not None:
+            try:
+                parse_address(self.page)
+            except UsageError as error:
+                raise ValueError(str(error)) from error
+
+    @property
+    def shown(self) -> PageSettings | None:
+        """What the page is made of; None without one."""
+        if self.page is None:
+            return None
+        return PageSettings(self.page, self.page_users, self.page_cert, self.page_key, self.page_hosts)
 
 
 @dataclass(frozen=True)
@@ -128,6 +157,9 @@ def load_ward(path: Path) -> WardConfig:
         state=absolute(ward.state),
         events=ward.events if ward.events == "-" else absolute(ward.events),
         control=absolute(ward.control),
+        page_users=absolute(ward.page_users),
+        page_cert=absolute(ward.page_cert),
+        page_key=absolute(ward.page_key),
     )
     return WardConfig(
         settings,

@@ -17,10 +17,13 @@ from ecgedge.bundle import Bundle
 from ecgedge.control import Command
 from ecgedge.ecg import Mode
 from ecgedge.errors import EcgedgeError, FeedError, RecordError, UsageError
-from ecgedge.events import Alarm, Estimate, Event, event_to_json
+from ecgedge.events import Alarm, Estimate, Event
 from ecgedge.feeds import Chunk, Feed, FeedInfo, open_feed
 from ecgedge.feeds.eeb_feed import EebFeed
 from ecgedge.journal import Journal
+from ecgedge.monitor.beds import BedFacts
+from ecgedge.monitor.page import Page, without_secrets
+from ecgedge.monitor.tap import PageTap
 from ecgedge.pace import AgeWatch, PaceWatch
 from ecgedge.patience import Patient
 from ecgedge.rerun import facts_of_bed
@@ -32,14 +35,12 @@ from ecgedge.wallclock import ClockWatch
 from ecgedge.wards.config import BedConfig, WardSettings
 from ecgedge.wards.delivery import Deliveries
 from ecgedge.wards.in_ward import InWard
+from ecgedge.wards.lines import BedLines
 from ecgedge.wards.outlet import Outlet
 from ecgedge.wards.state import ended_alarms, read_state, replace_file
 
 SILENT_S = 0.5
 """A feed that has been silent for so long is told that time passes."""
-
-_URGENT = ("alarm", "audio", "calibration", "expired")
-"""Events that no slow reader may miss: who misses the last shows a number that is too old."""
 
 AGAIN_S = (0.5, 30.0)
 """A lost feed is opened again after the first, then twice as late each time, up to the second."""
@@ -59,6 +60,7 @@ class Shared:
     say: Callable[[str], None]
     clock: ClockWatch
     deliveries: Deliveries
+    page: Page | None = None
     untaken: str | None = None
 
 
@@ -98,6 +100,7 @@ class Place:
         self.config, self._shared = config, shared
         hop_s = shared.bundle.manifest.hop_s
         self._policy = load_policy(Path(config.policy), hop_s=hop_s) if config.policy else None
+        self._tap = None if shared.page is None else PageTap(shared.page.hub, config.name, self._shown_health)
         self._station: Station | None = None
         self._journal: Journal | None = None
         self._signal: _Signal | None = None
@@ -221,6 +224,8 @@ class Place:
         with suppress(asyncio.CancelledError):
             await self._task
         await self._try(self._end)
+        if forget and self._tap is not None:
+            self._tap.forget()
         path = self._state_path()
         if forget and path is not None:
             try:
@@ -338,8 +343,9 @@ class Place:
         self._journal = self._open_journal(bed, restored=snapshot is not None)
         shared.ward.add(self.name, bed)
         sinks: list[Sink] = [
-            _Lines(self.name, shared.outlet, shared.deliveries),
+            BedLines(self.name, shared.outlet, shared.deliveries),
             *(BedOutlet(output, self.name, bed.mode) for output in shared.outputs),
+            *([] if self._tap is None else [self._tap]),
         ]
         self._station = Station(
             InWard(shared.ward, self.name),
@@ -348,12 +354,33 @@ class Place:
             before_alarm=self._save_now,
             age_ms=self._age_ms,
             taken=self._taken,
+            tap=None if self._tap is None else self._tap.samples,
         )
+        self._show(bed)
         self._heard_s = time.monotonic()
         self._signal = signal
         if snapshot is not None:
             self._signal = _signal_of(snapshot)
             await self._tell_anew(snapshot, bed.alarms())
+
+    def _show(self, bed: Bed) -> None:
+        """Tell the page what the bed is made for."""
+        if self._tap is not None:
+            feed = without_secrets(self.config.feed)
+            self._tap.describe(BedFacts(bed.leads, bed.rate_hz, feed, bed.mode, bed.policy))
+
+    def _shown_health(self) -> dict[str, Any]:
+        found = self.status()
+        health = dict(found.get("health", {}))
+        late_s = {"late_s": health.pop("age_s", None)}
+        trouble = {"trouble": self._trouble} if self._trouble is not None else {}
+        return {
+            "connected": found["connected"],
+            "queue": found.get("waiting_samples", 0),
+            **health,
+            **late_s,
+            **trouble,
+        }
 
     async def _tell_anew(self, snapshot: BedSnapshot, on: Sequence[Alarm]) -> None:
         """Tell what is on and what is not any more: what anyone heard of it before the restart, nobody knows."""
@@ -481,22 +508,3 @@ class Place:
             )
         else:
             self._say(f"begins anew: {why}. Its old state is {aside}: {by_hand}")
-
-
-class _Lines:
-    """A sink of one bed: each event a JSON line that begins with the bed's name."""
-
-    def __init__(self, name: str, outlet: Outlet | None, deliveries: Deliveries) -> None:
-        self._name, self._head = name, f'{{"bed":"{name}",'
-        self._outlet, self._deliveries = outlet, deliveries
-
-    async def send(self, event: Event) -> None:
-        if self._outlet is None and not self._deliveries.is_heard:
-            return
-        line, urgent = event_to_json(event), event.type in _URGENT
-        if self._outlet is not None:
-            self._outlet.put((self._head + line[1:]).encode(), kind=event.type, urgent=urgent)
-        self._deliveries.put(self._name, line, event.type, urgent=urgent)
-
-    async def close(self) -> None:
-        """Leave the outlet open: it is the ward's."""

@@ -18,6 +18,7 @@ from typing import Any
 from ecgedge.bundle import Bundle
 from ecgedge.errors import UsageError
 from ecgedge.events import event_to_json
+from ecgedge.monitor.page import Page
 from ecgedge.signal import COMPILED
 from ecgedge.sinks import Output, first_trouble
 from ecgedge.stream import Variants, Ward
@@ -58,6 +59,8 @@ class WardService:
         Takes what people must know and no event tells.
     read_clock
         Says whether the wall clock is synchronised.
+    page
+        Where all beds are shown, if anywhere; who opened it closes it.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class WardService:
         speed: float = 1.0,
         say: Callable[[str], None],
         read_clock: ReadClock = clock_synchronised,
+        page: Page | None = None,
     ) -> None:
         self._variants = variants
         clock = ClockWatch(read_clock)
@@ -78,7 +82,7 @@ class WardService:
         remembered = None if settings.state is None else Path(settings.state) / "stations.json"
         self.deliveries = Deliveries(delivery_s=settings.delivery_s, remembered=remembered, say=say)
         self._shared = Shared(
-            bundle, variants, Ward(), settings, outlet, outputs, speed, say, clock, self.deliveries
+            bundle, variants, Ward(), settings, outlet, outputs, speed, say, clock, self.deliveries, page
         )
         self._places: dict[str, Place] = {}
         self._stop = asyncio.Event()
@@ -143,6 +147,8 @@ class WardService:
         for place in places:
             await place.swap(bundle, variants)
         self._shared.bundle, self._shared.variants = bundle, variants
+        if self._shared.page is not None:
+            self._shared.page.serve(bundle)
         old, self._variants = self._variants, variants
         old.close()
 
@@ -163,6 +169,7 @@ class WardService:
                 "stations": self.deliveries.status(),
                 "sinks": {output.name: output.status() for output in self._shared.outputs},
             },
+            **({} if shared.page is None else {"page": shared.page.counts()}),
             "research_use_only": True,
         }
 

@@ -1,0 +1,296 @@
+"""The page of one bed in Chromium, against a server that says what each test wants."""
+
+from contextlib import contextmanager
+
+import pytest
+from browser import chromium, evaluate_module, opened
+from page_rig import LEADS, PageRig, real_ecg
+from page_scenes import INVALID, WITHOUT_LA, alarm, estimate, feed, past_events, technical, trend_of
+
+NURSE = "Nurse Seven"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def ecg(ecg_data):
+    return real_ecg(ecg_data)
+
+
+@pytest.fixture
+def rig(ecg):
+    served = PageRig(ecg).start()
+    yield served
+    served.stop()
+
+
+@contextmanager
+def live(browser, rig, **view):
+    """A page that watches the bed already: what is said from here on arrives."""
+    with opened(browser, rig.url, **view) as shown:
+        shown.locator(".lead-labels > span").nth(len(rig.leads) - 1).wait_for()
+        yield shown
+
+
+@pytest.fixture
+def page(browser, rig):
+    with live(browser, rig) as shown:
+        yield shown
+
+
+def text(page, selector, wanted):
+    """Wait until an element has this text."""
+    page.locator(selector, has_text=wanted).wait_for()
+    return page.locator(selector).inner_text()
+
+
+def stats(page):
+    return evaluate_module(page, "main.js", "m.page.sweep.stats")
+
+
+def test_twelve_leads_run_and_every_one_of_them_is_drawn(page):
+    page.wait_for_timeout(2500)
+    drawn = evaluate_module(
+        page,
+        "main.js",
+        """m.page.sweep.layout.cells.map(({x, y, width, height}) => {
+          const r = devicePixelRatio, {trace} = m.page.sweep;
+          const data = trace.getImageData(x * r, y * r, width * r, height * r).data;
+          return data.filter((v, i) => i % 4 === 3 && v > 100).length;
+        })""",
+    )
+    assert len(drawn) == len(LEADS)
+    assert min(drawn) > 200
+    seen = stats(page)
+    assert seen["blocks"] > 60
+    assert seen["holes"] == 0
+
+
+def test_an_estimate_is_shown_with_its_interval_probability_and_age(page, rig):
+    rig.say(estimate(mpcwp_mmhg=17.3, interval_mmhg=[12.1, 22.6], p_gt_18=0.44))
+    assert text(page, "#mpcwp", "17") == "17"
+    assert page.locator("#interval").inner_text() == "12 to 23 mmHg"
+    assert page.locator("#probability").inner_text() == "44 %"
+    assert page.locator("#age").inner_text().endswith(" s")
+    assert page.locator("#number .chip").inner_text() == "estimate"
+    assert "12 leads" in page.locator("#variant").inner_text()
+
+
+def test_no_valid_estimate_blanks_the_number_and_says_why(page, rig):
+    rig.say(estimate())
+    text(page, "#mpcwp", "14")
+    rig.say(INVALID)
+    assert text(page, "#reason", "flat: V1,V2") == INVALID["reason"]
+    assert page.locator("#mpcwp").inner_text() == "--"
+    assert page.locator("#interval").inner_text() == ""
+
+
+def test_an_expired_estimate_is_blanked(page, rig):
+    rig.say(estimate())
+    text(page, "#mpcwp", "14")
+    rig.say({"type": "expired", "t_s": 1300.0, "since_s": 700.0, "reason": "no estimate for 600 s"})
+    text(page, "#reason", "no estimate for 600 s")
+    assert page.locator("#mpcwp").inner_text() == "--"
+
+
+def test_a_lead_that_is_off_names_its_electrode_and_a_variant_says_why(page, rig):
+    for lead in WITHOUT_LA:
+        rig.say(feed("lead_off", lead))
+    rig.say(technical("LEAD_OFF", f"leads off: {','.join(WITHOUT_LA)} (electrode LA)"))
+    rig.say(estimate(leads=["II"], variant="1/int8"))
+    text(page, ".lead-labels > span:nth-child(1)", "LEAD OFF: LA")
+    assert page.locator(".lead-labels b").count() == 11
+    assert text(page, "#variant", "1/int8").endswith(f"as {', '.join(WITHOUT_LA)} off")
+    rig.say(feed("lead_on", "I"))
+    page.locator(".lead-labels b").nth(10).wait_for(state="detached")
+
+
+def test_an_alarm_is_told_in_words_symbol_and_colour_and_acknowledged_by_a_user(page, rig):
+    rig.on_command = lambda said: [alarm(signal="acknowledged", user=said["user"])]
+    rig.say(alarm(priority="medium"))
+    told = text(page, "#alarm-top[role=alert]", "mPCWP elevated")
+    assert "** mPCWP elevated (medium priority)" in told
+    assert "◆" in told
+    assert page.locator("#alarm").get_attribute("data-priority") == "medium"
+    page.click("#ack")
+    page.fill("#ack-user", NURSE)
+    page.keyboard.press("Enter")
+    text(page, "#alarm-words", f"acknowledged by {NURSE}")
+    said = rig.heard[-1]
+    assert (said["do"], said["bed"], said["condition"], said["user"]) == (
+        "ack",
+        "bed1",
+        "MPCWP_ELEVATED",
+        NURSE,
+    )
+    assert page.locator("#ack").is_hidden()
+
+
+def test_a_refused_acknowledgement_says_so_and_changes_nothing(page, rig):
+    rig.answer_error = "the journal cannot be written"
+    rig.say(alarm())
+    page.click("#ack")
+    page.fill("#ack-user", NURSE)
+    page.click("#ack-dialog button.main")
+    text(page, "#ack-error", "the journal cannot be written")
+    assert page.locator("#ack-dialog").is_visible()
+    assert page.locator("#alarm").get_attribute("data-signal") == "on"
+
+
+def test_the_most_urgent_alarm_stands_first_and_the_others_are_counted(page, rig):
+    rig.say(technical("CLOCK_UNSYNC", "no time server"))
+    rig.say(alarm(priority="low", t_s=500.0))
+    rig.say(
+        technical("FEED_LOST", "no samples for 2 s", priority="medium", signal="acknowledged", user=NURSE)
+    )
+    text(page, "#more", "+2 others")
+    text(page, "#alarm-words", "Feed lost")
+    page.click("#more")
+    listed = page.locator("#alarm-list li").all_inner_texts()
+    assert ["mPCWP elevated" in listed[0], "Clock unsync" in listed[1]] == [True, True]
+
+
+def test_a_pause_is_asked_for_counted_down_and_ended(page, rig):
+    rig.on_command = lambda said: [
+        {
+            "type": "audio",
+            "t_s": 10.0,
+            "state": "paused",
+            "ends_s": 130.0,
+            "text": "paused",
+            "user": said["user"],
+        }
+        if said["do"] == "pause"
+        else {"type": "audio", "t_s": 12.0, "state": "on", "ends_s": None, "text": "on", "user": said["user"]}
+    ]
+    page.click("#pause")
+    page.fill("#ack-user", NURSE)
+    page.keyboard.press("Enter")
+    text(page, "#pause-left", "Sound paused 1:5")
+    assert (rig.heard[-1]["do"], rig.heard[-1]["duration_s"], rig.heard[-1]["user"]) == ("pause", 120, NURSE)
+    page.click("#pause")
+    page.click("#ack-dialog button.main")
+    text(page, "#pause", "Pause sound")
+    assert rig.heard[-1]["do"] == "resume"
+
+
+def test_a_feed_that_is_lost_is_told_on_the_trace_itself(page, rig):
+    page.wait_for_timeout(300)
+    rig.playing = False
+    text(page, "#sweep-note", "No samples for")
+    rig.playing = True
+    page.locator("#stage:not(.quiet)").wait_for()
+
+
+def test_a_killed_server_is_covered_and_the_page_comes_back_by_itself(page, rig):
+    rig.say(estimate())
+    text(page, "#mpcwp", "14")
+    rig.stop()
+    text(page, "#dead", "No connection")
+    assert page.locator("#mpcwp").is_hidden()
+    assert page.locator("#mpcwp").text_content() == "--"
+    again = rig.restarted()
+    try:
+        page.locator("body:not(.dead)").wait_for()
+        assert {"do": "watch", "bed": "bed1"} in again.heard
+        again.say(estimate(mpcwp_mmhg=11.0))
+        text(page, "#mpcwp", "11")
+    finally:
+        again.stop()
+
+
+def test_a_server_that_only_greets_is_dead(page, rig):
+    rig.beating = False
+    text(page, "#dead", "silent")
+    page.wait_for_timeout(2500)  # it has been reached again, and has greeted
+    assert [said["do"] for said in rig.heard].count("watch") > 1
+    assert page.locator("#dead").is_visible()
+    rig.beating = True
+    page.locator("body:not(.dead)").wait_for()
+
+
+def test_what_others_wrote_is_text_and_never_markup(browser, ecg):
+    evil = "<img src=x onerror=alert(1)>"
+    rig = PageRig(ecg[:1], leads=(evil,)).start()
+    with live(browser, rig) as page:
+        rig.say(alarm(text=evil, signal="acknowledged", user=evil))
+        rig.say(estimate(validity="invalid", reason=evil, leads=[evil], variant=evil))
+        text(page, "#reason", "<img")
+        text(page, "#log-rows", "<img")
+        assert page.locator("main img").count() == 0
+    rig.stop()
+
+
+def test_who_may_only_view_is_offered_nothing_to_do(browser, ecg):
+    rig = PageRig(ecg, hello={"role": "view"}).start()
+    with live(browser, rig) as page:
+        rig.say(alarm())
+        text(page, "#alarm-words", "mPCWP elevated")
+        assert page.locator("#ack").is_hidden()
+        assert page.locator("#pause").is_hidden()
+    rig.stop()
+
+
+def test_what_is_not_a_patients_is_marked_over_the_whole_page(browser, ecg):
+    rig = PageRig(ecg, hello={"mode": "demo", "simulated": True}).start()
+    with live(browser, rig) as page:
+        assert text(page, "#mode", "DEMO") == "DEMO"
+        mark = "getComputedStyle(document.querySelector('#watermark'), '::before').content"
+        assert page.evaluate(mark) == '"DEMO"'
+        assert "Research use only" in page.locator("#notice").inner_text()
+    rig.stop()
+
+
+def test_history_fills_the_trend_the_log_and_the_last_number(browser, ecg):
+    rig = PageRig(ecg)
+    rig.trend, rig.past, rig.alarms = trend_of(), past_events(), [alarm(signal="latched")]
+    rig.start()
+    with live(browser, rig) as page:
+        text(page, "#alarm-words", "has gone, not yet seen")
+        assert page.locator("#mpcwp").inner_text() != "--"
+        assert page.locator("#log-rows tr").count() == 4
+        page.click("[data-hours='24']")
+        assert "over 24 h: last" in page.locator("#plot").get_attribute("aria-label")
+        page.select_option("#log-filter", "user")
+        assert page.locator("#log-rows tr").count() == 1
+        page.fill("#log-find", "nothing of the kind")
+        assert page.locator("#log-rows tr").count() == 0
+        assert page.locator("#log-csv").get_attribute("href") == "/api/events?bed=bed1&format=csv"
+    rig.stop()
+
+
+def escape(page, dialog):
+    page.keyboard.press("Escape")
+    page.locator(dialog).wait_for(state="hidden")
+
+
+def test_keys_open_what_the_help_lists_and_can_be_turned_off(page, rig):
+    rig.say(alarm())
+    text(page, "#alarm-words", "mPCWP")
+    page.keyboard.press("a")
+    page.locator("#ack-dialog").wait_for()
+    escape(page, "#ack-dialog")
+    page.keyboard.press("m")
+    text(page, "#card-text", "Simulated patients only.")
+    escape(page, "#card")
+    page.keyboard.press("?")
+    page.locator("#help").wait_for()
+    assert page.locator("#key-list kbd").count() >= 8
+    page.uncheck("#keys-on")
+    escape(page, "#help")
+    page.keyboard.press("a")
+    assert page.locator("#ack-dialog").is_hidden()
+
+
+def test_the_theme_is_the_systems_until_the_user_chooses(browser, rig):
+    with live(browser, rig, scheme="light") as page:
+        root = page.locator("html")
+        assert root.get_attribute("data-theme") == "light"
+        page.click("#theme")
+        assert root.get_attribute("data-theme") == "dark"
+        page.reload()
+        assert page.locator("html").get_attribute("data-theme") == "dark"
