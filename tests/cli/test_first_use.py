@@ -46,3 +46,14 @@ def test_bash_completes_with_it(cli, monkeypatch):
     )
     done = subprocess.run(["bash", "-c", f"{script}\n{asked}"], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["verify"]
+
+
+def test_a_recording_is_drawn(cli, gappy_recording):
+    done = cli("records", "show", gappy_recording, "--png", "ecg.png", "--start", "10")
+    assert "ecg.png: research use only" in done.stdout
+    assert (cli.folder / "ecg.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_sheet_without_matplotlib_names_its_extra(cli, recording):
+    done = cli.without(["matplotlib"], "records", "show", recording, "--png", "ecg.png")
+    assert "pip install 'ecgedge[plot]'" in done.stderr
