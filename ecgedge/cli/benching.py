@@ -27,6 +27,9 @@ def bench(
         int, typer.Option(help="Turns that each takes; more of them bear a busy machine better.")
     ] = 5,
     out: Annotated[Path | None, typer.Option("--json", help="Write everything measured as JSON.")] = None,
+    page: Annotated[
+        Path | None, typer.Option("--html", help="Write the tables as a page, in one file.")
+    ] = None,
 ) -> None:
     """Measure a bundle here: latency, beds per core, memory, cold start, share of the machine's peak.
 
@@ -37,6 +40,7 @@ def bench(
     from rich.console import Console
 
     from ecgedge.bench.measure import Plan, run_bench
+    from ecgedge.bench.page import render_bench_page
     from ecgedge.bench.table import print_report
     from ecgedge.bundle import load_bundle
     from ecgedge.schema import to_plain
@@ -50,6 +54,8 @@ def bench(
     print_report(report, bundles, Console())
     if out is not None:
         out.write_text(json.dumps(to_plain(report), indent=1) + "\n", "utf-8")
+    if page is not None:
+        page.write_text(render_bench_page(report), "utf-8")
 
 
 def _parts(text: str) -> tuple[str, ...]:

@@ -20,9 +20,10 @@ from ecgedge.replay import Evidence, Measured, Part, PolicyScore, Score, definit
 from ecgedge.replay.choose import why_none
 from ecgedge.replay.grid import SWEPT
 from ecgedge.replay.report import LITERATURE
+from ecgedge.report_page import SIMULATED
 from ecgedge_train.evaluate.bootstrap import Estimate
 from ecgedge_train.evaluate.chart import COLOURS
-from ecgedge_train.evaluate.report import SIMULATED, Cell, Report, Section, Table, render_html
+from ecgedge_train.evaluate.report import Cell, Report, Section, Table, render_html
 
 REPLAY_PNG: Final = "replay.png"
 REPLAY_HTML: Final = "replay.html"
