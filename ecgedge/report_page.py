@@ -23,7 +23,7 @@ _DARK: Final = (
     "--ink:#e6e6e6;--paper:#16181b;--faint:#a8a8a8;--line:#3a3d42;--strong:#9a9a9a;--panel:#22252a;--alarm:#ff8a95;"
     "--on-alarm:#16181b"
 )
-# Plots are drawn for white paper and keep it in the dark.
+# Plots are drawn for white paper and keep it in the dark. A table that goes on beyond its edge has a shadow there.
 STYLE: Final = f"""
 :root{{color-scheme:light dark;{_LIGHT}}}
 @media (prefers-color-scheme:dark){{:root{{{_DARK}}}}}
@@ -38,7 +38,12 @@ tbody tr.first td{{border-top:2px solid var(--strong)}}
 p,li,dd{{overflow-wrap:anywhere}}small{{color:var(--faint);white-space:nowrap}}code{{overflow-wrap:anywhere}}
 .sim{{background:var(--alarm);color:var(--on-alarm);font-weight:700;padding:.6rem 1rem;text-align:center;
 letter-spacing:.08em}}
-.note{{background:var(--panel);padding:.6rem 1rem}}.scroll,.wide{{display:block;overflow-x:auto}}
+.note{{background:var(--panel);padding:.6rem 1rem}}
+.scroll,.wide{{display:block;overflow-x:auto;background:
+linear-gradient(to right,var(--paper) 40%,transparent) left/3rem 100% no-repeat local,
+linear-gradient(to left,var(--paper) 40%,transparent) right/3rem 100% no-repeat local,
+linear-gradient(to right,var(--line),transparent) left/.8rem 100% no-repeat scroll,
+linear-gradient(to left,var(--line),transparent) right/.8rem 100% no-repeat scroll}}
 .plots{{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,24rem),1fr));gap:1rem;align-items:start}}
 .plots img{{width:100%;max-width:32rem;height:auto;background:#fff;border-radius:4px}}
 .plots img.broad{{grid-column:1/-1;max-width:none}}
@@ -48,9 +53,9 @@ details{{margin:1rem 0}}summary{{cursor:pointer;font-weight:600;overflow-wrap:an
 @page{{margin:12mm}}
 body{{font-size:10px;max-width:none;margin:0;padding:0}}
 .sim{{border:2px solid var(--alarm);color:var(--alarm);background:none}}
-.scroll,.wide{{overflow:visible}}
+.scroll,.wide{{overflow:visible;background:none}}
 details::details-content{{content-visibility:visible;height:auto;display:block}}
-th,td{{padding:.1rem .3rem}}thead{{display:table-header-group}}
+th,td{{padding:.1rem .3rem}}.plots{{grid-template-columns:1fr 1fr}}thead{{display:table-header-group}}
 img,tr{{break-inside:avoid}}h2,summary{{break-after:avoid}}
 }}
 """
@@ -98,7 +103,7 @@ def folded_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str
     """
     heads = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
     opened = " open" if len(rows) <= SHORT_TABLE else ""
-    yield f"<details{opened}><summary>{html.escape(title)}</summary><div class=scroll>"
+    yield f"<details{opened}><summary>{html.escape(title)}</summary><div class=scroll tabindex=0>"
     yield f"<table><thead><tr>{heads}</tr></thead><tbody>"
     yield from ("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     yield "</tbody></table></div></details>"

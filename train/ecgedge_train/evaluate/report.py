@@ -219,7 +219,7 @@ def _headline_table(rows: Sequence[ResultRow], *, probed: bool) -> Iterator[str]
     cells = {(row.lead_set, row.metric): row for row in rows if row.metric in HEADLINES}
     metrics = [metric for metric in HEADLINES if any(metric == known for _, known in cells)]
     heads = "".join(f"<th>{metric.replace('_', '_<wbr>')}</th>" for metric in metrics)
-    yield f"<table class=wide><thead><tr><th>Lead set</th>{heads}</tr></thead><tbody>"
+    yield f"<table class=wide tabindex=0><thead><tr><th>Lead set</th>{heads}</tr></thead><tbody>"
     for lead_set in dict.fromkeys(name for name, _ in cells):
         line = "".join(
             f"<td>{_headline(cells.get((lead_set, metric)), probed=probed)}</td>" for metric in metrics
@@ -240,7 +240,7 @@ def _headline(row: ResultRow | None, *, probed: bool) -> str:
 def _table(rows: Sequence[ResultRow], *, probed: bool) -> Iterator[str]:
     heads = ("Lead set", "Metric", "Value (95 % interval over patients)", "Baseline", "Patients")
     yield (
-        "<div class=scroll><table class=rows><thead><tr>"
+        "<div class=scroll tabindex=0><table class=rows><thead><tr>"
         + "".join(f"<th>{head}</th>" for head in heads)
         + "</tr></thead><tbody>"
     )
