@@ -166,6 +166,13 @@ def parse_options(settings: Sequence[str] | None) -> dict[str, str]:
     return options
 
 
+def out_folder(path: Path) -> Path:
+    """Return where a command writes its folder; UsageError before any work if a file is in the way."""
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"--out is {path}, a file; name a folder to write")
+    return path
+
+
 def parse_precisions(names: Sequence[str] | None) -> tuple[Precision, ...] | None:
     """Return the values of --precision, or None without any."""
     known: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8"}
@@ -184,7 +191,9 @@ def parse_lead_sets(text: str | None) -> tuple[tuple[str, ...], ...] | None:
     try:
         return tuple(parse_lead_set(part) for part in text.split(";") if part.strip())
     except ValueError as error:
-        raise UsageError(f"--lead-sets {text!r}: {error}") from error
+        raise UsageError(
+            f'--lead-sets {text!r}: {error}; lead sets have ";" between them: "12;I,II"'
+        ) from error
 
 
 def say(text: str) -> None:

@@ -16,6 +16,7 @@ from ecgedge.cli.app import (
     announce,
     needs,
     open_bundle,
+    out_folder,
     say,
 )
 from ecgedge.errors import EcgedgeError, UsageError
@@ -104,6 +105,7 @@ def alarms_replay(
     from ecgedge.runtime import check_runtime
 
     check_runtime(runtime)
+    out = out_folder(out)
     question = Question(
         early_s,
         resamples=resamples,
