@@ -1,7 +1,8 @@
 """What mkdocs is told beyond docs/: pages that live beside the code they describe, and links that lead to them.
 
 A page stays where its room is, so that it reads in a checkout as well. Links are written for the checkout; here
-they are made to lead within the site. A link to a file that is no page becomes its name.
+they are made to lead within the site. A link to a file that is no page becomes its name. Where no test runs a block of
+commands, the reason is shown above it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ PAGES = {
 _AT = {source: page for page, source in PAGES.items()} | {"README.md": "index.md"}
 _RESULTS = "benchmarks/results"
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
+_UNTRIED = re.compile(r"^<!-- not run: (.*?) -->$", re.MULTILINE)
 _FENCE = re.compile(r"(^```.*?^```)", re.MULTILINE | re.DOTALL)
 
 
@@ -48,7 +50,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 - mkdocs' protocol
     """Return the page with its links leading within the site."""
     source = PAGES.get(page.file.src_uri, f"docs/{page.file.src_uri}")
-    return site_links(markdown, source=source)
+    return _UNTRIED.sub(r"<small>Not run by a test: \1.</small>\n", site_links(markdown, source=source))
 
 
 def site_links(markdown: str, *, source: str) -> str:

@@ -70,6 +70,10 @@ def test_links_of_the_checkout_lead_within_the_site(site):
     assert (site / "results" / "one_point.json").is_file()
 
 
+def test_why_commands_are_not_run_is_shown(site):
+    assert "Not run by a test: needs a Jetson." in (site / "jetson.html").read_text("utf-8")
+
+
 def test_every_page_says_what_it_is_for(site):
     for page in site.glob("*.html"):
         assert "Research use only" in page.read_text("utf-8"), page.name
