@@ -11,6 +11,9 @@ import typer
 from ecgedge.cli.app import BundleArgument, RuntimeOption, announce, app
 from ecgedge.errors import UsageError
 
+_PIPE_WIDTH = 132
+"""Columns of a table that no terminal shows."""
+
 
 @app.command()
 def bench(
@@ -51,7 +54,9 @@ def bench(
     for loaded in bundles:
         announce(loaded, "test")
     report = run_bench(bundles, plan)
-    print_report(report, bundles, Console())
+    screen = Console()
+    # A file or a pipe has no edge: nothing is cut there
+    print_report(report, bundles, screen if screen.is_terminal else Console(width=_PIPE_WIDTH))
     if out is not None:
         out.write_text(json.dumps(to_plain(report), indent=1) + "\n", "utf-8")
     if page is not None:

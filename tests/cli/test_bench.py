@@ -21,6 +21,7 @@ def test_one_bundle(cli, small, tmp_path):
     assert "SIMULATED" in done.stderr
     assert "Research use only" in done.stdout
     assert "Peak of one core" in done.stdout
+    assert "…" not in done.stdout
     found = json.loads((tmp_path / "found.json").read_text())
     assert "Research use only" in found["use"]
     (bundle,) = found["bundles"]
