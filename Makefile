@@ -5,7 +5,7 @@ DEMO_VENV ?= .venvs/demo
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.txt
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-slow test-soak check lint types contracts packaging fuzz fuzz-c sizes aarch64-check dev system-deps system-deps-slow peers embedded-bundle \
+.PHONY: demo test test-slow test-soak check lint types contracts packaging docs fuzz fuzz-c sizes aarch64-check dev system-deps system-deps-slow peers embedded-bundle \
 	bench gpu-check clean
 
 # --- for users ---------------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ peers: .peers/.installed
 	@npm ci --prefix .peers --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@ || \
 	echo "no npm packages in .peers; install to run every test: $(NODE_PACKAGES)"
 
-check: lint types contracts packaging
+check: lint types contracts packaging docs
 
 lint: dev
 	$(BIN)/ruff check .
@@ -101,6 +101,9 @@ contracts: dev
 
 packaging: dev  ## the wheel's contents, and a device install without torch in an environment of its own
 	$(BIN)/python -m pytest tests/packaging -m "slow or not slow" -q
+
+docs: dev  ## the site, into build/site; a broken link fails it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 fuzz: dev  ## every parser, coverage-guided, about five seconds each (Linux, Python 3.11 or newer; else it says so)
 	OMP_NUM_THREADS=1 $(BIN)/python fuzz/run.py --seconds 5

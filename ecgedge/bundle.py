@@ -461,6 +461,8 @@ def _read(source: str | Path) -> dict[str, bytes]:
     if path.is_file():
         return read_zip(path)
     seen = "a directory without manifest.json" if path.is_dir() else "nothing there"
+    if (path / "recipe.toml").is_file() and (path / "data.json").is_file():
+        seen = f"a run of training; ecgedge export {source!s:.200} makes a bundle of it"
     raise BundleError(
         f"{source!s:.200}: no bundle ({seen}); give its directory, its .ecgb.zip, or '{EMBEDDED}'"
     )

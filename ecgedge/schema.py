@@ -62,7 +62,9 @@ def read_toml(cls: type[T], path: Path, *, what: str) -> T:
         return from_plain(cls, tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise RecipeError(f"cannot read the {what} {path}: {error.strerror}") from error
-    # SchemaError, TOMLDecodeError and UnicodeDecodeError are ValueErrors
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{what} {path} is no valid TOML: {error}") from error
+    # SchemaError and UnicodeDecodeError are ValueErrors
     except (ValueError, RecursionError) as error:
         raise RecipeError(f"{what} {path}: {error}") from error
 

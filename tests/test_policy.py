@@ -128,8 +128,8 @@ def test_a_file_changes_what_it_names(tmp_path) -> None:
         ("medium_lower_bound_mmhg = 90", "never comes"),
         ("poor_signal_s = nan", "poor_signal_s is nan"),
         ("chatter_onsets = 3.5", "chatter_onsets: expected int, found 3.5"),
-        ("threshold_mmhg = ", "policy.toml: "),
-        ("latching = true\nlatching = true", "policy.toml: "),
+        ("threshold_mmhg = ", "policy.toml is no valid TOML: "),
+        ("latching = true\nlatching = true", "policy.toml is no valid TOML: "),
     ],
 )
 def test_a_wrong_file_is_refused_by_name(tmp_path, text: str, message: str) -> None:

@@ -19,6 +19,7 @@ from ecgedge.bench.report import METHOD, BenchedBundle, Pair, Report, Row, Speed
 from ecgedge.bundle import RESEARCH_USE_ONLY, Bundle, VariantSpec
 from ecgedge.errors import BundleError, EngineError, UsageError
 from ecgedge.leads import standard_rows
+from ecgedge.progress import tracked
 from ecgedge.runtime import Runner, check_runtime, open_on
 from ecgedge.runtime.selftest import SELF_TEST_FILE, read_self_test
 from ecgedge.sim import Simulator
@@ -177,7 +178,7 @@ def run_bench(bundles: Sequence[Bundle], plan: Plan) -> Report:
             if k not in {at for at, _ in cases}:
                 raise BundleError(f"{bundles[k].source}: nothing in it can be measured: {'; '.join(said)}")
         peaks: list[Peak] = []
-        for _ in range(plan.rounds):
+        for _ in tracked("rounds", range(plan.rounds)):
             peaks.append(Peak(**children.first_line(PEAK, kind=("peak",)).said))
             for _, case in cases:
                 for batch in plan.batches:

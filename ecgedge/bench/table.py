@@ -1,8 +1,9 @@
-"""A benchmark on the terminal."""
+"""A benchmark as tables of text, and on the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -12,35 +13,49 @@ from ecgedge.bundle import Bundle
 from ecgedge.gains import describe_gains
 
 
+@dataclass(frozen=True)
+class Grid:
+    """A table of text; the first two columns are names."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
 def print_report(report: Report, bundles: Sequence[Bundle], console: Console) -> None:
     """Print the tables of each bundle, the pairs, and what the numbers depend on."""
     for benched, bundle in zip(report.bundles, bundles, strict=True):
         note = "  SIMULATED training data" if benched.simulated else ""
         console.print(f"{benched.name} ({benched.source}), id {benched.id[:12]}{note}", markup=False)
-        console.print(_speeds(benched, hop_s=benched.hop_s))
-        console.print(_processes(benched))
+        console.print(_table(speeds(benched)))
+        console.print(_table(processes(benched)))
         for reason in benched.refused:
             console.print(f"not measured: {reason}", markup=False)
         latency_ms = {row.variant: row.speeds[0].p50_ms for row in reversed(benched.rows)}
         if gains := describe_gains(bundle, latency_ms=latency_ms):
             console.print(gains, markup=False, highlight=False, soft_wrap=True)
     if report.pairs:
-        console.print(_pairs(report))
+        console.print(_table(pairs(report)))
+    for line in (*conditions(report), report.use):
+        console.print(line, markup=False, highlight=False)
+
+
+def conditions(report: Report) -> Iterator[str]:
+    """Give what the numbers depend on."""
     machine, peak = report.machine, report.peak
     int8 = (
         "int8 not measured" if peak.int8_gops is None else f"int8 {peak.int8_gops:.0f} GOP/s ({peak.int8_by})"
     )
-    for line in (
-        f"Peak of one core: fp32 {peak.fp32_gflops:.0f} GFLOP/s ({peak.fp32_by}), {int8}. Energy: {report.energy}.",
+    yield f"Peak of one core: fp32 {peak.fp32_gflops:.0f} GFLOP/s ({peak.fp32_by}), {int8}. Energy: {report.energy}."
+    yield (
         f"{machine.date}, {machine.processor}, {machine.cores} cores, {machine.system}, Python {machine.python}, "
-        + ", ".join(f"{name} {version}" for name, version in machine.versions.items()),
-        report.method,
-        report.use,
-    ):
-        console.print(line, markup=False, highlight=False)
+        + ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    )
+    yield report.method
 
 
-def _speeds(benched: BenchedBundle, *, hop_s: float) -> Table:
+def speeds(benched: BenchedBundle) -> Grid:
+    """Return the latencies of a bundle's variants."""
     rows = [
         (
             row.variant,
@@ -59,11 +74,12 @@ def _speeds(benched: BenchedBundle, *, hop_s: float) -> Table:
         for s in row.speeds
     ]
     head = ("variant", "runtime", "batch", "p50 ms", "p99 ms", "max ms", "windows/s", "beds/core", "GFLOP/s")
-    title = f"The model alone; a bed needs a window each {hop_s:g} s"
-    return _table(title, (*head, "of peak", "mJ/window"), rows)
+    title = f"The model alone; a bed needs a window each {benched.hop_s:g} s"
+    return Grid(title, (*head, "of peak", "mJ/window"), tuple(rows))
 
 
-def _processes(benched: BenchedBundle) -> Table:
+def processes(benched: BenchedBundle) -> Grid:
+    """Return sizes, whole beds, cold start and memory of a bundle's variants."""
     rows = [
         (
             row.variant,
@@ -89,10 +105,11 @@ def _processes(benched: BenchedBundle) -> Table:
         "RSS MB",
         "at most",
     )
-    return _table("Whole beds, and a process that serves one variant", head, rows)
+    return Grid("Whole beds, and a process that serves one variant", head, tuple(rows))
 
 
-def _pairs(report: Report) -> Table:
+def pairs(report: Report) -> Grid:
+    """Return the second bundle against the first."""
     rows = [
         (
             pair.variant,
@@ -109,13 +126,13 @@ def _pairs(report: Report) -> Table:
     ]
     first, second = (benched.source for benched in report.bundles)
     head = ("variant", "runtime", "batch", "p50", "whole beds/core", "cold start", "RSS", "file", "MACs")
-    return _table(f"{second} against {first}", head, rows)
+    return Grid(f"{second} against {first}", head, tuple(rows))
 
 
-def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for k, name in enumerate(head):
+def _table(grid: Grid) -> Table:
+    table = Table(title=grid.title, title_justify="left")
+    for k, name in enumerate(grid.head):
         table.add_column(name, justify="left" if k < 2 else "right", no_wrap=True)
-    for row in rows:
+    for row in grid.rows:
         table.add_row(*row)
     return table

@@ -45,7 +45,7 @@ class Group(TyperGroup):
 
 
 GROUP_OPTIONS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": "markdown"}
-app = typer.Typer(cls=Group, pretty_exceptions_enable=False, **GROUP_OPTIONS)
+app = typer.Typer(cls=Group, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 data_app = typer.Typer(help="Build and inspect datasets.", **GROUP_OPTIONS)
 records_app = typer.Typer(help="Look at recordings.", **GROUP_OPTIONS)
 bundle_app = typer.Typer(help="Look at bundles and check them.", **GROUP_OPTIONS)
@@ -86,14 +86,25 @@ SignatureOption = Annotated[
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value; repeat for more.")]
 
 
+FIRST_STEPS = """\
+  ecgedge demo      see it work: two simulated beds and one real ECG, a minute, no data needed
+  ecgedge doctor    is this machine fit to serve, and what to do if not
+  ecgedge --help    every command; ecgedge COMMAND --help has an example of each"""
+
+
 @app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
 ) -> None:
     """ECG encoders from unlabelled recordings to the bedside: **research use only**."""
     if version:
         typer.echo(f"ecgedge {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        from ecgedge.bundle import RESEARCH_USE_ONLY
+
+        typer.echo(f"ecgedge {__version__}: {RESEARCH_USE_ONLY}\n{FIRST_STEPS}")
 
 
 @contextmanager
@@ -157,6 +168,13 @@ def parse_options(settings: Sequence[str] | None) -> dict[str, str]:
     return options
 
 
+def out_folder(path: Path) -> Path:
+    """Return where a command writes its folder; UsageError before any work if a file is in the way."""
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"--out is {path}, a file; name a folder to write")
+    return path
+
+
 def parse_precisions(names: Sequence[str] | None) -> tuple[Precision, ...] | None:
     """Return the values of --precision, or None without any."""
     known: dict[str, Precision] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8"}
@@ -175,7 +193,9 @@ def parse_lead_sets(text: str | None) -> tuple[tuple[str, ...], ...] | None:
     try:
         return tuple(parse_lead_set(part) for part in text.split(";") if part.strip())
     except ValueError as error:
-        raise UsageError(f"--lead-sets {text!r}: {error}") from error
+        raise UsageError(
+            f'--lead-sets {text!r}: {error}; lead sets have ";" between them: "12;I,II"'
+        ) from error
 
 
 def say(text: str) -> None:

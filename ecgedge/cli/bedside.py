@@ -293,10 +293,12 @@ def predict(
     """
     from ecgedge.prediction import predict as predict_recordings
     from ecgedge.prediction import write_csv
+    from ecgedge.progress import tracked
     from ecgedge.records import read
 
     loaded = open_bundle(bundle, signed_by=require_signature)
-    rows = predict_recordings(loaded, [read(path) for path in files], runtime=runtime, movement=movement)
+    recordings = [read(path) for path in files]
+    rows = predict_recordings(loaded, tracked("recordings", recordings), runtime=runtime, movement=movement)
     write_csv(out, rows)
     announce(loaded, "demo" if loaded.simulated else "real")
     typer.echo(f"{out}: {len(rows)} windows of {len(files)} recordings")

@@ -11,6 +11,9 @@ import typer
 from ecgedge.cli.app import BundleArgument, RuntimeOption, announce, app
 from ecgedge.errors import UsageError
 
+_PIPE_WIDTH = 132
+"""Columns of a table that no terminal shows."""
+
 
 @app.command()
 def bench(
@@ -27,6 +30,9 @@ def bench(
         int, typer.Option(help="Turns that each takes; more of them bear a busy machine better.")
     ] = 5,
     out: Annotated[Path | None, typer.Option("--json", help="Write everything measured as JSON.")] = None,
+    page: Annotated[
+        Path | None, typer.Option("--html", help="Write the tables as a page, in one file.")
+    ] = None,
 ) -> None:
     """Measure a bundle here: latency, beds per core, memory, cold start, share of the machine's peak.
 
@@ -37,6 +43,7 @@ def bench(
     from rich.console import Console
 
     from ecgedge.bench.measure import Plan, run_bench
+    from ecgedge.bench.page import render_bench_page
     from ecgedge.bench.table import print_report
     from ecgedge.bundle import load_bundle
     from ecgedge.schema import to_plain
@@ -47,9 +54,13 @@ def bench(
     for loaded in bundles:
         announce(loaded, "test")
     report = run_bench(bundles, plan)
-    print_report(report, bundles, Console())
+    screen = Console()
+    # A file or a pipe has no edge: nothing is cut there
+    print_report(report, bundles, screen if screen.is_terminal else Console(width=_PIPE_WIDTH))
     if out is not None:
         out.write_text(json.dumps(to_plain(report), indent=1) + "\n", "utf-8")
+    if page is not None:
+        page.write_text(render_bench_page(report), "utf-8")
 
 
 def _parts(text: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ecgedge.cli.app import SetOption, app, needs, parse_lead_sets
+from ecgedge.cli.app import SetOption, app, needs, out_folder, parse_lead_sets
 from ecgedge.errors import UsageError
 
 
@@ -56,6 +56,7 @@ def compress(
     """
     from ecgedge.leads import format_lead_set
 
+    out = out_folder(out)
     sets = tuple(format_lead_set(leads) for leads in parse_lead_sets(lead_sets) or ())
     targets = tuple(_count(part) for part in _parts(macs))
     if sweep:

@@ -44,6 +44,9 @@ def doctor(
             typer.echo(f"{check.state:<5} {check.name}: {check.seen}")
             if check.advice is not None:
                 typer.echo(f"      -> {check.advice}")
+        if not failed:
+            warned = sum(check.state == "warn" for check in checks)
+            typer.echo(f"this machine is fit to serve{f'; to look at: {warned}' if warned else ''}")
     if failed:
         typer.echo(f"ecgedge: this machine is not fit to serve: {', '.join(failed)}", err=True)
         raise typer.Exit(1)

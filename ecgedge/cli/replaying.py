@@ -16,8 +16,11 @@ from ecgedge.cli.app import (
     announce,
     needs,
     open_bundle,
+    out_folder,
+    say,
 )
 from ecgedge.errors import EcgedgeError, UsageError
+from ecgedge.progress import on_terminal, progress
 
 if TYPE_CHECKING:
     from ecgedge.bundle import Bundle
@@ -102,6 +105,7 @@ def alarms_replay(
     from ecgedge.runtime import check_runtime
 
     check_runtime(runtime)
+    out = out_folder(out)
     question = Question(
         early_s,
         resamples=resamples,
@@ -121,13 +125,15 @@ def alarms_replay(
     announce(loaded, "demo" if loaded.simulated or sim else "real")
     engines = _engines(loaded, runtime)
     out.mkdir(parents=True, exist_ok=True)
-    replayed = replay_streams(
-        streams,
-        grid.replayed,
-        Served(bundle, loaded.id, runtime, work or out / "work", engines),
-        jobs=jobs,
-        tell=lambda line: typer.echo(f"ecgedge: {line}", err=True),
-    )
+    with progress("replaying") as told:
+        replayed = replay_streams(
+            streams,
+            grid.replayed,
+            Served(bundle, loaded.id, runtime, work or out / "work", engines),
+            jobs=jobs,
+            tell=_log,
+            progress=told,
+        )
     known = episodes_of(replayed, table, above_mmhg=given.threshold_mmhg)
     found = judge(
         replayed,
@@ -144,6 +150,12 @@ def alarms_replay(
     if written is not None:
         typer.echo(f"{written}: for ecgedge stream --policy")
     _finish(found, out, plot=plot)
+
+
+def _log(line: str) -> None:
+    """Write a line for each patient into a job's log; on a terminal the bar tells."""
+    if not on_terminal():
+        say(line)
 
 
 def _engines(bundle: Bundle, runtime: str) -> tuple[tuple[str, str], ...]:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ecgedge.cli.app import SetOption, app, data_app, needs, parse_lead_sets, parse_options
+from ecgedge.cli.app import SetOption, app, data_app, needs, out_folder, parse_lead_sets, parse_options
 
 
 @data_app.command("build")
@@ -64,7 +64,7 @@ def train(
     train_run(
         recipe,
         data=data,
-        out=out,
+        out=out_folder(out),
         also=also or (),
         overrides=settings or [],
         max_steps=max_steps,
@@ -94,7 +94,7 @@ def import_weights(
     """
     with needs("train", "import"):
         from ecgedge_train.importers.run import import_run
-    typer.echo(import_run(kind, file, out=out, variant=variant))
+    typer.echo(import_run(kind, file, out=out_folder(out), variant=variant))
 
 
 @app.command()
@@ -125,7 +125,7 @@ def evaluate(
     text = evaluate_run(
         run,
         data=data,
-        out=out,
+        out=out_folder(out),
         lead_sets=parse_lead_sets(lead_sets),
         against=against,
         low_labels=low_labels,

@@ -57,7 +57,10 @@ async def open_feed(uri: str, *, speed: float = 1.0) -> Feed:
     scheme = uri.partition(":")[0]
     if scheme not in _OPENERS or ":" not in uri:
         known = ", ".join(f"{name}:" for name in _OPENERS)
-        raise FeedError(f"cannot open feed {uri!r}: expected one of {known} for example sim:stable?seed=1")
+        file = "" if ":" in uri else f"; to play a recording: file:{uri}"
+        raise FeedError(
+            f"cannot open feed {uri!r}: expected one of {known} for example sim:stable?seed=1{file}"
+        )
     if not speed > 0.0:
         raise FeedError(f"speed is {speed:g}; it must be above 0 (or max)")
     return await _OPENERS[scheme](uri, speed=speed)

@@ -136,7 +136,7 @@ def parse_sim_uri(uri: str) -> SimOptions:
     try:
         return SimOptions(
             parts.path,
-            seed=int(values.get("seed", DEFAULT_SEED)),
+            seed=_whole(values, "seed", DEFAULT_SEED),
             rate_hz=_positive(values, "rate_hz", 500.0),
             chunk_ms=_positive(values, "chunk_ms", 20.0, at_most=_LONGEST_CHUNK_MS),
             leads=parse_lead_set(values.get("leads", "12")),
@@ -144,6 +144,14 @@ def parse_sim_uri(uri: str) -> SimOptions:
         )
     except ValueError as error:
         raise FeedError(f"{uri}: {error}; expected {_FORM}") from error
+
+
+def _whole(values: dict[str, str], key: str, default: int) -> int:
+    text = values.get(key, str(default))
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{key} is {text!r:.60}, not a whole number") from None
 
 
 def _positive(values: dict[str, str], key: str, default: float, *, at_most: float = math.inf) -> float:

@@ -119,8 +119,9 @@ def _format_of(path: Path) -> str:
     # last: samples of a suffix that is known may begin with the same bytes
     if start.lstrip(_BEFORE_XML).startswith(b"<"):
         return _format_of_xml(path)
+    seen = f"the format of a {suffix or 'suffixless'} file is not known"
     raise RecordError(
-        f"{path}: the format of a {suffix or 'suffixless'} file is not known; ecgedge reads {_READ_TODAY}"
+        f"{path}: {'no XML in spite of its name' if suffix == '.xml' else seen}; ecgedge reads {_READ_TODAY}"
     )
 
 

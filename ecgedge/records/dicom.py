@@ -78,6 +78,10 @@ def read_dicom(path: Path) -> Recording:
             warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom\b")
             dataset = pydicom.dcmread(path)
             return _recording(dataset, _rhythm_group(dataset, source), source)
+    except pydicom.errors.InvalidDicomError as error:
+        raise RecordError(
+            f"{source}: no DICOM file, or its head is missing (DICM at byte 128); export it again"
+        ) from error
     except damage as error:
         raise RecordError(
             f"{source}: not a readable DICOM ECG ({type(error).__name__}: {error}); "

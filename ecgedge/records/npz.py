@@ -12,6 +12,7 @@ import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+from zipfile import is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,9 +91,10 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
                 raise RecordError(f"{path}: a single array, not an .npz archive; write it with write_npz")
             arrays = {name: archive[name] for name in archive.files}
     except DAMAGED as error:
+        # NumPy takes what is no archive for pickled data, and says how to load that
+        seen = f"{type(error).__name__}: {error}" if is_zipfile(path) else "no zip archive, as every .npz is"
         raise RecordError(
-            f"{path}: not a readable .npz archive ({type(error).__name__}: {error}); "
-            "write it with ecgedge.records.write_npz"
+            f"{path}: not a readable .npz archive ({seen}); write it with ecgedge.records.write_npz"
         ) from error
     # NumPy gives a member that does not begin as an array does as its bytes
     if other := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:

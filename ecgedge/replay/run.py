@@ -18,6 +18,7 @@ from ecgedge.ecg import Mode
 from ecgedge.errors import BundleError, EcgedgeError, RecordError, UsageError
 from ecgedge.events import Estimate
 from ecgedge.policy import AlarmPolicy
+from ecgedge.progress import Tell
 from ecgedge.replay.course import Course, CourseStore, course_sha256, run_bed
 from ecgedge.replay.spans import Span, elevated_spans, replay_alarms
 from ecgedge.replay.streams import Opened, Stream, open_stream
@@ -77,6 +78,7 @@ def replay_streams(
     *,
     jobs: int = 1,
     tell: Callable[[str], None] = lambda _: None,
+    progress: Tell = lambda _done, _total: None,
 ) -> tuple[Replayed, ...]:
     """Return each stream under each policy, in the order given, whatever the number of processes.
 
@@ -88,6 +90,8 @@ def replay_streams(
         Processes; 1 works in this one.
     tell
         Hears a line as each stream is done.
+    progress
+        Hears how many streams are done, and of how many.
 
     Raises
     ------
@@ -99,6 +103,7 @@ def replay_streams(
     done: dict[int, Replayed] = {}
     for number, replayed in _all_done(streams, policies, served, min(jobs, len(streams))):
         done[number] = replayed
+        progress(len(done), len(streams))
         tell(f"{len(done)} of {len(streams)}: {replayed.stream.name}, {replayed.windows} windows")
     return tuple(done[number] for number in range(len(streams)))
 

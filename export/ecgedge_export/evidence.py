@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ecgedge.bundle import Bundle, StreamSpec, VariantSpec
 from ecgedge.errors import EngineError, UsageError
 from ecgedge.leads import STANDARD_LEADS, standard_rows
+from ecgedge.progress import tracked
 from ecgedge.runtime import Runner, open_runner, open_step_runner
 from ecgedge.runtime.selftest import joined_stream, stream_outputs
 from ecgedge.schema import to_plain
@@ -211,7 +212,8 @@ def gather_evidence(
     """
     info = held_out.dataset.info
     found: list[VariantEvidence] = []
-    for leads in dict.fromkeys(spec.leads for spec in bundle.manifest.variants):
+    lead_sets = list(dict.fromkeys(spec.leads for spec in bundle.manifest.variants))
+    for leads in tracked("comparing on the test split", lead_sets):
         found += _lead_set(bundle, leads, sources[leads], held_out, gates, openers, alarm_duration_s)
         found += _streams(bundle, leads, sources[leads], held_out, gates)
     alarms = any(evidence.alarms is not None for evidence in found)

@@ -27,6 +27,7 @@ from ecgedge.bundle import (
 from ecgedge.errors import BundleError, EngineError, UsageError
 from ecgedge.leads import format_lead_set, parse_lead_set
 from ecgedge.policy import AlarmPolicy
+from ecgedge.progress import tracked
 from ecgedge.runtime.building import Maker, make_engine
 from ecgedge.runtime.engines import engine_folder
 from ecgedge.runtime.selftest import SELF_TEST_FILE, SelfTest, write_self_test
@@ -180,7 +181,7 @@ def export_run(
     }
     wanted = precisions or profile.precisions
     built: list[BuiltVariant] = []
-    for leads, source in sources.items():
+    for leads, source in tracked("exporting lead sets", list(sources.items())):
         for build in _BUILDERS[form]:
             built += build(
                 source,

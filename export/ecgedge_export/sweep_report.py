@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ecgedge.bundle import RESEARCH_USE_ONLY, ResultRow
+from ecgedge.report_page import SIMULATED
 from ecgedge.schema import to_plain
 from ecgedge_train.evaluate.bootstrap import Estimate
 from ecgedge_train.evaluate.chart import COLOURS
-from ecgedge_train.evaluate.report import SIMULATED, Report, Section, Table, render_html
+from ecgedge_train.evaluate.report import Report, Section, Table, render_html
 
 SWEEP_JSON: Final = "sweep.json"
 SWEEP_PNG: Final = "sweep.png"

@@ -34,6 +34,11 @@ TABLE = [
     ("command", ("strem",), 2, ["strem", "stream"]),
     ("option", (*SIM, "--sped", "1"), 2, ["--sped", "--speed"]),
     ("lead-sets", ("evaluate", "r", "--data", "d", "--out", "o", "--lead-sets", "I,V9"), 2, ["V9"]),
+    ("lead-sets-comma", ("evaluate", "r", "--data", "d", "--out", "o", "--lead-sets", "12,I"), 2, ["12;I,II"]),
+    ("train-into-file", ("train", "sim_mpcwp", "--data", "d", "--out", "notes.txt"), 2, ["notes.txt", "a file"]),
+    ("report-into-file", ("evaluate", "r", "--data", "d", "--out", "notes.txt"), 2, ["notes.txt", "a file"]),
+    ("replay-into-file", ("alarms", "replay", "--sim", "stable:1", "--out", "notes.txt"), 2, ["notes.txt", "a file"]),
+    ("student-into-file", ("compress", "r", "--data", "d", "--out", "notes.txt"), 2, ["notes.txt", "a file"]),
     ("precision", ("export", "r", "--target", "cpu", "--data", "d", "--out", "o", "--precision", "int4"), 2,
      ["int4", "fp32, fp16, int8"]),
     ("form", ("export", "r", "--target", "cpu", "--data", "d", "--out", "o", "--form", "steps"), 2,
@@ -86,11 +91,27 @@ TABLE = [
     ("info-no-dataset", ("data", "info", "d"), 1, ["d", "data build"]),
     ("no-run", ("evaluate", "r", "--data", "d", "--out", "o"), 1, ["r", "run directory"]),
     ("ptbxl-folder", ("data", "build", "ptbxl", "--from", "none", "--out", "o"), 1, ["ptbxl_database.csv", "--from"]),
+    ("recipe-section", ("train", "sim_mpcwp", "--data", "d", "--out", "o", "--set", "steps=3"), 1,
+     ["'steps' stands in a section", "schedule.steps=3"]),
+    ("recipe-toml", ("train", "bad.toml", "--data", "d", "--out", "o"), 1, ["bad.toml is no valid TOML", "line 1"]),
+    ("policy-toml", (*SIM, "--policy", "bad.toml"), 1, ["bad.toml is no valid TOML", "line 1"]),
+    ("ward-toml", ("ward", "--beds", "bad.toml"), 1, ["bad.toml is no valid TOML", "line 1"]),
+    ("text-npz", ("records", "show", "text.npz"), 1, ["text.npz", "no zip archive", "write_npz"]),
+    ("text-dicom", ("records", "show", "text.dcm"), 1, ["text.dcm", "no DICOM file", "export it again"]),
+    ("text-edf", ("records", "show", "text.edf"), 1, ["text.edf", "not a readable EDF file", "export it again"]),
+    ("text-xml", ("records", "show", "text.xml"), 1, ["text.xml", "no XML in spite of its name"]),
+    ("text-vital", ("records", "show", "text.vital"), 1, ["text.vital", "not a readable .vital", "export it again"]),
+    ("lonely-header", ("records", "show", "lonely.hea"), 1, ["there.dat", "the header names it", "fetch it too"]),
+    ("csv-columns", ("data", "build", "folder", "--from", "semicolons", "--out", "o"), 1,
+     ["labels.csv", "no column file, patient_id", "a;b"]),
+    ("csv-missing", ("data", "build", "folder", "--from", "none", "--out", "o"), 1, ["labels.csv", "csv= must name"]),
+    ("folder-without", ("alarms", "replay", "semicolons", "--out", "o"), 1, ["no recording in this folder", ".hea"]),
     # the feed: 3
     ("scheme", _stream("http://x"), 3, ["http", "sim:", "file:", "tcp:"]),
-    ("no-scheme", _stream("record.hea"), 3, ["record.hea", "sim:stable"]),
+    ("no-scheme", _stream("record.hea"), 3, ["record.hea", "sim:stable", "to play a recording: file:record.hea"]),
     ("scenario", _stream("sim:sick"), 3, ["sick", "stable", "decompensating"]),
     ("sim-option", _stream("sim:stable?sed=1"), 3, ["sed", "seed"]),
+    ("sim-seed", _stream("sim:stable?seed=x"), 3, ["seed is 'x', not a whole number", "sim:NAME?seed=1"]),
     ("sim-rate", _stream("sim:stable?rate_hz=-500"), 3, ["rate_hz", "-500"]),
     ("sim-chunk", _stream("sim:stable?chunk_ms=1e300"), 3, ["chunk_ms", "1e300"]),
     ("sim-leads", _stream("sim:stable?leads=I,V9"), 3, ["V9"]),
@@ -101,6 +122,7 @@ TABLE = [
     # the bundle: 4
     ("no-bundle", ("bundle", "show", "none.ecgb"), 4, ["none.ecgb", "no bundle (nothing there)", "embedded"]),
     ("text-bundle", ("bundle", "show", "notes.txt"), 4, ["notes.txt", "not a bundle"]),
+    ("run-bundle", ("bundle", "show", "run"), 4, ["run of training", "ecgedge export run"]),
     ("empty-bundle", ("bundle", "verify", "."), 4, ["without manifest.json"]),
 ]  # fmt: skip
 
@@ -124,6 +146,15 @@ def folder(tmp_path_factory):
     _npz(folder / "empty.npz", ecg[:, :0])
     (folder / "text.hea").write_text("Dear reader, this is a letter.\nIt holds no heartbeat.\n")
     (folder / "notes.txt").write_text("a note, and nothing else\n")
+    for suffix in ("npz", "dcm", "edf", "xml", "vital"):
+        (folder / f"text.{suffix}").write_text("a note, and nothing else\n" * 20)
+    (folder / "lonely.hea").write_text("lonely 1 100 1000\nthere.dat 16 1000(0)/mV 16 0 0 0 0 II\n")
+    (folder / "bad.toml").write_text("a = = 3\n")
+    (folder / "semicolons").mkdir()
+    (folder / "semicolons" / "labels.csv").write_text("a;b\n1;2\n")
+    (folder / "run").mkdir()
+    for name in ("recipe.toml", "data.json"):
+        (folder / "run" / name).write_text("")
     (folder / "policy.toml").write_text("treshold_mmhg = 18.0\n")
     (folder / "dead.toml").write_text("onset_probability = 1.5\n")
     (folder / "beds.toml").write_text("")

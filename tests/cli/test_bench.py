@@ -15,12 +15,13 @@ def small(tmp_path):
 def test_one_bundle(cli, small, tmp_path):
     done = cli(
         "bench", small, "--runtime", "ort,openvino", "--batch", "1,4", "--seconds", "0.02", "--rounds", "1",
-        "--json", "found.json",
+        "--json", "found.json", "--html", "found.html",
     )  # fmt: skip
     assert "SIMULATED" in done.stdout
     assert "SIMULATED" in done.stderr
     assert "Research use only" in done.stdout
     assert "Peak of one core" in done.stdout
+    assert "…" not in done.stdout
     found = json.loads((tmp_path / "found.json").read_text())
     assert "Research use only" in found["use"]
     (bundle,) = found["bundles"]
@@ -30,6 +31,9 @@ def test_one_bundle(cli, small, tmp_path):
     ]  # fmt: skip
     assert [speed["batch"] for speed in bundle["rows"][0]["speeds"]] == [1, 4]
     assert found["machine"]["versions"]["openvino"]
+    page = (tmp_path / "found.html").read_text("utf-8")
+    for words in ("SIMULATED DATA", "Research use only", "The model alone", "I,II/fp32", "<td>openvino</td>"):
+        assert words in page
 
 
 def test_two_bundles_pair_by_pair(cli, small):

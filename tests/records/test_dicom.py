@@ -217,7 +217,7 @@ def test_big_endian_is_refused(packaged: Path, tmp_path: Path) -> None:
 def test_text_called_dcm_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "letter.dcm"
     path.write_text("Dear colleague, " * 50)
-    with pytest.raises(RecordError, match="not a readable DICOM ECG"):
+    with pytest.raises(RecordError, match="no DICOM file, or its head is missing"):
         records.read(path)
 
 

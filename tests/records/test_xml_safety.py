@@ -75,8 +75,8 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "the format of a .xml file is not known"),
-        ("Dear colleague", "the format of a .xml file is not known"),
+        ("", "no XML in spite of its name; ecgedge reads"),
+        ("Dear colleague", "no XML in spite of its name; ecgedge reads"),
         ("<", "not readable XML"),
         ("<AnnotatedECG", "not readable XML"),
         ("<AnnotatedECG><a></AnnotatedECG>", "not readable XML.*mismatched tag"),

@@ -8,7 +8,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
@@ -17,8 +16,10 @@ from types import TracebackType
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ecgedge.progress import on_terminal
 from ecgedge_train.checkpoint import write_text
 
 Report = Callable[[int, int, float], None]
@@ -106,7 +107,7 @@ def report_or_bar(report: Report | None, title: str) -> Iterator[Report]:
     if report is not None:
         yield report
         return
-    if not sys.stderr.isatty():
+    if not on_terminal():
         yield lambda _done, _total, _loss: None
         return
     columns = (
@@ -116,6 +117,6 @@ def report_or_bar(report: Report | None, title: str) -> Iterator[Report]:
         TextColumn("loss {task.fields[loss]:.4f}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns) as bar:
+    with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, loss=math.nan)
         yield lambda done, total, loss: bar.update(task, completed=done, total=total, loss=loss)

@@ -48,6 +48,17 @@ def test_a_curve_for_each_persistence_with_chance_budget_and_choice():
     assert "research use only" in figure.get_suptitle()
 
 
+def test_policies_that_meet_in_one_place_are_named_once():
+    # Nobody is detected and nothing is false: all policies of both persistences lie on 0, 0.
+    made = [replayed(name, course((60, 0.1)), GRID.replayed) for name, _, _ in PATIENTS]
+    asked = Question(30.0, resamples=100)
+    found = judge(
+        made, [e for _, _, e in PATIENTS], GRID, asked, bundle=load_bundle("embedded"), engines=(), source="a"
+    )
+    figure = draw_replay(found, [1.0])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["p 0.6 to 0.8"]
+
+
 def test_without_truth_the_number_of_alarms_is_drawn():
     figure = draw_replay(evidence(known=False), [1.0])
     assert figure.axes[0].get_ylabel() == "alarms per patient-day, true or false"

@@ -8,21 +8,19 @@ import multiprocessing
 import os
 import queue
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ecgedge.bundle import Envelope, FrontEndSpec
 from ecgedge.errors import RecordError, UsageError
 from ecgedge.leads import STANDARD_LEADS
+from ecgedge.progress import progress as progress_bar
 from ecgedge.schema import to_plain
 from ecgedge_train.cohorts import Cohort, open_cohort
 from ecgedge_train.cohorts.base import whole_number
@@ -102,7 +100,7 @@ def build_dataset(
     if _claim(out, plan):
         return read_info(out)
     tasks = shard_tasks(cohort, out, shard_rows=shard_rows, spec=spec)
-    with _progress_or_bar(progress, source) as report:
+    with nullcontext(progress) if progress else progress_bar(f"building {source}") as report:
         if engine == "ray":
             _run_on_ray(tasks, total=len(cohort.units), report=report)
         else:
@@ -281,17 +279,3 @@ def envelope(rows: Sequence[Mapping[str, Any]]) -> Envelope:
         sd_low_mv=tuple(float(low) for low, _ in ranges),
         sd_high_mv=tuple(float(high) for _, high in ranges),
     )
-
-
-@contextmanager
-def _progress_or_bar(progress: ProgressReport | None, source: str) -> Iterator[ProgressReport]:
-    if progress is not None:
-        yield progress
-        return
-    if not sys.stderr.isatty():
-        yield lambda _done, _total: None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(f"building {source}")
-        yield lambda done, total: bar.update(task, completed=done, total=total)

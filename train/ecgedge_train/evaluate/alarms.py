@@ -20,9 +20,10 @@ from ecgedge.replay import Evidence, Measured, Part, PolicyScore, Score, definit
 from ecgedge.replay.choose import why_none
 from ecgedge.replay.grid import SWEPT
 from ecgedge.replay.report import LITERATURE
+from ecgedge.report_page import SIMULATED
 from ecgedge_train.evaluate.bootstrap import Estimate
 from ecgedge_train.evaluate.chart import COLOURS
-from ecgedge_train.evaluate.report import SIMULATED, Cell, Report, Section, Table, render_html
+from ecgedge_train.evaluate.report import Cell, Report, Section, Table, render_html
 
 REPLAY_PNG: Final = "replay.png"
 REPLAY_HTML: Final = "replay.html"
@@ -108,9 +109,10 @@ def _panel(axes: Axes, evidence: Evidence, shown: Sequence[PolicyScore]) -> None
     x = np.linspace(0.0, top**0.5, 200) ** 2
     if (y := [chance.sensitivity(float(at)) for at in x])[0] is not None:
         axes.plot(x, np.array(y, np.float64), color=_GREY, linestyle=":", label="alarms at random moments")
+    named: set[tuple[float, float]] = set()
     for number, persistence_s in enumerate(dict.fromkeys(s.policy.persistence_s for s in shown)):
         of_curve = [s for s in shown if s.policy.persistence_s == persistence_s]
-        _curve(axes, of_curve, number, f"persistence {persistence_s:g} s")
+        _curve(axes, of_curve, number, f"persistence {persistence_s:g} s", named)
     for s, marker, name in _marked(evidence):
         if s in shown and (point := _point(s)) is not None:
             axes.scatter(
@@ -154,8 +156,10 @@ def _marked(evidence: Evidence) -> Iterator[tuple[PolicyScore, str, str]]:
         yield evidence.chosen, "o", "chosen"
 
 
-def _curve(axes: Axes, of_curve: Sequence[PolicyScore], number: int, name: str) -> None:
-    """Join policies by their probability, with intervals of both axes; the ends are named.
+def _curve(
+    axes: Axes, of_curve: Sequence[PolicyScore], number: int, name: str, named: set[tuple[float, float]]
+) -> None:
+    """Join policies by their probability, with intervals of both axes; the ends are named, a place once.
 
     Later curves are finer and lie on top, so that those under them are seen where they meet.
     """
@@ -178,10 +182,20 @@ def _curve(axes: Axes, of_curve: Sequence[PolicyScore], number: int, name: str) 
         figures = s.score
         _bar(axes, figures.sensitivity, colour, x=x)
         _bar(axes, figures.false_alarms_per_patient_day, colour, y=y)
-    for (x, y), s in dict.fromkeys((known[0], known[-1])):
+    (first, first_s), (last, last_s) = known[0], known[-1]
+    ends = {first: f"p {first_s.policy.onset_probability:g}"}
+    ends[last] = (
+        f"{ends[first]} to {last_s.policy.onset_probability:g}"
+        if first == last and len(known) > 1
+        else f"p {last_s.policy.onset_probability:g}"
+    )
+    for place, text in ends.items():
+        if place in named:
+            continue
+        named.add(place)
         axes.annotate(
-            f"p {s.policy.onset_probability:g}",
-            (x, y),
+            text,
+            place,
             xytext=(6, 4),
             textcoords="offset points",
             fontsize=7,

@@ -12,6 +12,7 @@ from scipy.special import logit
 
 from ecgedge.bundle import ResultRow
 from ecgedge.errors import RecordError
+from ecgedge.progress import tracked
 from ecgedge_train.dataset import EcgDataset
 from ecgedge_train.evaluate.binary import BinaryScores, BinarySplit
 from ecgedge_train.evaluate.common import Predict, Rows, Scorer, subgroups
@@ -94,7 +95,7 @@ def evaluate_classes(
         raise RecordError(f"{data.directory}: no labelled record in the test split; build a larger dataset")
     train, tune = (labelled(task, data.select(split=split)) for split in ("train", "tune"))
     splits = (train, tune, test)
-    for lead_set in lead_sets:
+    for lead_set in tracked("scoring lead sets", lead_sets):
         outputs = predict(test, lead_set)
         encoder = _embed(predict, lead_set, splits[:2], outputs["embedding"])
         plain = None

@@ -12,6 +12,7 @@ from scipy.special import expit
 
 from ecgedge.bundle import ResultRow
 from ecgedge.errors import RecordError
+from ecgedge.progress import tracked
 from ecgedge_train.calibrate import LeadSetCalibration
 from ecgedge_train.dataset import EcgDataset
 from ecgedge_train.evaluate import metrics
@@ -91,7 +92,7 @@ def evaluate_pressure(
     agreements: dict[str, Agreement] = {}
     coverage: list[GroupCoverage] = []
     embedding: NDArray[Any] = np.empty((len(test), 0))
-    for lead_set in lead_sets:
+    for lead_set in tracked("scoring lead sets", lead_sets):
         fitted = calibration[lead_set]
         outputs, tune_outputs = predict(test, lead_set), predict(tune, lead_set)
         score = _score(data, outputs, test, lead_set, fitted, train_mean_mmhg)

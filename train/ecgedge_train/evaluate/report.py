@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 
 from ecgedge.bundle import RESEARCH_USE_ONLY, ResultRow
 from ecgedge.errors import RecordError
+from ecgedge.report_page import SIMULATED, folded_table, page
 from ecgedge.schema import from_plain, to_plain
 from ecgedge_train.evaluate.bootstrap import Estimate
 from ecgedge_train.evaluate.chart import Chart, to_svg
 
 REPORT_JSON: Final = "report.json"
 REPORT_HTML: Final = "report.html"
-SIMULATED: Final = "SIMULATED DATA"
 HEADLINES: Final = (
     "macro_auroc",
     "head_macro_auroc",
@@ -36,24 +36,7 @@ HEADLINES: Final = (
 """The metrics that are looked at first, one column each."""
 _BROAD_INCHES: Final = 8.0
 """A figure broader than this has a line of its own."""
-_STYLE: Final = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:66rem;margin:1rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
-h1{font-size:1.5rem;overflow-wrap:anywhere}h2{font-size:1.2rem;margin-top:2rem}
-table{border-collapse:collapse;margin:.5rem 0 1rem;font-variant-numeric:tabular-nums}
-th,td{text-align:right;padding:.25rem .5rem;border-bottom:1px solid #ddd;vertical-align:top}
-th:first-child,td:first-child,.rows th:nth-child(2),.rows td:nth-child(2){text-align:left}
-thead th{border-bottom:2px solid #444;vertical-align:bottom}tbody tr.first td{border-top:2px solid #aaa}
-small{color:#555;white-space:nowrap}code{overflow-wrap:anywhere}
-.sim{background:#b00020;color:#fff;font-weight:700;padding:.6rem 1rem;text-align:center;letter-spacing:.08em}
-.note{background:#f3f3f3;padding:.6rem 1rem}.scroll,.wide{display:block;overflow-x:auto}
-.plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,24rem),1fr));gap:1rem;align-items:start}
-.plots img{width:100%;max-width:32rem;height:auto}
-.plots img.broad{grid-column:1/-1;max-width:none}
-details{margin:1rem 0}summary{cursor:pointer;font-weight:600}
-"""
 _OF_GROUP: Final = " | "
-_SHORT_TABLE: Final = 16
-"""Rows; longer tables start folded."""
 
 Cell: TypeAlias = str | float | Estimate | None
 
@@ -162,36 +145,24 @@ def render_text(report: Report) -> str:
 
 def render_html(report: Report, figures: Sequence[Figure]) -> str:
     """Return the page."""
-    title = html.escape(report.title)
-    groups = [row for row in report.rows if _OF_GROUP in row.metric]
-    parts = [
-        f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{title}</title>",
-        "<meta name=viewport content='width=device-width,initial-scale=1'>",
-        f"<style>{_STYLE}</style></head><body>",
-        f"<div class=sim role=alert>{SIMULATED}: no figure here says anything about patients</div>"
-        if report.simulated
-        else "",
-        f"<h1>{title}</h1><p class=note><strong>{html.escape(RESEARCH_USE_ONLY)}</strong></p>",
-        "".join(f"<p>{html.escape(note)}</p>" for note in report.notes),
-    ]
+    simulated = "no figure here says anything about patients" if report.simulated else None
+    return page(report.title, _body(report, figures), simulated=simulated)
+
+
+def _body(report: Report, figures: Sequence[Figure]) -> Iterator[str]:
+    yield from (f"<p>{html.escape(note)}</p>" for note in report.notes)
     if report.rows:
-        parts += [
-            "<h2>Results on the test split</h2>",
-            "".join(_headline_table(report.rows, probed=report.probed)),
-        ]
-    parts += _sections(report.sections, figures)
-    if report.rows:
-        table = _table(_main(report.rows), probed=report.probed)
-        parts += ["<details><summary>All metrics</summary>", *table, "</details>"]
-    if groups:
-        table = _table(groups, probed=report.probed)
-        parts += ["<details><summary>All metrics by subgroup</summary>", *table, "</details>"]
-    parts += [
-        "<h2>Data</h2>",
-        f"<p>{html.escape(report.attribution)}</p><p>{html.escape(report.dataset)}, ",
-        f"SHA-256 <code>{html.escape(report.dataset_sha256)}</code></p></body></html>\n",
-    ]
-    return "\n".join(parts)
+        yield "<h2>Results on the test split</h2>"
+        yield from _headline_table(report.rows, probed=report.probed)
+    yield from _sections(report.sections, figures)
+    of_groups = [row for row in report.rows if _OF_GROUP in row.metric]
+    for title, rows in (("All metrics", _main(report.rows)), ("All metrics by subgroup", of_groups)):
+        if rows:
+            yield f"<details><summary>{title}</summary>"
+            yield from _table(rows, probed=report.probed)
+            yield "</details>"
+    yield f"<h2>Data</h2><p>{html.escape(report.attribution)}</p><p>{html.escape(report.dataset)}, "
+    yield f"SHA-256 <code>{html.escape(report.dataset_sha256)}</code></p>"
 
 
 def _sections(sections: Sequence[Section], figures: Sequence[Figure]) -> Iterator[str]:
@@ -202,7 +173,8 @@ def _sections(sections: Sequence[Section], figures: Sequence[Figure]) -> Iterato
         yield f"<h2>{html.escape(section.title)}</h2><p>{html.escape(section.note)}</p>"
         yield from _figures([f for f in figures if str(f.get_label()) == section.title])
         for table in section.tables:
-            yield from _section_table(table)
+            cells = [[_cell(cell) for cell in row] for row in table.rows]
+            yield from folded_table(table.title, table.columns, cells)
 
 
 def _figures(figures: Sequence[Figure]) -> Iterator[str]:
@@ -210,16 +182,6 @@ def _figures(figures: Sequence[Figure]) -> Iterator[str]:
         yield "<div class=plots>"
         yield from (_image(figure) for figure in figures)
         yield "</div>"
-
-
-def _section_table(table: Table) -> Iterator[str]:
-    heads = "".join(f"<th>{html.escape(name)}</th>" for name in table.columns)
-    opened = " open" if len(table.rows) <= _SHORT_TABLE else ""
-    yield f"<details{opened}><summary>{html.escape(table.title)}</summary><div class=scroll>"
-    yield f"<table><thead><tr>{heads}</tr></thead><tbody>"
-    for row in table.rows:
-        yield "<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>"
-    yield "</tbody></table></div></details>"
 
 
 def _cell(cell: Cell) -> str:
@@ -257,7 +219,7 @@ def _headline_table(rows: Sequence[ResultRow], *, probed: bool) -> Iterator[str]
     cells = {(row.lead_set, row.metric): row for row in rows if row.metric in HEADLINES}
     metrics = [metric for metric in HEADLINES if any(metric == known for _, known in cells)]
     heads = "".join(f"<th>{metric.replace('_', '_<wbr>')}</th>" for metric in metrics)
-    yield f"<table class=wide><thead><tr><th>Lead set</th>{heads}</tr></thead><tbody>"
+    yield f"<table class=wide tabindex=0><thead><tr><th>Lead set</th>{heads}</tr></thead><tbody>"
     for lead_set in dict.fromkeys(name for name, _ in cells):
         line = "".join(
             f"<td>{_headline(cells.get((lead_set, metric)), probed=probed)}</td>" for metric in metrics
@@ -278,7 +240,7 @@ def _headline(row: ResultRow | None, *, probed: bool) -> str:
 def _table(rows: Sequence[ResultRow], *, probed: bool) -> Iterator[str]:
     heads = ("Lead set", "Metric", "Value (95 % interval over patients)", "Baseline", "Patients")
     yield (
-        "<div class=scroll><table class=rows><thead><tr>"
+        "<div class=scroll tabindex=0><table class=rows><thead><tr>"
         + "".join(f"<th>{head}</th>" for head in heads)
         + "</tr></thead><tbody>"
     )

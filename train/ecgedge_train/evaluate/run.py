@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ecgedge.bundle import ResultRow
 from ecgedge.errors import RecordError
 from ecgedge.leads import format_lead_set
+from ecgedge.report_page import SIMULATED
 from ecgedge_train.calibrate import LeadSetCalibration, calibrate
 from ecgedge_train.dataset import EcgDataset, open_dataset
 from ecgedge_train.evaluate import sections
@@ -25,7 +26,7 @@ from ecgedge_train.evaluate.lowlabel import Labelled, low_label_curve
 from ecgedge_train.evaluate.plots import map_chart
 from ecgedge_train.evaluate.pressure import CUTS_MMHG, LABEL, PressureEvaluation, evaluate_pressure
 from ecgedge_train.evaluate.probe import LinearProbe
-from ecgedge_train.evaluate.report import SIMULATED, Report, render_text, write_report
+from ecgedge_train.evaluate.report import Report, render_text, write_report
 from ecgedge_train.evaluate.retrieval import project_2d
 from ecgedge_train.evaluate.sections import Part
 from ecgedge_train.inference import predict_rows

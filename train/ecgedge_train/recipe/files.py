@@ -162,6 +162,24 @@ def _read(path_or_name: str | Path) -> tuple[str, str]:
     )
 
 
+_SECTIONS: Mapping[str, type[Any]] = {
+    "data": DataRecipe,
+    "input": InputRecipe,
+    "masking": MaskingRecipe,
+    "optimizer": OptimizerRecipe,
+    "schedule": ScheduleRecipe,
+    "devices": DevicesRecipe,
+    "evaluate": EvaluateRecipe,
+}
+
+
+def _section_of(key: str) -> str | None:
+    """Return the section that has a key which no recipe has at its top; None if it is known there, or nowhere."""
+    if key in {f.name for f in fields(Recipe)}:
+        return None
+    return next((name for name, cls in _SECTIONS.items() if key in {f.name for f in fields(cls)}), None)
+
+
 def override_key(data: dict[str, Any], override: str) -> None:
     """Apply one "section.key=value" to plain tables, in place; values are TOML, a bare word is a string.
 
@@ -178,6 +196,8 @@ def override_key(data: dict[str, Any], override: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text.strip()
     *path, last = key.strip().split(".")
+    if not path and (section := _section_of(last)) is not None:
+        raise RecipeError(f"--set {override!r}: '{last}' stands in a section; give {section}.{last}={text}")
     table = data
     for part in path:
         table = table.setdefault(part, {})
