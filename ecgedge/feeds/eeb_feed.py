@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from ecgedge.errors import EcgedgeError, FeedError
@@ -236,10 +235,10 @@ class EebFeed:
         tasks = [*self._asking, *([] if self._keeper is None else [self._keeper])]
         for task in tasks:
             task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
-        await self._link.close()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            await self._link.close()
 
 
 async def open_eeb(
