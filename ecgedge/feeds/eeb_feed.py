@@ -150,7 +150,8 @@ class EebFeed:
             except asyncio.TimeoutError:
                 raise FeedError(f"{self._uri}: {self._no_info(wait_s)}") from None
             if received is None:
-                raise FeedError(f"{self._uri}: the device closed the connection before it said what it is")
+                closed = "the device closed the connection before it said what it is"
+                raise FeedError(f"{self._uri}: {self._host.version_trouble() or closed}")
             self.take(received)
             self._flush()
 
