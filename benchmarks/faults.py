@@ -271,7 +271,7 @@ def cases(folder: Path, brokers: tuple[Broker, Broker, Broker], proxies: dict[st
              alarm("LEAD_OFF"), "LEAD_OFF", lambda: wrong_unit_on.append(True), wrong_unit_on.clear, 10.0),
         Case("250 Hz declared as 500", "tcp", f"tcp://127.0.0.1:{ports['rate']}?leads={','.join(LEADS)}&rate_hz=500&"
              "lsb_nv=1000&mode=demo", alarm("FEED_RATE"), "FEED_RATE", heals=False, from_start=True,
-             devices=[Device(SOURCE, f"tcp://127.0.0.1:{ports['rate']}")]),
+             devices=[Device(SOURCE, f"tcp://127.0.0.1:{ports['rate']}?info=0")]),
         Case("wrong certificate", "mqtts", f"mqtts://127.0.0.1:{secure.port}/bed?ca={folder / 'other' / 'ca.pem'}",
              refused, "refused, in status", heals=False, from_start=True),
         Case("XML bomb", "file", f"file:{bomb}", refused, "refused, in status", heals=False, from_start=True),

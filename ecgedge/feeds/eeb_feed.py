@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from ecgedge.errors import EcgedgeError, FeedError
@@ -151,7 +150,8 @@ class EebFeed:
             except asyncio.TimeoutError:
                 raise FeedError(f"{self._uri}: {self._no_info(wait_s)}") from None
             if received is None:
-                raise FeedError(f"{self._uri}: the device closed the connection before it said what it is")
+                closed = "the device closed the connection before it said what it is"
+                raise FeedError(f"{self._uri}: {self._host.version_trouble() or closed}")
             self.take(received)
             self._flush()
 
@@ -236,10 +236,10 @@ class EebFeed:
         tasks = [*self._asking, *([] if self._keeper is None else [self._keeper])]
         for task in tasks:
             task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
-        await self._link.close()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            await self._link.close()
 
 
 async def open_eeb(

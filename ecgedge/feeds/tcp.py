@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
@@ -114,6 +113,7 @@ class TcpLink:
         self._uri, self._socket = uri, connection
         self._unsent = bytearray()
         self._sending: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[bytes] | None = None
         self._closed = asyncio.Event()
         self._deaf = False
 
@@ -124,16 +124,22 @@ class TcpLink:
 
     async def receive(self) -> bytes | None:
         """Return what came, None at the end; FeedError when the connection breaks."""
-        reading = asyncio.ensure_future(asyncio.get_running_loop().sock_recv(self._socket, READ_SIZE))
-        closing = asyncio.ensure_future(self._closed.wait())
+        if self._closed.is_set():
+            return None
+        self._reading = asyncio.create_task(self._receive())
         try:
-            await asyncio.wait((reading, closing), return_when=asyncio.FIRST_COMPLETED)
-            return (await reading or None) if reading.done() else None
+            return await self._reading or None
         except OSError as error:
             raise FeedError(f"{self._uri}: the connection broke ({error}); open the feed again") from error
+        except asyncio.CancelledError:
+            if not self._closed.is_set():
+                raise
+            return None  # closed here
         finally:
-            reading.cancel()
-            closing.cancel()
+            self._reading.cancel()
+
+    async def _receive(self) -> bytes:
+        return await asyncio.get_running_loop().sock_recv(self._socket, READ_SIZE)
 
     def write(self, message: bytes) -> None:
         """Send, some time."""
@@ -157,12 +163,14 @@ class TcpLink:
         if self._closed.is_set():
             return
         self._closed.set()
-        await asyncio.sleep(0.0)  # who waits to read leaves first
-        if self._sending is not None:
-            self._sending.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._sending
-        self._socket.close()
+        tasks = [task for task in (self._reading, self._sending) if task is not None]
+        for task in tasks:
+            task.cancel()
+        try:
+            # Who reads or writes leaves first: the number of a closed socket may be the next one's.
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            self._socket.close()
 
 
 async def _connect(host: str, port: int) -> socket.socket:

@@ -44,11 +44,19 @@ _CONDITIONS: Final = {number: name for name, number in CONDITION_IDS.items()}
 def device_of(
     info: FeedInfo, options: Mapping[str, str], *, uri: str, say: Callable[[str], None]
 ) -> EebDevice:
-    """Return a device that plays a feed, with `lsb_nv` out of a URI's options; FeedError if that does not fit INFO."""
+    """Return a device that plays a feed, by a URI's options: `lsb_nv`, and `info=0` for one of version 1.0.
+
+    Raises
+    ------
+    FeedError
+        If they are none, or do not fit INFO.
+    """
     lsb_nv = positive_setting(options, "lsb_nv", LSB_NV, uri=uri)
     if not 1 <= round(lsb_nv * 1e3) < 2**32:
         raise FeedError(f"{uri}: lsb_nv is {lsb_nv:g}; a device can say 0.001 to 4294967")
-    return EebDevice(info, declared_of(info, lsb_nv=lsb_nv), say=say)
+    if options.get("info", "1") not in ("0", "1"):
+        raise FeedError(f"{uri}: info is '{options['info']}', neither 0 nor 1")
+    return EebDevice(info, declared_of(info, lsb_nv=lsb_nv), says_info=options.get("info") != "0", say=say)
 
 
 class EebDevice:
@@ -58,6 +66,8 @@ class EebDevice:
     ----------
     info, declared
         Of the feed, and what the device says of it.
+    says_info
+        Whether it sends INFO; one of version 1.0 sends none.
     say
         Hears of results, alarms and errors of the host.
 
@@ -69,7 +79,10 @@ class EebDevice:
         Frames of the host, by type.
     """
 
-    def __init__(self, info: FeedInfo, declared: Declared, *, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, info: FeedInfo, declared: Declared, *, says_info: bool = True, say: Callable[[str], None]
+    ) -> None:
+        self._says_info = says_info
         self._info, self.declared, self._say = info, declared, say
         self._writer = FrameWriter(info, declared)
         self._decoder = Decoder()
@@ -88,7 +101,7 @@ class EebDevice:
             self._base_s = chunk.t_s
         t_s = chunk.t_s - self._base_s
         frames: list[Frame] = []
-        if t_s >= self._info_due_s:
+        if self._says_info and t_s >= self._info_due_s:
             self._info_due_s = t_s + INFO_S
             frames.append(self._about())
         end_s = t_s + chunk.samples_mv.shape[1] / self._info.rate_hz

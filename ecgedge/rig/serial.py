@@ -85,8 +85,10 @@ async def send_serial(uri: str, info: FeedInfo, *, say: Callable[[str], None]) -
     options = dict(parse_qsl(query, keep_blank_values=True))
     device = device_of(info, options, uri=uri, say=say)
     known = ("baud", "rtscts")
-    if options.keys() - {*known, "lsb_nv"}:
-        raise FeedError(f"{uri}: expected serial:DEVICE or serial:pty, and baud, rtscts, lsb_nv if wanted")
+    if options.keys() - {*known, "lsb_nv", "info"}:
+        raise FeedError(
+            f"{uri}: expected serial:DEVICE or serial:pty, and baud, rtscts, lsb_nv, info if wanted"
+        )
     line = "&".join(f"{name}={options[name]}" for name in known if name in options)
     address = parse_serial_uri(f"{bare}?{line}" if line else bare)
     if address.device == PTY:

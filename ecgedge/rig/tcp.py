@@ -69,8 +69,8 @@ class TcpSender:
 
 async def send_tcp(uri: str, info: FeedInfo, *, say: Callable[[str], None]) -> TcpSender:
     """Listen on the address of `tcp://HOST:PORT?lsb_nv=1000` (port 0 for any), and wait for a host."""
-    form = "tcp://HOST:PORT, and lsb_nv=... if wanted, for example tcp://127.0.0.1:5000"
-    address = parse_address(uri, options=("lsb_nv",), form=form)
+    form = "tcp://HOST:PORT, and lsb_nv=..., info=0 if wanted, for example tcp://127.0.0.1:5000"
+    address = parse_address(uri, options=("lsb_nv", "info"), form=form)
     device = device_of(info, address.options, uri=uri, say=say)
     came: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
 

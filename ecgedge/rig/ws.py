@@ -54,8 +54,8 @@ class WsSender:
 
 async def send_ws(uri: str, info: FeedInfo, *, say: Callable[[str], None]) -> WsSender:
     """Listen on the address of `ws://HOST:PORT/PATH?format=binary&lsb_nv=1000` (port 0 for any); wait for a host."""
-    form = "ws://HOST:PORT/PATH, and format, lsb_nv if wanted"
-    address = parse_address(uri, options=("format", "lsb_nv"), form=form)
+    form = "ws://HOST:PORT/PATH, and format, lsb_nv, info if wanted"
+    address = parse_address(uri, options=("format", "lsb_nv", "info"), form=form)
     kind, path = address.options.get("format", "binary"), address.path or "/"
     device = device_of(info, address.options, uri=uri, say=say)
     writer = MessageWriter(info, device.declared, kind=kind, uri=uri)

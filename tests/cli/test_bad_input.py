@@ -118,7 +118,7 @@ TABLE = [
     ("file-leads", _stream("file:short.npz?leads=I,aVR,V9"), 3, ["V9"]),
     ("empty-feed", _stream("file:empty.npz"), 1, ["empty.npz"]),
     ("tcp-refused", _stream("tcp://127.0.0.1:9?leads=I&rate_hz=500&lsb_nv=1000"), 3, ["127.0.0.1:9", "cannot connect"]),
-    ("tcp-uri", _stream("tcp://127.0.0.1:9"), 3, ["'leads' is missing", "for example tcp://"]),
+    ("tcp-uri", _stream("tcp://127.0.0.1?leads=I"), 3, ["host and port", "for example tcp://"]),
     # the bundle: 4
     ("no-bundle", ("bundle", "show", "none.ecgb"), 4, ["none.ecgb", "no bundle (nothing there)", "embedded"]),
     ("text-bundle", ("bundle", "show", "notes.txt"), 4, ["notes.txt", "not a bundle"]),

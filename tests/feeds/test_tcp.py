@@ -15,19 +15,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecgedge.errors import FeedError
-from ecgedge.feeds.eeb_feed import MAX_UNSENT
-from ecgedge.feeds.tcp import host_of, open_tcp, parse_tcp_uri
+from ecgedge.feeds.eeb_feed import MAX_UNSENT, open_eeb
+from ecgedge.feeds.tcp import TcpLink, _connect, host_of, open_tcp, parse_tcp_uri
 from ecgedge_bridge import (
     Alert,
     AlertKind,
     AlertPriority,
     Data,
+    Decoder,
     SignalPresence,
     Validity,
+    cobs,
     encode_stream,
     make_result,
     to_wire,
 )
+from ecgedge_bridge.crc import crc32c
 
 URI = "tcp://127.0.0.1:5000?leads=I,II&rate_hz=500&lsb_nv=1000"
 
@@ -386,3 +389,52 @@ def test_closing_ends_the_iteration():
 
     with silent_peer() as uri:
         asyncio.run(run(uri))
+
+
+# ------------------------------------------------------------------------------------------ what comes is not known
+
+
+def opened_with(sent, *, wait_s=0.5):
+    """Open a feed, by its address alone, of a peer that sends these bytes and stays; return what the peer hears."""
+    heard = []
+
+    async def run():
+        async def greet(reader, writer):
+            writer.write(sent)
+            heard.append(await reader.read(4096))
+            writer.close()
+
+        server = await asyncio.start_server(greet, "127.0.0.1", 0)
+        uri = f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        link = TcpLink(uri, await _connect("127.0.0.1", int(uri.rpartition(":")[2])))
+        try:
+            with pytest.raises(FeedError) as caught:
+                await open_eeb(link, host_of(uri, parse_tcp_uri(uri).settings), uri=uri, wait_s=wait_s)
+        finally:
+            server.close()
+            await server.wait_closed()
+            await asyncio.sleep(0.05)
+        return str(caught.value)
+
+    return asyncio.run(run()), [f for data in heard for f in Decoder().push(data)]
+
+
+def test_a_device_without_info_says_what_to_do():
+    said, _ = opened_with(frame(0) + frame(1, seq=1))
+    assert "2 frames of the bridge protocol and no INFO for 0.5 s" in said
+    assert "name its leads, rate_hz and lsb_nv in the URI" in said
+
+
+def test_a_peer_that_is_no_device_says_so():
+    said, _ = opened_with(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    assert "no whole frame and no INFO for 0.5 s" in said
+
+
+def test_another_major_version_is_refused_with_an_error_and_a_reason():
+    body = bytearray(cobs.decode(frame(0)[:-1], limit=640)[:-4])
+    body[0] = 2
+    wire = cobs.encode(bytes(body) + crc32c(bytes(body)).to_bytes(4, "little")) + b"\0"
+    said, heard = opened_with(wire)
+    assert "another major version of the bridge protocol than 1" in said
+    (error,) = heard
+    assert (error.code, error.detail) == (1, 1)

@@ -16,6 +16,7 @@ from ecgedge.errors import FeedError
 from ecgedge.feeds import open_feed
 from ecgedge.feeds.messages import write_json
 from ecgedge.feeds.ws import parse_ws_uri
+from ecgedge_bridge import Data, Info, Mode, Validity, make_result, pack, unpack
 
 DECLARED = {"leads": ["I", "II"], "rate_hz": 500, "lsb_nv": 1000, "mode": "test"}
 
@@ -179,3 +180,34 @@ def test_a_wrong_uri_says_what_is_accepted(uri, words):
 def test_nobody_there_says_so():
     with pytest.raises(FeedError, match="cannot connect"):
         asyncio.run(open_feed("ws://127.0.0.1:9/bed"))
+
+
+def test_a_device_that_sends_info_needs_no_declaration_and_hears_the_host():
+    heard = []
+
+    async def talk(socket):
+        info = Info(
+            seq=0, rate_num=500, rate_den=1, lsb_pv=1_000_000, gain_centi=100, leads=(1, 2), serial="SN-1",
+            firmware=(1, 0, 0), mode=Mode.DEMO, simulated=True,
+        )  # fmt: skip
+        data = Data(seq=1, sample_index=0, t_us=0, n_channels=2, counts=(1, 2, 3, 4), simulated=True)
+        await say(socket, pack(info), pack(data))
+        while len(heard) < 2:
+            heard.append(unpack((await socket.receive()).data))
+        await socket.close()
+
+    async def run():
+        async with gateway(talk) as port:
+            feed = await open_feed(f"ws://127.0.0.1:{port}/bed")
+            feed.send_result(make_result(seq=0, sample_index=1, validity=Validity.INV))
+            chunks = [chunk async for chunk in feed]
+            await feed.close()
+            feed.send_result(make_result(seq=0, sample_index=1, validity=Validity.INV))  # nobody hears
+            return feed.info, chunks, dict(feed.dropped)
+
+    info, chunks, dropped = asyncio.run(asyncio.wait_for(run(), 20.0))
+    assert (info.leads, info.mode) == (("I", "II"), "demo")
+    (chunk,) = chunks
+    np.testing.assert_allclose(chunk.samples_mv, [[1e-3, 3e-3], [2e-3, 4e-3]], rtol=1e-6)
+    assert sorted(type(frame).__name__ for frame in heard) == ["Ping", "Result"]
+    assert dropped == {}
