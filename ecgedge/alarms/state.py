@@ -64,9 +64,9 @@ class Waiting:
     text: str
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True)
 class EngineState:
-    """All that the engine remembers between two calls; its own to change, field by field.
+    """All that the engine and its parts remember between two calls, but for the windows.
 
     Attributes
     ----------

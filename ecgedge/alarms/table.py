@@ -102,6 +102,9 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "MPCWP_RISING": Condition("physiological", latches=True),
 }
 
+RANKS: Final[dict[str, int]] = {name: rank for rank, name in enumerate(CONDITIONS)}
+"""Place of each condition in that order."""
+
 DELAYS: Final[dict[str, str | None]] = {
     "MODEL_FAILED": None,
     "FEED_STALE": "feed_stale_s",

@@ -7,69 +7,37 @@ each before its alarms.
 The two heavy pieces of work, conditioning samples and asking the model, a bed does not do: `Bed.steps` yields them
 as `ecgedge.stream.work.Work` and is sent the answers. `Bed.push` does them at once; a ward does those of many beds
 together. So a bed in a ward says what it says alone.
+
+The bed itself keeps the feed's time: gaps, silence, late samples. What samples become is `estimation`'s, what is told
+of it `watch`'s.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgedge.alarms import (
-    DELAYS,
-    AlarmEngine,
-    Fact,
-    Reading,
-    SelfChecks,
-    check_acknowledge,
-    check_pause,
-    check_resume,
-    check_uncalibrate,
-)
+from ecgedge.alarms import Fact, Reading, check_acknowledge, check_pause, check_resume, check_uncalibrate
 from ecgedge.bundle import Bundle
 from ecgedge.ecg import Mode, check_rate
 from ecgedge.errors import UsageError
-from ecgedge.events import Alarm, AlarmEvent, CalibrationEvent, Event, FeedEvent, SelfCheck, Summary
+from ecgedge.events import Alarm, CalibrationEvent, Event, FeedEvent, Summary
 from ecgedge.leads import order_leads
 from ecgedge.policy import AlarmPolicy
-from ecgedge.signal import Quality, Reason
-from ecgedge.stream.answers import Answer, Answers, Placed
-from ecgedge.stream.baseline import Baseline
 from ecgedge.stream.clock import SURE_S, FeedClock
+from ecgedge.stream.estimation import Estimation
 from ecgedge.stream.one_point import Recent, describe
-from ecgedge.stream.path import LeadChange, PathState, SignalPath, lead_changes
-from ecgedge.stream.snapshot import BED_FORMAT, BedFacts, BedSnapshot, Stretch
+from ecgedge.stream.snapshot import BED_FORMAT, BedFacts, BedSnapshot
 from ecgedge.stream.variants import VariantChoice, Variants, window_lengths
+from ecgedge.stream.watch import Watch
 from ecgedge.stream.work import Steps, work_alone
 
 RESTART_AFTER_S = 60.0
 """A longer hole in time starts the front end afresh instead of being filled with missing samples."""
-
-_SIGNAL_FAULTS: Final[tuple[tuple[Fact, Reason], ...]] = (("SATURATED", "clipped"), ("FLAT", "flat"))
-_FEED_DOUBTS: Final[tuple[tuple[Fact, str], ...]] = (
-    ("FEED_RATE", "samples do not come at the declared rate"),
-    ("FEED_DELAYED", "samples come late"),
-)
-_GONE: Final[dict[Fact, str]] = {
-    "MODEL_FAILED": "the model answers again",
-    "FEED_STALE": "samples come in time again",
-    "FEED_RATE": "samples come at the rate that the feed declares",
-    "FEED_DELAYED": "samples come as soon as they can again",
-    "SATURATED": "no lead is clipped any more",
-    "FLAT": "no lead is flat any more",
-    "GAP": "windows are whole again",
-    "OUT_OF_ENVELOPE": "windows are within the training envelope again",
-    "SIGNAL_DOUBTFUL": "no doubt about the signal any more",
-    "MODEL_LATE": "estimates come in time again",
-    "JOURNAL_FAILED": "the journal is written again",
-    "DELIVERY_FAILED": "alarms are confirmed by their receiver again",
-    "CLOCK_UNSYNC": "the wall clock is synchronised again",
-}
 
 
 class Bed:
@@ -115,23 +83,25 @@ class Bed:
         self.policy = policy or bundle.manifest.alarm_policy
         _require_output(bundle, self.policy)
         self._feed_mode = mode
-        self.mode: Mode = "demo" if bundle.simulated else mode
-        self._variants: VariantChoice = variants or Variants(bundle)
-        self._spec = bundle.manifest.front_end
-        self._lengths = window_lengths(bundle, self._variants)
-        self.hop_s = self._lengths["hop_samples"] / self._spec.rate_hz
-        self._alarms = AlarmEngine(self.policy, hop_s=self.hop_s, leads=self.leads)
-        self._checks = SelfChecks(self.policy)
+        variants = variants or Variants(bundle)
+        lengths = window_lengths(bundle, variants)
+        self._hop_samples = lengths["hop_samples"]
+        self.hop_s = self._hop_samples / bundle.manifest.front_end.rate_hz
+        self._watch = Watch(self.policy, hop_s=self.hop_s, leads=self.leads)
+        self._estimation = Estimation(
+            bundle,
+            variants,
+            leads=self.leads,
+            rate_hz=rate_hz,
+            mode=mode,
+            lengths=lengths,
+            watch=self._watch,
+        )
         self._clock = FeedClock(rate_hz)
-        self._answers = Answers(self.leads, bundle, self._variants, hop_s=self.hop_s)
-        self._baseline = Baseline()
-        self._off: set[str] = set()
-        self._started = False
         self._t_last_s = self._waited_s = 0.0
         self._lost = False
         self._late = False
-        self._windows = self._valid = self._dropped = 0
-        self._alarm_counts: Counter[str] = Counter()
+        self._dropped = 0
 
     def push(self, samples_mv: NDArray[np.float32], *, t_s: float) -> list[Event]:
         """Take samples and return what follows from them.
@@ -150,7 +120,7 @@ class Bed:
         """Do what `push` does, but leave the work to the caller; nothing else may be asked of the bed meanwhile."""
         self.check(samples_mv, t_s=t_s)
         events: list[Event] = []
-        if not self._started:
+        if not self.started:
             self._start(self._clock.stream_s(t_s), events)
         samples_mv = yield from self._align(samples_mv, t_s, events)
         if samples_mv.shape[1]:
@@ -169,7 +139,8 @@ class Bed:
         `waiting` more than were pushed are there; `first_s` is the time of the first of them, which a bed that
         has not started needs.
         """
-        begin_s, n_in = (self._t0_s, self._path.n_in) if self._started else (first_s or 0.0, 0)
+        begin_s = self._estimation.begin_s if self.started else first_s or 0.0
+        n_in = self._estimation.n_in
         return round((self._clock.stream_s(t_s) - (begin_s + (n_in + waiting) / self.rate_hz)) * self.rate_hz)
 
     @property
@@ -180,12 +151,17 @@ class Bed:
     @property
     def reached_s(self) -> float:
         """Up to when the stream's samples have been taken, in stream time; 0 before the first."""
-        return self._t0_s + self._path.n_in / self.rate_hz if self._started else 0.0
+        return self._estimation.reached_s
 
     @property
     def started(self) -> bool:
         """Whether a sample has come."""
-        return self._started
+        return self._estimation.started
+
+    @property
+    def mode(self) -> Mode:
+        """Of the estimates: "demo" from a bundle trained on simulated data, otherwise the feed's."""
+        return self._estimation.mode
 
     def advance(self, t_s: float) -> list[Event]:
         """Let time pass without samples, so that a silent feed is noticed.
@@ -235,8 +211,7 @@ class Bed:
         t_s = self._clock.stream_s(t_s)
         events: list[Event] = []
         self._hear(t_s, events)
-        self._fact(fact, t_s, events, text, gone=gone)
-        return events
+        return events + self._watch.fact(fact, t_s, text, gone=gone)
 
     def acknowledge(self, t_s: float, *, condition: str, user: str) -> list[Event]:
         """Acknowledge one alarm condition in the name of `user`."""
@@ -244,8 +219,9 @@ class Bed:
         t_s = self._clock.stream_s(t_s)
         events: list[Event] = []
         self._hear(t_s, events)
-        self._extend(events, self._alarms.acknowledge(t_s, condition=condition, user=user))
-        return events
+        return events + self._watch.counted(
+            self._watch.engine.acknowledge(t_s, condition=condition, user=user)
+        )
 
     def pause_audio(self, t_s: float, *, duration_s: float, user: str) -> list[Event]:
         """Keep the alarms silent for `duration_s`, at most the policy's `audio_pause_max_s`, in the name of `user`."""
@@ -253,8 +229,9 @@ class Bed:
         t_s = self._clock.stream_s(t_s)
         events: list[Event] = []
         self._hear(t_s, events)
-        self._extend(events, self._alarms.pause_audio(t_s, duration_s=duration_s, user=user))
-        return events
+        return events + self._watch.counted(
+            self._watch.engine.pause_audio(t_s, duration_s=duration_s, user=user)
+        )
 
     def resume_audio(self, t_s: float, *, user: str) -> list[Event]:
         """End a pause before its time in the name of `user`."""
@@ -262,8 +239,7 @@ class Bed:
         t_s = self._clock.stream_s(t_s)
         events: list[Event] = []
         self._hear(t_s, events)
-        self._extend(events, self._alarms.resume_audio(t_s, user=user))
-        return events
+        return events + self._watch.counted(self._watch.engine.resume_audio(t_s, user=user))
 
     def calibrate(self, t_s: float, *, reading: Reading) -> list[Event]:
         """Set the estimates from now on against a catheter value; see `ecgedge.stream.one_point`.
@@ -274,11 +250,11 @@ class Bed:
             If the valid estimates of late are too few, or too unsteady.
         """
         t_s = self._clock.stream_s(t_s)
-        learnt = self._answers.learn(reading, t_s)  # before time moves, as above
+        learnt = self._estimation.answers.learn(reading, t_s)  # before time moves, as above
         events: list[Event] = []
         self._hear(t_s, events)
-        self._alarms.begin_rules_anew()
-        found = self._answers.calibrated = replace(learnt, t_s=self._alarms.now_s)
+        self._watch.engine.begin_rules_anew()
+        found = self._estimation.answers.calibrated = replace(learnt, t_s=self._watch.engine.now_s)
         return [*events, CalibrationEvent(found.t_s, "on", describe(found, reading), found, reading.user)]
 
     def uncalibrate(self, t_s: float, *, user: str) -> list[Event]:
@@ -289,34 +265,29 @@ class Bed:
         return events + self._uncalibrated(f"estimates are as the model says them, by {user}", user)
 
     def _uncalibrated(self, text: str, user: str | None = None) -> list[Event]:
-        if self._answers.calibrated is None:
+        if self._estimation.answers.calibrated is None:
             return []
-        self._answers.calibrated = None
-        self._alarms.begin_rules_anew()
-        return [CalibrationEvent(self._alarms.now_s, "off", text, user=user)]
+        self._estimation.answers.calibrated = None
+        self._watch.engine.begin_rules_anew()
+        return [CalibrationEvent(self._watch.engine.now_s, "off", text, user=user)]
 
     def alarms(self) -> list[Alarm]:
         """Return, in order of rank, the latest event of each condition whose signal is not off."""
-        return self._alarms.active()
+        return self._watch.engine.active()
 
     def holds(self, fact: Fact) -> bool:
         """Tell whether a fact holds, told already or not."""
-        return self._alarms.holds(fact)
+        return self._watch.engine.holds(fact)
 
     @property
     def seen_samples(self) -> int:
         """Samples per lead taken since the last start of the front end; holes count."""
-        return self._path.n_in if self._started else 0
+        return self._estimation.n_in
 
     def check_serves(self, bundle: Bundle, variants: VariantChoice) -> None:
         """Raise UsageError unless `serve` can put this bundle in the place of the present one."""
         _require_output(bundle, self.policy)
-        manifest = bundle.manifest
-        if (manifest.front_end, window_lengths(bundle, variants)) != (self._spec, self._lengths):
-            raise UsageError(
-                f"{bundle.source} has another front end, window or hop than the bundle that serves: its beds would "
-                "have to begin anew; restart with it instead"
-            )
+        self._estimation.check_serves(bundle, variants)
 
     def serve(self, bundle: Bundle, variants: VariantChoice) -> list[Event]:
         """Let another bundle answer from the next window on; alarms, policy and samples stay.
@@ -329,50 +300,43 @@ class Bed:
             If its front end, windows or outputs do not fit.
         """
         self.check_serves(bundle, variants)
-        self._answers.leave()
-        self.bundle, self._variants = bundle, variants
+        self.bundle = bundle
         events = self._uncalibrated("estimates are as the model says them: another bundle serves")
-        self._answers = Answers(self.leads, bundle, variants, hop_s=self.hop_s)
-        self._baseline = Baseline()
-        self.mode = "demo" if bundle.simulated else self._feed_mode
+        self._estimation.serve(bundle, variants)
         return events
 
     def leave(self) -> None:
         """Give up what is shared with other beds; call it last."""
-        self._answers.leave()
+        self._estimation.answers.leave()
 
     def snapshot(self) -> BedSnapshot:
         """Return all that the bed knows, between two chunks; the arrays are views, so turn it into bytes at once."""
-        stretch: Stretch | None = None
-        arrays: tuple[NDArray[Any], ...] = ()
-        if self._started:
-            path = self._path.state
-            arrays = self._baseline.state, *path.arrays
-            stretch = Stretch(self._t0_s, path.n_in, path.n_out, path.next_end, path.phase)
+        estimation, watch = self._estimation, self._watch
+        stretch, arrays = estimation.stretch()
         facts = BedFacts(
             format=BED_FORMAT,
             bundle_id=self.bundle.id,
             leads=self.leads,
             rate_hz=self.rate_hz,
             mode=self._feed_mode,
-            hop_samples=self._lengths["hop_samples"],
+            hop_samples=self._hop_samples,
             stretch=stretch,
             last_s=self._t_last_s,
             waited_s=self._waited_s,
             lost=self._lost,
             late=self._late,
-            off=tuple(sorted(self._off)),
-            windows=self._windows,
-            valid=self._valid,
+            off=tuple(sorted(estimation.off)),
+            windows=estimation.windows,
+            valid=estimation.valid,
             dropped=self._dropped,
-            alarm_counts=dict(self._alarm_counts),
+            alarm_counts=dict(watch.counts),
             clock=self._clock.state,
-            checks=self._checks.state,
-            recent_variant=self._answers.recent.variant,
-            recent=self._answers.recent.numbers,
-            calibrated=self._answers.calibrated,
+            checks=watch.checks,
+            recent_variant=estimation.answers.recent.variant,
+            recent=estimation.answers.recent.numbers,
+            calibrated=estimation.answers.calibrated,
         )
-        return BedSnapshot(facts, self._alarms.snapshot(), arrays)
+        return BedSnapshot(facts, watch.engine.snapshot(), arrays)
 
     @classmethod
     def restore(
@@ -399,37 +363,27 @@ class Bed:
             policy=policy,
             mode=facts.mode,
         )
-        if (facts.bundle_id, facts.hop_samples) != (bundle.id, bed._lengths["hop_samples"]):
+        if (facts.bundle_id, facts.hop_samples) != (bundle.id, bed._hop_samples):
             raise UsageError(
                 f"the snapshot is of a bed on bundle {facts.bundle_id[:12]} with {facts.hop_samples} samples from "
-                f"window to window, this is {bundle.id[:12]} with {bed._lengths['hop_samples']}; serve it with the same"
+                f"window to window, this is {bundle.id[:12]} with {bed._hop_samples}; serve it with the same"
             )
         try:
-            bed._alarms = AlarmEngine.restore(
-                bed.policy, hop_s=bed.hop_s, snapshot=snapshot.alarms, leads=bed.leads
-            )
+            bed._watch.take_up(snapshot.alarms, checks=facts.checks, counts=facts.alarm_counts)
         except ValueError as error:
             raise UsageError(f"the snapshot does not fit: {error}") from error
-        bed._take_up(facts, snapshot.arrays)
-        return bed
-
-    def _take_up(self, facts: BedFacts, arrays: tuple[NDArray[Any], ...]) -> None:
-        self._t_last_s, self._waited_s = facts.last_s, facts.waited_s
-        self._lost, self._late, self._off = facts.lost, facts.late, set(facts.off)
-        self._windows, self._valid, self._dropped = facts.windows, facts.valid, facts.dropped
-        self._alarm_counts = Counter(facts.alarm_counts)
-        self._clock = FeedClock(self.rate_hz, facts.clock)
-        self._checks = SelfChecks(self.policy, facts.checks)
-        self._answers.recent = Recent(hop_s=self.hop_s, variant=facts.recent_variant, numbers=facts.recent)
-        self._answers.calibrated = facts.calibrated
-        if facts.stretch is None:
-            return
-        stretch, (medians, *of_path) = facts.stretch, arrays
-        self._baseline = Baseline(medians)
-        self._started, self._t0_s = True, stretch.begin_s
-        self._begin_signal(
-            PathState(stretch.n_in, stretch.n_out, stretch.next_end, stretch.phase, tuple(of_path))
+        bed._t_last_s, bed._waited_s = facts.last_s, facts.waited_s
+        bed._lost, bed._late, bed._dropped = facts.lost, facts.late, facts.dropped
+        bed._clock = FeedClock(bed.rate_hz, facts.clock)
+        estimation = bed._estimation
+        estimation.off, estimation.windows, estimation.valid = set(facts.off), facts.windows, facts.valid
+        estimation.answers.recent = Recent(
+            hop_s=bed.hop_s, variant=facts.recent_variant, numbers=facts.recent
         )
+        estimation.answers.calibrated = facts.calibrated
+        if facts.stretch is not None:
+            estimation.resume(facts.stretch, snapshot.arrays)
+        return bed
 
     def lost_samples(self, n: int) -> None:
         """Count samples that came but had to go before they were pushed."""
@@ -438,11 +392,11 @@ class Bed:
     def summary(self, *, latency_ms: Mapping[str, float | None], journal: str | None) -> Summary:
         """Return the totals; the latencies come from whoever owns the clock."""
         return Summary(
-            windows=self._windows,
-            valid=self._valid,
+            windows=self._estimation.windows,
+            valid=self._estimation.valid,
             dropped_samples=self._dropped,
             latency_ms=latency_ms,
-            alarms=dict(self._alarm_counts),
+            alarms=dict(self._watch.counts),
             journal=journal,
         )
 
@@ -450,57 +404,24 @@ class Bed:
 
     def _start(self, t_s: float, events: list[Event]) -> None:
         """Begin a stretch at `t_s`: front end and windows know nothing of the past."""
-        self._begin_signal()
-        self._t0_s = self._t_last_s = t_s
-        if not self._started:
-            self._leave_wait(t_s, events)
-            self._checks.begin(t_s)
-        self._started = True
+        first = not self.started
+        self._estimation.begin(t_s)
+        self._t_last_s = t_s
+        if first:
+            events += self._watch.begin(t_s, waited_s=self._waited_s, lost=self._lost)
         self._connect(t_s, events)
-
-    def _begin_signal(self, state: PathState | None = None) -> None:
-        self._path = SignalPath(
-            self.leads, rate_hz=self.rate_hz, spec=self._spec, lengths=self._lengths, state=state
-        )
-        self._answers.leave()
 
     def _hear(self, t_s: float, events: list[Event]) -> None:
         """Let time pass that no sample tells of, so that it may leap."""
         _require_time(t_s)
-        if not self._started:
+        if not self.started:
             self._waited_s = max(self._waited_s, t_s)
-        self._checks.leap(t_s)
-        self._pass_time(t_s, events)
-
-    def _pass_time(self, t_s: float, events: list[Event]) -> None:
-        """Say all that time alone brings, up to and including `t_s`."""
-        for count, due_s in self._checks.due(t_s):
-            self._extend(events, self._alarms.advance(due_s))
-            pause = self._alarms.pause
-            left_s = None if pause is None else pause.ends_s - due_s
-            events.append(SelfCheck(due_s, count, self.policy.self_check_s, left_s))
-        self._extend(events, self._alarms.advance(t_s))
-
-    def _leave_wait(self, t_s: float, events: list[Event]) -> None:
-        """Begin the stream's own time at `t_s`: the wait for its first sample was told in seconds waited."""
-        if self._lost:
-            self._extend(events, self._alarms.on_feed(self._waited_s, connected=True))
-        pause, held = self._alarms.pause, self._alarms.facts()
-        for fact in held:
-            if DELAYS[fact] is not None:  # its time begins anew
-                text = "told anew in the stream's time"
-                self._extend(events, self._alarms.on_fact(self._waited_s, fact, on=False, text=text))
-        self._alarms = AlarmEngine(self.policy, hop_s=self.hop_s, leads=self.leads)
-        for fact, text in held.items():
-            self._extend(events, self._alarms.on_fact(t_s, fact, on=True, text=text))
-        if pause is not None:
-            left_s = min(pause.ends_s - self._waited_s, self.policy.audio_pause_max_s)  # rounding
-            self._extend(events, self._alarms.pause_audio(t_s, duration_s=left_s, user=pause.user))
+        events += self._watch.leap(t_s)
 
     def _connect(self, t_s: float, events: list[Event]) -> None:
         self._lost = False
         events.append(FeedEvent(t_s=t_s, state="connected"))
-        self._extend(events, self._alarms.on_feed(t_s, connected=True))
+        events += self._watch.counted(self._watch.engine.on_feed(t_s, connected=True))
 
     def _align(
         self, samples_mv: NDArray[np.float32], t_s: float, events: list[Event]
@@ -511,7 +432,7 @@ class Bed:
             return (yield from self._from_the_past(samples_mv, -missing, t_s, events))
         self._clock.in_time()
         self._late = False
-        self._fact("FEED_STALE", self.reached_s, events, None)
+        events += self._watch.fact("FEED_STALE", self.reached_s, None)
         t_s = self._clock.stream_s(t_s)
         if missing > 0:
             self._dropped += missing
@@ -529,14 +450,14 @@ class Bed:
             self._late = True
             events.append(FeedEvent(t_s=due_s, state="stale", age_s=late / self.rate_hz))
         stale = f"samples come {late / self.rate_hz:.1f} s late and are of no use"
-        self._fact("FEED_STALE", due_s, events, stale if late >= n else None)
+        events += self._watch.fact("FEED_STALE", due_s, stale if late >= n else None)
         spent = self._clock.late(t_s, n, due_s=due_s)
         if spent is None:
             self._dropped += min(late, n)
             return samples_mv[:, late:]
         # What it took to be sure was dropped so far; from here on it is a gap, and counted as one.
         self._dropped -= round(SURE_S * self.rate_hz) - spent
-        waited_s = self._checks.state.heard_s - due_s
+        waited_s = self._watch.checks.heard_s - due_s
         if waited_s > SURE_S:  # time has passed since without samples, and it does not run backwards either
             self._clock.put_on(waited_s)
         jump_s = self._clock.state.ahead_s - ahead_s
@@ -569,77 +490,16 @@ class Bed:
 
     def _lose(self, t_s: float, events: list[Event], *, silent_s: float) -> None:
         self._lost = True
-        self._pass_time(t_s, events)
+        events += self._watch.pass_time(t_s)
         events.append(FeedEvent(t_s=t_s, state="lost", age_s=silent_s))
-        self._extend(events, self._alarms.on_feed(t_s, connected=False))
-
-    # --- samples: leads, windows, estimates ----------------------------------------------------------
+        events += self._watch.counted(self._watch.engine.on_feed(t_s, connected=False))
 
     def _consume(
         self, samples_mv: NDArray[np.float32], events: list[Event], *, hole: bool = False
     ) -> Steps[None]:
-        first = self._path.n_out
-        conditioned = yield from self._path.condition(samples_mv)
+        events += yield from self._estimation.consume(samples_mv, hole=hole)
         if not hole:
-            self._t_last_s = self._t0_s + self._path.n_in / self.rate_hz
-        changes = [] if hole else lead_changes(self.leads, self._off, conditioned, first)
-        for window in self._path.windower.push(conditioned):
-            # A window that ends at index n holds the samples before n; a lead changes with sample n itself.
-            while changes and changes[0].index < window.end_index:
-                self._lead(changes.pop(0), events)
-            t_s = self._t0_s + window.end_index / self._spec.rate_hz
-            self._pass_time(t_s, events)
-            quality: Quality = yield self._path.assess(window)
-            doubt = next((why for fact, why in _FEED_DOUBTS if self._alarms.holds(fact)), None)
-            place = Placed(self._path.windower, window.end_index, t_s, frozenset(self._off), self.mode, doubt)
-            answer: Answer = yield from self._answers.ask(place, quality)
-            self._windows += 1
-            self._valid += answer.estimate.validity == "valid"
-            events.append(answer.estimate)
-            self._extend(events, self._alarms.on_estimate(answer.estimate))
-            events += self._baseline.push(answer.estimate)
-            for fact, text in answer.facts:
-                self._fact(fact, t_s, events, text)
-            self._tell_faults(quality, t_s, events)
-        for change in changes:
-            self._lead(change, events)
-        self._pass_time(self._t0_s + self._path.n_out / self._spec.rate_hz, events)
-
-    def _lead(self, change: LeadChange, events: list[Event]) -> None:
-        lead, on = change.lead, change.on
-        t_s = self._t0_s + change.index / self._spec.rate_hz
-        self._pass_time(t_s, events)
-        if on:
-            self._off.discard(lead)
-        else:
-            self._off.add(lead)
-        events.append(FeedEvent(t_s=t_s, state="lead_on" if on else "lead_off", lead=lead))
-        self._extend(events, self._alarms.on_lead(t_s, lead, on=on))
-
-    def _tell_faults(self, quality: Quality, t_s: float, events: list[Event]) -> None:
-        """Tell what is wrong with the signal; leads that are off, and noise, are told otherwise."""
-        if self._alarms.quiet and quality.lost == 0.0 and not any(quality.reasons):
-            return
-        lost = f"{100.0 * quality.lost:.1f} % of a window's samples lost"
-        self._fact("GAP", t_s, events, lost if quality.lost > self.policy.gap_fraction else None)
-        for fact, reason in _SIGNAL_FAULTS:
-            bad = [x for x, why in zip(self.leads, quality.reasons, strict=True) if why == reason]
-            self._fact(fact, t_s, events, f"{reason}: {','.join(bad)}" if bad else None)
-
-    def _fact(
-        self, fact: Fact, t_s: float, events: list[Event], text: str | None, *, gone: str | None = None
-    ) -> None:
-        """Tell the engine of a fact that holds, or (None) does not; `gone` says why not, where more than one can be."""
-        if text is not None:
-            self._extend(events, self._alarms.on_fact(t_s, fact, on=True, text=text))
-        elif self._alarms.holds(fact):
-            self._extend(events, self._alarms.on_fact(t_s, fact, on=False, text=gone or _GONE[fact]))
-
-    def _extend(self, events: list[Event], alarms: Sequence[AlarmEvent]) -> None:
-        for alarm in alarms:
-            if isinstance(alarm, Alarm):
-                self._alarm_counts[alarm.condition] += alarm.presence == "on" and alarm.signal == "on"
-        events.extend(alarms)
+            self._t_last_s = self.reached_s
 
 
 def _require_output(bundle: Bundle, policy: AlarmPolicy) -> None:
