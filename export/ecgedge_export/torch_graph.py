@@ -88,7 +88,9 @@ class FakeQuantNetwork(nn.Module):
 
     def _round_weights(self, node: onnx.NodeProto, scales: Mapping[str, Tensor]) -> list[Tensor]:
         weight, *biases = (self.weights[self._index[name]] for name in node.input[1:])
-        source = scales[self.plan.same_as.get(node.input[0], node.input[0])]
+        home = self.plan.same_as.get(node.input[0], node.input[0])
+        counts = self.plan.counts.get(node.input[0])
+        source = scales[home] if counts is None else torch.tensor(counts)
         with torch.no_grad():
             bias_values = biases[0].numpy() if biases else None
             scale = torch.from_numpy(weight_scale(weight.numpy(), bias_values, float(source)))

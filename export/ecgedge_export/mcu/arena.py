@@ -9,8 +9,6 @@ from ecgedge_export.mcu.program import (
     Convolution,
     NumberOutput,
     Program,
-    Step,
-    Sums,
     Tensor,
     VectorOutput,
     sources,
@@ -79,22 +77,17 @@ def strip_numbers(step: Convolution, block: int) -> int:
     return samples * step.source.channels + STRIP_SLACK
 
 
-def written(step: Step) -> Tensor | Sums:
-    """Return what a step writes."""
-    return step.out
-
-
 def _lives(program: Program) -> list[_Life]:
     tensors: dict[str, Tensor] = {}
     first: dict[str, int] = {}
     last: dict[str, int] = {}
     for index, step in enumerate(program.steps):
-        out = written(step)
+        out = step.out
         if isinstance(out, Tensor):
             tensors[out.name] = out
             first.setdefault(out.name, index)
             last[out.name] = index
-        last.update({source.name: index for source in sources(step)})
+        last.update({source.name: index for source in sources(step) if isinstance(source, Tensor)})
     for output in program.outputs:
         if isinstance(output, VectorOutput):
             last[output.tensor.name] = len(program.steps)

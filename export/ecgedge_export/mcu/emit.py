@@ -17,12 +17,14 @@ from ecgedge_export.mcu.packing import depthwise_weights, packed_weights, runs_o
 from ecgedge_export.mcu.program import (
     Add,
     Convolution,
+    Counts,
     MaxPool,
     MeanPool,
     Move,
     NumberOutput,
     Program,
     Quantize,
+    Rescale,
     Step,
     Sums,
     Tensor,
@@ -34,6 +36,7 @@ _WIDTH = 112
 _KERNELS = ("common", "rescale", "quantize", "convolution", "depthwise", "add", "max_pool", "mean_pool", "move",
             "number", "sigmoid")  # fmt: skip
 """In the order in which C needs them."""
+CHANNEL_BYTES = 12
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,13 @@ class Constants:
 
     ctype: str
     name: str
-    values: NDArray[np.int8] | NDArray[np.int32] | NDArray[np.uint8] | NDArray[np.uint16]
+    values: NDArray[np.int8] | NDArray[np.uint16]
 
     def text(self) -> str:
         """Return its definition."""
         lines = [
             f"static const {self.ctype} {self.name}[{self.values.size}] = {{",
-            *_wrapped(self.values.tolist()),
+            *_wrapped([f"{value}," for value in self.values]),
         ]
         return "\n".join([*lines, "};"])
 
@@ -77,7 +80,7 @@ def constant_bytes(program: Program) -> int:
     for step in program.steps:
         if isinstance(step, Convolution):
             weight = depthwise_weights(step) if step.depthwise else packed_weights(step)
-            total += weight.size + 4 * step.bias.size + 5 * len(step.rescales)
+            total += weight.size + CHANNEL_BYTES * step.bias.size
     sigmoid = any(isinstance(o, NumberOutput) and o.sigmoid for o in program.outputs)
     return total + (2 * sigmoid_table().size if sigmoid else 0)
 
@@ -117,27 +120,22 @@ class _Emitter:
         name = self.unique(step.name)
         weight = depthwise_weights(step) if step.depthwise else packed_weights(step)
         tables = [
-            Constants("int8_t", f"{name}_weight", weight),
-            Constants("int32_t", f"{name}_bias", step.bias),
+            Constants("int8_t", f"{name}_weight", weight).text(),
+            _channel_table(f"{name}_channels", step),
         ]
-        if step.rescales:
-            multipliers = np.array([r.multiplier for r in step.rescales], np.int32)
-            shifts = np.array([r.shift for r in step.rescales], np.uint8)
-            tables += [
-                Constants("int32_t", f"{name}_multiplier", multipliers),
-                Constants("uint8_t", f"{name}_shift", shifts),
-            ]
         fields = _depthwise_fields(step) if step.depthwise else _convolution_fields(step)
         kind = "depthwise" if step.depthwise else "convolution"
-        pointers = {t.name.removeprefix(f"{name}_"): t.name for t in tables}
-        self.tables.append(f"/* {_title(step)} */\n" + "\n".join(t.text() for t in tables))
+        pointers = {part: f"{name}_{part}" for part in ("weight", "channels")}
+        self.tables.append(f"/* {_title(step)} */\n" + "\n".join(tables))
         self.structure(kind, name, {**pointers, **fields})
-        if step.depthwise:
-            return f"depthwise(&{name}, {self.at(step.source)}, {self.at(step.out)});"
         y, sums = (
             (self.at(step.out), "NULL") if isinstance(step.out, Tensor) else ("NULL", self.sum_at(step.out))
         )
-        return f"convolution(&{name}, {self.at(step.source)}, {y}, {sums}, arena->strip);"
+        if isinstance(step.source, Counts):
+            return f"convolution(&{name}, counts, NULL, {y}, {sums}, arena->strip);"
+        if step.depthwise:
+            return f"depthwise(&{name}, {self.at(step.source)}, {y});"
+        return f"convolution(&{name}, NULL, {self.at(step.source)}, {y}, {sums}, arena->strip);"
 
     @call.register
     def _(self, step: Add) -> str:
@@ -224,11 +222,17 @@ class _Emitter:
         return found
 
 
+def _channel_table(name: str, step: Convolution) -> str:
+    """Return bias, multiplier and shift by channel; of sums there is the bias alone."""
+    rescales = step.rescales or (Rescale(0, 0),) * len(step.bias)
+    rows = [f"{{{b}, {r.multiplier}, {r.shift}}}," for b, r in zip(step.bias.tolist(), rescales, strict=True)]
+    return "\n".join([f"static const channel_scale {name}[{len(rows)}] = {{", *_wrapped(rows), "};"])
+
+
 def _convolution_fields(step: Convolution) -> dict[str, object]:
     runs = runs_of(step)
     _, kernel, _ = step.weight.shape
     return {
-        **({} if step.rescales else {"multiplier": "NULL", "shift": "NULL"}),
         "samples_in": f"{step.source.samples}u",
         "samples_out": f"{step.samples_out}u",
         "channels_in": f"{step.source.channels}u",
@@ -261,16 +265,16 @@ def _depthwise_fields(step: Convolution) -> dict[str, object]:
 
 def _ends(step: Convolution) -> dict[str, object]:
     zero_out = step.out.affine.zero_point if isinstance(step.out, Tensor) else 0
-    return {"zero_in": step.source.affine.zero_point, "zero_out": zero_out, "low": step.low}
+    return {"zero_in": step.zero_in, "zero_out": zero_out, "low": step.low}
 
 
 def _title(step: Step) -> str:
     name = f"{step.name}, convolution" if isinstance(step, Convolution) else type(step).__name__.lower()
-    arms = [_shape(source) for source in sources(step)] or ["counts"]
+    arms = [_shape(source) for source in sources(step)]
     return f"{name}: {' and '.join(arms)} -> {_shape(step.out)}"
 
 
-def _shape(tensor: Tensor | Sums) -> str:
+def _shape(tensor: Tensor | Counts | Sums) -> str:
     if isinstance(tensor, Sums):
         return f"{tensor.name}, {tensor.channels} sums"
     return f"{tensor.name} {tensor.samples} x {tensor.channels}"
@@ -325,11 +329,11 @@ def _run_function(program: Program, emitter: _Emitter) -> str:
     return "\n".join([*lines, "}"])
 
 
-def _wrapped(values: Sequence[int]) -> Iterable[str]:
+def _wrapped(values: Sequence[str]) -> Iterable[str]:
     line = "   "
     for value in values:
-        if len(line) + len(str(value)) + 2 > _WIDTH:
+        if len(line) + len(value) + 1 > _WIDTH:
             yield line
             line = "   "
-        line += f" {value},"
+        line += f" {value}"
     yield line

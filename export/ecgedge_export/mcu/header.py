@@ -27,24 +27,23 @@ def emit_header(program: Program, prefix: str, *, notes: tuple[str, ...] = ()) -
 
 
 def _head(program: Program, prefix: str, plan: ArenaPlan, notes: tuple[str, ...]) -> str:
-    first = program.steps[0].out
     lines = [
         f"{prefix}: an ECG network in integers; made by ecgedge, not by hand. {RESEARCH_USE_ONLY}",
         *notes,
         "",
-        f"Input: {program.n_samples} samples of {', '.join(program.leads)}, sample by sample, at {program.rate_hz:g} Hz, as",
-        f"int16 counts of {program.lsb_mv!r} mV behind the front end (filters and clipping are the caller's).",
-        f"RAM: {plan.ram_bytes} bytes of arena, {2 * program.n_samples * len(program.leads)} of counts. Flash: "
+        f"Input: {program.counts.samples} samples of {', '.join(program.leads)}, sample by sample,",
+        f"at {program.rate_hz:g} Hz, as int16 counts of {program.lsb_mv!r} mV behind the front end",
+        "(resampling, filters and clipping are the caller's).",
+        f"RAM: {plan.ram_bytes} bytes of arena, {2 * program.counts.samples * len(program.leads)} of counts. Flash: "
         f"{constant_bytes(program)} bytes of constants, and the code.",
         f"Work: {program.macs} multiplications a window.",
-        f"The first tensor, {first.name}, and all others are int8; see the C file.",
     ]
     return "/* " + "\n".join(f" * {line}".rstrip() for line in lines).removeprefix(" * ") + "\n */"
 
 
 def _defines(program: Program, upper: str, plan: ArenaPlan) -> str:
     lines = [
-        ("SAMPLES", f"{program.n_samples}u", "per lead in a window"),
+        ("SAMPLES", f"{program.counts.samples}u", "per lead in a window"),
         ("LEADS", f"{len(program.leads)}u", ", ".join(program.leads)),
         ("RATE_MHZ", f"{round(program.rate_hz * 1000)}u", "samples per second and lead, in thousandths"),
         ("LSB_PV", f"{round(program.lsb_mv * 1e9)}u", "worth of one count, picovolts"),
@@ -71,7 +70,8 @@ def _defines(program: Program, upper: str, plan: ArenaPlan) -> str:
 def _arena(prefix: str, plan: ArenaPlan) -> str:
     return (
         "/* Memory of a run; the caller owns it and may use it for something else between two runs. */\n"
-        f"typedef struct {{\n    int32_t sums[{max(1, plan.n_sums)}];\n    int16_t strip[{max(2, plan.strip_numbers)}];\n"
+        f"typedef struct {{\n    int32_t sums[{max(1, plan.n_sums)}];\n"
+        f"    int16_t strip[{max(2, plan.strip_numbers)}];\n"
         f"    int8_t bytes[{plan.size}];\n}} {prefix}_arena;"
     )
 
@@ -95,7 +95,7 @@ def _number(output: NumberOutput, name: str) -> str:
 
 def _function(prefix: str) -> str:
     return (
-        "/* Run the network on one window. Any counts are allowed: what is out of the network's range is clamped. It keeps\n"
-        " * nothing from one run to the next and has no failure; what it takes is the same whatever the counts. */\n"
+        "/* Run the network on one window. Any counts are allowed: what is out of the network's range is clamped. It\n"
+        " * keeps nothing from one run to the next, cannot fail, and does the same work whatever the counts. */\n"
         f"void {prefix}_run(const int16_t *counts, {prefix}_arena *arena, {prefix}_outputs *outputs);"
     )

@@ -20,8 +20,10 @@ from onnx import helper, numpy_helper
 from ecgedge.errors import EngineError
 from ecgedge_export.mcu.program import (
     INT8_LOW,
+    LARGEST_COUNT,
     Add,
     Convolution,
+    Counts,
     MaxPool,
     MeanPool,
     Move,
@@ -42,7 +44,6 @@ ADD_BITS = 22
 SIGMOID_PER_UNIT = 4096
 NUMBER_PER_UNIT = 100
 _LARGEST_STEP = 255
-_LARGEST_COUNT = 2**15
 _LARGEST_SUM = 2**31 - 1
 
 
@@ -108,6 +109,7 @@ def lower(model: onnx.ModelProto, *, lsb_mv: float) -> Program:
         lowering.take(node)
     metadata = {item.key: item.value for item in model.metadata_props}
     return Program(
+        counts=lowering.counts,
         steps=tuple(lowering.steps),
         outputs=tuple(lowering.output(value.name) for value in model.graph.output),
         leads=tuple(metadata["leads"].split(",")),
@@ -122,23 +124,23 @@ class _Lowering:
 
     lsb_mv: float
     values: dict[str, _Value]
-    input_shapes: Mapping[str, tuple[int, int]]
+    counts: Counts
     steps: list[Step] = field(default_factory=list)
     settled: dict[str, _Held] = field(default_factory=dict)
     sums: dict[str, Sums] = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: onnx.ModelProto, lsb_mv: float) -> _Lowering:
+        if len(model.graph.input) != 1:
+            raise EngineError("no C for a file of several inputs; export the window form")
+        [value] = model.graph.input
+        dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        if len(dims) != 4 or dims[2] != 1:
+            raise EngineError(
+                f"input {value.name} is {dims}; expected (batch, leads, 1, samples): export again"
+            )
         constants: dict[str, _Value] = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-        shapes = {}
-        for value in model.graph.input:
-            dims = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-            if len(dims) != 4 or dims[2] != 1:
-                raise EngineError(
-                    f"input {value.name} is {dims}; expected (batch, leads, 1, samples): export again"
-                )
-            shapes[value.name] = (dims[1], dims[3])
-        return cls(lsb_mv, constants, shapes)
+        return cls(lsb_mv, constants, Counts(value.name, dims[1], dims[3]))
 
     def take(self, node: onnx.NodeProto) -> None:
         """Add a node's steps."""
@@ -210,9 +212,9 @@ def _quantize(to: _Lowering, node: onnx.NodeProto, _: _Attributes) -> _Value:
     name, scale, zero_point = node.input
     affine = Affine(float(_array(to, scale)), int(_array(to, zero_point)))
     out = str(node.output[0])
-    if name in to.input_shapes:
-        tensor = Tensor(out, *to.input_shapes[name], affine)
-        to.steps.append(Quantize(tensor, _count_rescale(to.lsb_mv, affine)))
+    if name == to.counts.name:
+        tensor = Tensor(out, to.counts.channels, to.counts.samples, affine)
+        to.steps.append(Quantize(to.counts, tensor, _count_rescale(to.lsb_mv, affine)))
         return _Held(tensor)
     value = to.values[name]
     if isinstance(value, _Held) and value.tensor.affine == affine:
@@ -229,7 +231,7 @@ def _quantize(to: _Lowering, node: onnx.NodeProto, _: _Attributes) -> _Value:
 
 
 def _count_rescale(lsb_mv: float, affine: Affine) -> Rescale:
-    return Rescale.of(np.float32(lsb_mv) / np.float32(affine.scale), largest=_LARGEST_COUNT)
+    return Rescale.of(np.float32(lsb_mv) / np.float32(affine.scale), largest=LARGEST_COUNT)
 
 
 def _dequantize(to: _Lowering, node: onnx.NodeProto, _: _Attributes) -> _Value:
@@ -240,7 +242,7 @@ def _dequantize(to: _Lowering, node: onnx.NodeProto, _: _Attributes) -> _Value:
 
 
 def _convolution(to: _Lowering, node: onnx.NodeProto, a: _Attributes) -> _Value:
-    source = to.held(node.input[0], node)
+    source = to.counts if node.input[0] == to.counts.name else to.held(node.input[0], node)
     weights = _weights(to, node)
     if weights.integers.ndim != 4 or weights.integers.shape[2] != 1:
         _refuse(node, f"a kernel of shape {weights.integers.shape}")
@@ -280,7 +282,7 @@ def value_name(node: onnx.NodeProto) -> str:
 def _layer(
     to: _Lowering,
     node: onnx.NodeProto,
-    source: Tensor,
+    source: Tensor | Counts,
     weight: NDArray[np.int8],
     weights: _Weights,
     *,
@@ -295,10 +297,11 @@ def _layer(
     bias = np.zeros(n_out, np.int32)
     if len(node.input) > 2:
         bias = _bias(to, node)
-    largest = largest_sums(weight, bias)
+    largest = largest_sums(source, weight, bias)
     if largest.max() > _LARGEST_SUM:
         raise EngineError(f"{node.op_type} ({node.name}): a sum can pass 32 bits; quantize the run again")
-    scales = np.broadcast_to(np.float32(source.affine.scale) * weights.scales, n_out)
+    step = source.affine.scale if isinstance(source, Tensor) else to.lsb_mv
+    scales = np.broadcast_to(np.float32(step) * weights.scales, n_out)
 
     def settle(out: Tensor, low: int) -> tuple[Step, ...]:
         y_scale = np.float32(out.affine.scale)

@@ -3,9 +3,9 @@
 Tensors are int8 and lie in memory sample by sample, (T, C), so that all that a convolution reads for one output is one
 piece. Sums are int32 and may not pass 2**31; `lowering.py` refuses weights that could.
 
-Rescaling. A scale is a float32 in the file, hence an integer of 24 bits and a power of two, exactly:
+Rescaling. A scale is a float32 in the file, hence an integer of 31 bits and a power of two, exactly:
 scale = multiplier / 2**shift. A sum times the scale is rounded half to even, as ONNX's QuantizeLinear does:
-q = round(sum * multiplier / 2**shift) + zero_point, clamped to low..127. The product has 55 bits at most.
+q = round(sum * multiplier / 2**shift) + zero_point, clamped to low..127. The product has 62 bits at most.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from ecgedge.errors import EngineError
 from ecgedge_export.qdq import Affine
 
 INT8_LOW, INT8_HIGH = -128, 127
-MANTISSA_BITS = 24
+MANTISSA_BITS = 31
 MAX_SHIFT = 62
+LARGEST_COUNT = 2**15
 LARGEST_RESULT = 2**30
 """Of a rescaled sum, before it is clamped: C does that in 32 bits."""
 
@@ -36,7 +37,7 @@ class Rescale:
 
     @classmethod
     def of(cls, scale: float | np.float32, *, largest: int) -> Rescale:
-        """Return a float32 scale, exactly.
+        """Return a float32 scale: exactly, or as whole 2**-62 if it is below 2**-31 and makes 0 of all sums.
 
         Parameters
         ----------
@@ -46,18 +47,22 @@ class Rescale:
         Raises
         ------
         EngineError
-            If it is 0, negative, not finite, or too large or small for the arithmetic.
+            If it is 0, negative, not finite, or too large.
         """
         if not math.isfinite(scale) or scale <= 0:
             raise EngineError(f"a scale is {scale}; expected a number above 0: quantize the file again")
         mantissa, exponent = math.frexp(float(np.float32(scale)))
         shift = MANTISSA_BITS - exponent
-        if not 1 <= shift <= MAX_SHIFT:
-            raise EngineError(f"a scale is {scale:g}, out of reach of a shift by 1 to {MAX_SHIFT} bits")
         if largest * float(scale) >= LARGEST_RESULT:
             raise EngineError(
                 f"a sum of {largest} times the scale {scale:g} does not fit 32 bits; quantize the run again"
             )
+        if shift < 1:
+            raise EngineError(
+                f"a scale is {scale:g}; the largest that is taken is 2**29: quantize the run again"
+            )
+        if shift > MAX_SHIFT:
+            return cls(round(float(scale) * 2**MAX_SHIFT), MAX_SHIFT)
         return cls(int(mantissa * 2**MANTISSA_BITS), shift)
 
 
@@ -77,6 +82,15 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Counts:
+    """The input: front-end counts, int16, (samples, channels) in the caller's memory."""
+
+    name: str
+    channels: int
+    samples: int
+
+
+@dataclass(frozen=True)
 class Sums:
     """32-bit sums that stay as they are: of a layer in front of outputs; none is beyond +-`largest`."""
 
@@ -87,8 +101,9 @@ class Sums:
 
 @dataclass(frozen=True)
 class Quantize:
-    """Front-end counts, (T, K) int16, to int8."""
+    """Counts to int8."""
 
+    source: Counts
     out: Tensor
     rescale: Rescale
 
@@ -112,7 +127,7 @@ class Convolution:
     """
 
     name: str
-    source: Tensor
+    source: Tensor | Counts
     out: Tensor | Sums
     weight: NDArray[np.int8]
     bias: NDArray[np.int32]
@@ -130,13 +145,18 @@ class Convolution:
 
     @property
     def depthwise(self) -> bool:
-        """Whether every group is one channel in."""
-        return self.groups == self.source.channels and self.groups > 1
+        """Whether every group is one channel in, of an int8 tensor."""
+        return self.groups == self.source.channels and self.groups > 1 and isinstance(self.source, Tensor)
 
     @property
     def largest_sum(self) -> int:
         """No sum is beyond it, whatever the input."""
-        return int(largest_sums(self.weight, self.bias).max())
+        return int(largest_sums(self.source, self.weight, self.bias).max())
+
+    @property
+    def zero_in(self) -> int:
+        """Zero point of the input."""
+        return self.source.affine.zero_point if isinstance(self.source, Tensor) else 0
 
     @property
     def macs(self) -> int:
@@ -223,6 +243,7 @@ class NumberOutput:
 class Program:
     """A network as steps, in order, and what comes out of it."""
 
+    counts: Counts
     steps: tuple[Step, ...]
     outputs: tuple[VectorOutput | NumberOutput, ...]
     leads: tuple[str, ...]
@@ -230,24 +251,20 @@ class Program:
     lsb_mv: float
 
     @property
-    def n_samples(self) -> int:
-        """Samples a lead in a window."""
-        return next(step.out.samples for step in self.steps if isinstance(step, Quantize))
-
-    @property
     def macs(self) -> int:
         """Multiplications of a window."""
         return sum(step.macs for step in self.steps if isinstance(step, Convolution))
 
 
-def largest_sums(weight: NDArray[np.int8], bias: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Return the largest sum that each channel out can come to, if every input is 255 steps off its zero point."""
-    products: NDArray[np.int64] = np.abs(weight.astype(np.int64)).sum(axis=(1, 2)) * (INT8_HIGH - INT8_LOW)
+def largest_sums(
+    source: Tensor | Counts, weight: NDArray[np.int8], bias: NDArray[np.int32]
+) -> NDArray[np.int64]:
+    """Return the largest sum that each channel out can come to, if every input is as far off zero as it can be."""
+    largest = LARGEST_COUNT if isinstance(source, Counts) else INT8_HIGH - INT8_LOW
+    products: NDArray[np.int64] = np.abs(weight.astype(np.int64)).sum(axis=(1, 2)) * largest
     return products + np.abs(bias.astype(np.int64))
 
 
-def sources(step: Step) -> tuple[Tensor, ...]:
-    """Return what a step reads from the arena."""
-    if isinstance(step, Quantize):
-        return ()
+def sources(step: Step) -> tuple[Tensor | Counts, ...]:
+    """Return what a step reads."""
     return (step.left, step.right) if isinstance(step, Add) else (step.source,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import singledispatch
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +25,9 @@ from ecgedge_export.mcu.program import (
     Tensor,
 )
 
-Values = dict[str, NDArray[np.int8] | NDArray[np.int32]]
-"""By tensor name: (T, C) int8, or (C,) int32 of sums."""
+Integers: TypeAlias = "NDArray[np.int8] | NDArray[np.int16] | NDArray[np.int32]"
+Values: TypeAlias = "dict[str, Integers]"
+"""By tensor name: (T, C) int8 or, of the counts, int16; (C,) int32 of sums."""
 SIGMOID_STEP_BITS = 7
 """Of an argument in 4,096ths: a table entry every 1/32."""
 SIGMOID_ENTRIES = 32 * 12 + 1
@@ -64,9 +66,9 @@ def run_steps(program: Program, counts: NDArray[np.int16]) -> Values:
     counts
         (T, K) front-end counts.
     """
-    values: Values = {}
+    values: Values = {program.counts.name: counts}
     for step in program.steps:
-        _run(step, values, counts)
+        _run(step, values)
     return values
 
 
@@ -90,13 +92,13 @@ def number_of(output: NumberOutput, total: int) -> int:
     return sigmoid_65535(number) if output.sigmoid else number
 
 
-def convolution_sums(step: Convolution, source: NDArray[np.int8]) -> NDArray[np.int32]:
+def convolution_sums(step: Convolution, source: Integers) -> NDArray[np.int32]:
     """Return the 32-bit sums, (T out, C out), of a (T, C) tensor."""
     n_out, kernel, per_group = step.weight.shape
     last = (step.samples_out - 1) * step.stride + (kernel - 1) * step.dilation + 1
     # In float64, where BLAS is: sums below 2**53 are exact.
     x = np.zeros((max(last, step.pad + len(source)), step.source.channels))
-    x[step.pad : step.pad + len(source)] = source.astype(np.float64) - step.source.affine.zero_point
+    x[step.pad : step.pad + len(source)] = source.astype(np.float64) - step.zero_in
     weight = step.weight.astype(np.float64)
     sums = np.tile(step.bias.astype(np.float64), (step.samples_out, 1))
     for tap in range(kernel):
@@ -121,20 +123,20 @@ def _less_zero_point(values: Values, tensor: Tensor) -> NDArray[np.int64]:
 
 
 @singledispatch
-def _run(step: Step, _values: Values, _counts: NDArray[np.int16]) -> None:
+def _run(step: Step, _values: Values) -> None:
     raise TypeError(f"no numpy of {step}")
 
 
 @_run.register
-def _quantize(step: Quantize, values: Values, counts: NDArray[np.int16]) -> None:
+def _quantize(step: Quantize, values: Values) -> None:
     values[step.out.name] = _rescaled(
-        counts.astype(np.int64), step.rescale, step.out.affine.zero_point, INT8_LOW
+        values[step.source.name].astype(np.int64), step.rescale, step.out.affine.zero_point, INT8_LOW
     )
 
 
 @_run.register
-def _convolution(step: Convolution, values: Values, _: NDArray[np.int16]) -> None:
-    sums = convolution_sums(step, values[step.source.name].astype(np.int8))
+def _convolution(step: Convolution, values: Values) -> None:
+    sums = convolution_sums(step, values[step.source.name])
     if isinstance(step.out, Sums):
         values[step.out.name] = sums[0]
         return
@@ -145,7 +147,7 @@ def _convolution(step: Convolution, values: Values, _: NDArray[np.int16]) -> Non
 
 
 @_run.register
-def _add(step: Add, values: Values, _: NDArray[np.int16]) -> None:
+def _add(step: Add, values: Values) -> None:
     left, right = step.multipliers
     total = _less_zero_point(values, step.left) * left + _less_zero_point(values, step.right) * right
     values[step.out.name] = _clamped(
@@ -154,14 +156,14 @@ def _add(step: Add, values: Values, _: NDArray[np.int16]) -> None:
 
 
 @_run.register
-def _max_pool(step: MaxPool, values: Values, _: NDArray[np.int16]) -> None:
+def _max_pool(step: MaxPool, values: Values) -> None:
     source = values[step.source.name]
     starts = (t * step.stride - step.pad for t in range(step.out.samples))
     values[step.out.name] = np.stack([source[max(0, t) : t + step.kernel].max(axis=0) for t in starts])
 
 
 @_run.register
-def _mean_pool(step: MeanPool, values: Values, _: NDArray[np.int16]) -> None:
+def _mean_pool(step: MeanPool, values: Values) -> None:
     source = _less_zero_point(values, step.source)
     starts = (t * step.stride for t in range(step.out.samples))
     sums = np.stack([source[t : t + step.kernel].sum(axis=0) for t in starts])
@@ -169,7 +171,7 @@ def _mean_pool(step: MeanPool, values: Values, _: NDArray[np.int16]) -> None:
 
 
 @_run.register
-def _move(step: Move, values: Values, _: NDArray[np.int16]) -> None:
+def _move(step: Move, values: Values) -> None:
     q = values[step.source.name]
     if step.rescale is None:
         q = _clamped(q.astype(np.int64), step.low)

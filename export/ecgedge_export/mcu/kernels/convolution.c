@@ -9,9 +9,7 @@
  * run's end they are zero. */
 typedef struct {
     const int8_t *weight;
-    const int32_t *bias;
-    const int32_t *multiplier; /* per channel out; none if sums are wanted */
-    const uint8_t *shift;
+    const channel_scale *channels;
     uint32_t samples_in;
     uint32_t samples_out;
     uint32_t channels_in;
@@ -38,45 +36,45 @@ typedef struct {
 } four_sums;
 
 #if defined(__ARM_FEATURE_SIMD32) && !defined(__ARM_BIG_ENDIAN) && defined(__GNUC__) && !defined(ECG_PLAIN_C)
-#include <arm_acle.h>
-
-static inline int16x2_t load_16x2(const int16_t *x)
-{
-    int16x2_t pair;
-    (void)memcpy(&pair, x, sizeof pair);
-    return pair;
-}
-
-static inline int16x2_t odd_bytes(int8x4_t w)
-{
-    int16x2_t pair;
-    __asm__("sxtb16 %0, %1, ror #8" : "=r"(pair) : "r"(w));
-    return pair;
-}
+/* Sixteen products, in 18 instructions and 12 registers: more than 14 there are not. */
+#define SIXTEEN_PRODUCTS                                       \
+    __asm__("ldr %[wa], [%[w]], #4\n\t"                        \
+            "ldr %[wb], [%[w]], #4\n\t"                        \
+            "ldr %[xa], [%[x0]], #4\n\t"                       \
+            "ldr %[xb], [%[x1]], #4\n\t"                       \
+            "sxtb16 %[t], %[wa]\n\t"                           \
+            "smlad %[a0], %[t], %[xa], %[a0]\n\t"              \
+            "smlad %[a1], %[t], %[xb], %[a1]\n\t"              \
+            "sxtb16 %[t], %[wb]\n\t"                           \
+            "smlad %[b0], %[t], %[xa], %[b0]\n\t"              \
+            "smlad %[b1], %[t], %[xb], %[b1]\n\t"              \
+            "ldr %[xa], [%[x0]], #4\n\t"                       \
+            "ldr %[xb], [%[x1]], #4\n\t"                       \
+            "sxtb16 %[t], %[wa], ror #8\n\t"                   \
+            "smlad %[a0], %[t], %[xa], %[a0]\n\t"              \
+            "smlad %[a1], %[t], %[xb], %[a1]\n\t"              \
+            "sxtb16 %[t], %[wb], ror #8\n\t"                   \
+            "smlad %[b0], %[t], %[xa], %[b0]\n\t"              \
+            "smlad %[b1], %[t], %[xb], %[b1]\n\t"              \
+            : [w] "+&r"(w), [x0] "+&r"(x0), [x1] "+&r"(x1), [a0] "+&r"(s.a0), [a1] "+&r"(s.a1), [b0] "+&r"(s.b0), \
+              [b1] "+&r"(s.b1), [wa] "=&r"(wa), [wb] "=&r"(wb), [xa] "=&r"(xa), [xb] "=&r"(xb), [t] "=&r"(t) \
+            : \
+            : "memory")
 
 static inline four_sums multiply(const int8_t *w, const int16_t *x0, const int16_t *x1, uint32_t fours, four_sums s)
 {
-    const int8_t *const end = w + 8u * fours;
+    const int8_t *const end = w + 8u * (fours & ~1u);
+    uint32_t wa;
+    uint32_t wb;
+    uint32_t xa;
+    uint32_t xb;
+    uint32_t t;
     while (w != end) {
-        int8x4_t wa;
-        int8x4_t wb;
-        const int16x2_t x00 = load_16x2(x0);
-        const int16x2_t x01 = load_16x2(x0 + 2);
-        const int16x2_t x10 = load_16x2(x1);
-        const int16x2_t x11 = load_16x2(x1 + 2);
-        (void)memcpy(&wa, w, sizeof wa);
-        (void)memcpy(&wb, w + 4, sizeof wb);
-        s.a0 = __smlad(__sxtb16(wa), x00, s.a0);
-        s.a1 = __smlad(__sxtb16(wa), x10, s.a1);
-        s.a0 = __smlad(odd_bytes(wa), x01, s.a0);
-        s.a1 = __smlad(odd_bytes(wa), x11, s.a1);
-        s.b0 = __smlad(__sxtb16(wb), x00, s.b0);
-        s.b1 = __smlad(__sxtb16(wb), x10, s.b1);
-        s.b0 = __smlad(odd_bytes(wb), x01, s.b0);
-        s.b1 = __smlad(odd_bytes(wb), x11, s.b1);
-        w += 8;
-        x0 += 4;
-        x1 += 4;
+        SIXTEEN_PRODUCTS;
+        SIXTEEN_PRODUCTS;
+    }
+    if ((fours & 1u) != 0u) {
+        SIXTEEN_PRODUCTS;
     }
     return s;
 }
@@ -101,85 +99,92 @@ static inline four_sums multiply(const int8_t *w, const int16_t *x0, const int16
 }
 #endif
 
-/* Widen `samples` samples from `first` on (which may lie before the start) into the strip. */
-static void fill_strip(const convolution_layer *layer, const int8_t *x, int32_t first, uint32_t samples,
-                       int16_t *strip)
+/* Widen `samples` samples from `first` on (which may lie before the start) into the strip: of the tensor x, or of the
+ * front end's counts if there are any. */
+static void fill_strip(const convolution_layer *layer, const int16_t *counts, const int8_t *x, int32_t first,
+                       uint32_t samples, int16_t *strip)
 {
+    const uint32_t channels = layer->channels_in;
     const int32_t zero = layer->zero_in;
-    for (uint32_t i = 0; i < samples; i++) {
-        const int32_t at = first + (int32_t)i;
-        int16_t *const to = strip + i * layer->channels_in;
-        if ((at < 0) || (at >= (int32_t)layer->samples_in)) {
-            (void)memset(to, 0, layer->channels_in * sizeof *to);
-        } else {
-            const int8_t *const from = x + (uint32_t)at * layer->channels_in;
-            for (uint32_t c = 0; c < layer->channels_in; c++) {
-                to[c] = (int16_t)(from[c] - zero);
-            }
+    const uint32_t before = (first < 0) ? (uint32_t)(-first) : 0u;
+    const uint32_t from = (first < 0) ? 0u : (uint32_t)first;
+    const uint32_t there = (from < layer->samples_in) ? (layer->samples_in - from) : 0u;
+    const uint32_t wanted = (before < samples) ? (samples - before) : 0u;
+    const uint32_t taken = channels * ((wanted < there) ? wanted : there);
+    int16_t *const middle = strip + channels * before;
+    (void)memset(strip, 0, channels * before * sizeof *strip);
+    if (counts != NULL) {
+        (void)memcpy(middle, counts + channels * from, taken * sizeof *middle);
+    } else {
+        const int8_t *const source = x + channels * from;
+        for (uint32_t i = 0; i < taken; i++) {
+            middle[i] = (int16_t)(source[i] - zero);
         }
     }
+    (void)memset(middle + taken, 0, (channels * wanted - taken) * sizeof *middle);
 }
 
-/* Write one channel's result of one position. */
-static inline void store(const convolution_layer *layer, int32_t sum, uint32_t position, uint32_t channel, int8_t *y,
-                         int32_t *sums)
+/* Write one channel's result at a position, and at the next if there is one. */
+static inline void store(const convolution_layer *layer, const channel_scale *channel, int32_t sum, int32_t next,
+                         bool second, int8_t *y)
 {
-    if (layer->multiplier == NULL) {
-        sums[channel] = sum;
-    } else {
-        y[position * layer->channels_out + channel] =
-            rescaled(sum, layer->multiplier[channel], layer->shift[channel], layer->zero_out, layer->low);
+    const int32_t zero = layer->zero_out;
+    const int32_t low = layer->low;
+    y[0] = rescaled(sum, channel->multiplier, channel->shift, zero, low);
+    if (second) {
+        y[layer->channels_out] = rescaled(next, channel->multiplier, channel->shift, zero, low);
     }
 }
 
-/* Two positions (or one twice) of a strip, all channels. */
-static void two_positions(const convolution_layer *layer, const int16_t *x0, const int16_t *x1, uint32_t position,
-                          bool second, int8_t *y, int32_t *sums)
+/* All channels of two positions (or of one twice) of a strip: into y, or as they are into sums if there are any. */
+static void two_positions(const convolution_layer *layer, const int16_t *x0, const int16_t *x1, bool second, int8_t *y,
+                          int32_t *sums)
 {
     const uint32_t in_group = layer->channels_in / layer->groups;
     const uint32_t out_group = layer->channels_out / layer->groups;
     const int8_t *w = layer->weight;
+    const channel_scale *channel = layer->channels;
     for (uint32_t group = 0; group < layer->groups; group++) {
         for (uint32_t row = 0; row < out_group; row += 2) {
-            const uint32_t channel = group * out_group + row;
             const bool both = (row + 1u) < out_group;
             uint32_t at = group * in_group;
-            four_sums s = {layer->bias[channel], layer->bias[channel], 0, 0};
-            if (both) {
-                s.b0 = layer->bias[channel + 1u];
-                s.b1 = s.b0;
-            }
+            four_sums s = {channel[0].bias, channel[0].bias, 0, 0};
             for (uint32_t run = 0; run < layer->runs; run++) {
                 s = multiply(w, x0 + at, x1 + at, layer->fours, s);
                 w += 8u * layer->fours;
                 at += layer->between;
             }
-            store(layer, s.a0, position, channel, y, sums);
-            if (both) {
-                store(layer, s.b0, position, channel + 1u, y, sums);
+            if (sums != NULL) {
+                sums[0] = s.a0;
+            } else {
+                store(layer, &channel[0], s.a0, s.a1, second, y);
             }
-            if (second) {
-                store(layer, s.a1, position + 1u, channel, y, sums);
+            if (both && (sums != NULL)) {
+                sums[1] = s.b0 + channel[1].bias;
+            } else if (both) {
+                store(layer, &channel[1], s.b0 + channel[1].bias, s.b1 + channel[1].bias, second, y + 1);
             }
-            if (second && both) {
-                store(layer, s.b1, position + 1u, channel + 1u, y, sums);
-            }
+            channel += both ? 2 : 1;
+            y += both ? 2 : 1;
+            sums += (sums == NULL) ? 0 : 2;
         }
     }
 }
 
-static void convolution(const convolution_layer *layer, const int8_t *x, int8_t *y, int32_t *sums, int16_t *strip)
+static void convolution(const convolution_layer *layer, const int16_t *counts, const int8_t *x, int8_t *y,
+                        int32_t *sums, int16_t *strip)
 {
     const uint32_t step = layer->stride * layer->channels_in;
     for (uint32_t start = 0; start < layer->samples_out; start += layer->block) {
         const uint32_t left = layer->samples_out - start;
         const uint32_t positions = (left < layer->block) ? left : layer->block;
         const int32_t first = (int32_t)(start * layer->stride) - (int32_t)layer->pad;
-        fill_strip(layer, x, first, (positions - 1u) * layer->stride + layer->reach, strip);
+        fill_strip(layer, counts, x, first, (positions - 1u) * layer->stride + layer->reach, strip);
         for (uint32_t p = 0; p < positions; p += 2) {
             const bool second = (p + 1u) < positions;
             const int16_t *const x0 = strip + p * step;
-            two_positions(layer, x0, second ? (x0 + step) : x0, start + p, second, y, sums);
+            const int16_t *const x1 = second ? (x0 + step) : x0;
+            two_positions(layer, x0, x1, second, (sums != NULL) ? y : (y + (start + p) * layer->channels_out), sums);
         }
     }
 }

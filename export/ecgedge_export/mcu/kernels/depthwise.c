@@ -1,9 +1,7 @@
 /* A convolution whose groups are one channel in: weights (tap, channel out). */
 typedef struct {
     const int8_t *weight;
-    const int32_t *bias;
-    const int32_t *multiplier;
-    const uint8_t *shift;
+    const channel_scale *channels;
     uint32_t samples_in;
     uint32_t samples_out;
     uint32_t channels_in;
@@ -24,7 +22,8 @@ static void depthwise(const depthwise_layer *layer, const int8_t *x, int8_t *y)
         const int32_t first = (int32_t)(t * layer->stride) - (int32_t)layer->pad;
         for (uint32_t channel = 0; channel < layer->channels_out; channel++) {
             const uint32_t from = channel / per_group;
-            int32_t sum = layer->bias[channel];
+            const channel_scale *const scale = &layer->channels[channel];
+            int32_t sum = scale->bias;
             for (uint32_t tap = 0; tap < layer->kernel; tap++) {
                 const int32_t at = first + (int32_t)(tap * layer->dilation);
                 if ((at >= 0) && (at < (int32_t)layer->samples_in)) {
@@ -33,7 +32,7 @@ static void depthwise(const depthwise_layer *layer, const int8_t *x, int8_t *y)
                 }
             }
             y[t * layer->channels_out + channel] =
-                rescaled(sum, layer->multiplier[channel], layer->shift[channel], layer->zero_out, layer->low);
+                rescaled(sum, scale->multiplier, scale->shift, layer->zero_out, layer->low);
         }
     }
 }
