@@ -51,7 +51,7 @@ class Constants:
         """Return its definition."""
         lines = [
             f"static const {self.ctype} {self.name}[{self.values.size}] = {{",
-            *_wrapped([f"{value}," for value in self.values]),
+            *wrapped([f"{value}," for value in self.values]),
         ]
         return "\n".join([*lines, "};"])
 
@@ -226,7 +226,7 @@ def _channel_table(name: str, step: Convolution) -> str:
     """Return bias, multiplier and shift by channel; of sums there is the bias alone."""
     rescales = step.rescales or (Rescale(0, 0),) * len(step.bias)
     rows = [f"{{{b}, {r.multiplier}, {r.shift}}}," for b, r in zip(step.bias.tolist(), rescales, strict=True)]
-    return "\n".join([f"static const channel_scale {name}[{len(rows)}] = {{", *_wrapped(rows), "};"])
+    return "\n".join([f"static const channel_scale {name}[{len(rows)}] = {{", *wrapped(rows), "};"])
 
 
 def _convolution_fields(step: Convolution) -> dict[str, object]:
@@ -329,7 +329,8 @@ def _run_function(program: Program, emitter: _Emitter) -> str:
     return "\n".join([*lines, "}"])
 
 
-def _wrapped(values: Sequence[str]) -> Iterable[str]:
+def wrapped(values: Sequence[str]) -> Iterable[str]:
+    """Yield words in lines of C."""
     line = "   "
     for value in values:
         if len(line) + len(value) + 1 > _WIDTH:
