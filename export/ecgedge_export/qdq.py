@@ -20,7 +20,7 @@ Flavours, since no one file suits every engine:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -227,7 +227,6 @@ def _mark(
     """Return the tensors to quantize, in order, and those that share another's numbers."""
     graph = _Graph.of(model)
     fed = _fed(model, layers)
-    outputs = {value.name for value in model.graph.output}
     marked: dict[str, None] = {}
     same_as: dict[str, str] = {}
     # A ReLU that an output feeds is a clamp of its integers.
@@ -235,7 +234,7 @@ def _mark(
     for node in model.graph.node:
         source, out = node.input[0], node.output[0]
         if node.op_type in WEIGHTED_OPS and layer_name(node) in layers:
-            marked.update(dict.fromkeys([source, *_results(node, graph, outputs)]))
+            marked.update(dict.fromkeys([source, *_results(node, graph)]))
         elif only_layers:
             continue
         elif (node.op_type in passing and source in (same_as | marked)) or (
@@ -251,12 +250,12 @@ def _mark(
     return marked, same_as
 
 
-def _results(node: onnx.NodeProto, graph: _Graph, outputs: Set[str]) -> list[str]:
+def _results(node: onnx.NodeProto, graph: _Graph) -> list[str]:
     """Return what a layer's result is rounded as: a convolution's behind its ReLU, of a dense layer an output."""
     out = str(node.output[0])
     if node.op_type == "Conv":
         return [graph.behind_relu(out)]
-    return [out] if out in outputs else []
+    return [out] if out in graph.outputs else []
 
 
 def _fed(model: onnx.ModelProto, layers: Sequence[str]) -> set[str]:
@@ -283,6 +282,7 @@ class _Graph:
     readers: Mapping[str, tuple[onnx.NodeProto, ...]]
     constants: frozenset[str]
     heads: frozenset[str]
+    outputs: frozenset[str]
 
     @classmethod
     def of(cls, model: onnx.ModelProto) -> _Graph:
@@ -291,12 +291,13 @@ class _Graph:
             for name in node.input:
                 readers[name] = (*readers.get(name, ()), node)
         constants = frozenset(tensor.name for tensor in model.graph.initializer)
-        return cls(readers, constants, frozenset(_behind_outputs(model)))
+        outputs = frozenset(value.name for value in model.graph.output)
+        return cls(readers, constants, frozenset(_behind_outputs(model)), outputs)
 
     def only_reader(self, tensor: str) -> onnx.NodeProto | None:
-        """Return the node that alone reads a tensor."""
+        """Return the node that alone reads a tensor; of an output whoever runs the graph reads it, too."""
         readers = self.readers.get(tensor, ())
-        return readers[0] if len(readers) == 1 else None
+        return readers[0] if len(readers) == 1 and tensor not in self.outputs else None
 
     def behind_relu(self, tensor: str) -> str:
         """Return the output of the ReLU that alone reads a tensor; else the tensor."""

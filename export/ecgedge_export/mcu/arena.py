@@ -73,7 +73,8 @@ def block_of(step: Convolution) -> int:
 
 def strip_numbers(step: Convolution, block: int) -> int:
     """Return how many 16-bit numbers a block of outputs reads."""
-    samples = (block - 1) * step.stride + (step.weight.shape[1] - 1) * step.dilation + 1
+    kernel = int(step.weight.shape[1])
+    samples = (block - 1) * step.stride + (kernel - 1) * step.dilation + 1
     return samples * step.source.channels + STRIP_SLACK
 
 

@@ -297,7 +297,7 @@ def _kernel_of(step: Step) -> str:
 
 
 def _kernel(name: str) -> str:
-    return files("ecgedge_export.mcu").joinpath("kernels", f"{name}.c").read_text("utf-8").strip()
+    return files("ecgedge_export.mcu").joinpath("kernels").joinpath(f"{name}.c").read_text("utf-8").strip()
 
 
 def _head(program: Program, prefix: str) -> str:

@@ -8,7 +8,7 @@ numbers of the outputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, TypeAlias
 
@@ -250,6 +250,8 @@ def _convolution(to: _Lowering, node: onnx.NodeProto, a: _Attributes) -> _Value:
     stride, dilation = a.get("strides", [1, 1])[1], a.get("dilations", [1, 1])[1]
     weight = np.ascontiguousarray(weights.integers[:, :, 0].transpose(0, 2, 1)).astype(np.int8)
     reach = (weight.shape[1] - 1) * dilation + 1
+    if max(pads) >= reach:
+        _refuse(node, f"padding {pads} of a kernel that sees {reach} samples")
     samples = (source.samples + sum(pads) - reach) // stride + 1
     return _layer(
         to, node, source, weight, weights, samples=samples, stride=stride, dilation=dilation, pad=pads[0],
@@ -386,6 +388,8 @@ def _add(to: _Lowering, node: onnx.NodeProto, a: _Attributes) -> _Value:
 def _max_pool(to: _Lowering, node: onnx.NodeProto, a: _Attributes) -> _Value:
     source = to.held(node.input[0], node)
     kernel, stride, pads = _window(node, a)
+    if max(pads) >= kernel:
+        _refuse(node, f"padding {pads} of a kernel of {kernel}")
     samples = (source.samples + sum(pads) - kernel) // stride + 1
 
     def settle(out: Tensor, low: int) -> tuple[Step, ...]:
@@ -448,16 +452,32 @@ def _reshape(to: _Lowering, node: onnx.NodeProto, _: _Attributes) -> _Value:
 
 
 def _gather(to: _Lowering, node: onnx.NodeProto, a: _Attributes) -> _Value:
-    numbers = to.numbers(node.input[0])
     if a.get("axis", 0) != 1:
         _refuse(node, "another axis than the channels")
-    rows = np.atleast_1d(_array(to, node.input[1])).astype(int).tolist()
+    return _rows(to.numbers(node.input[0]), np.atleast_1d(_array(to, node.input[1])).astype(int).tolist())
+
+
+def _rows(numbers: _Numbers, rows: Sequence[int]) -> _Numbers:
     return replace(
         numbers,
         indices=tuple(numbers.indices[row] for row in rows),
         scales=tuple(numbers.scales[row] for row in rows),
         offsets=tuple(numbers.offsets[row] for row in rows),
     )
+
+
+def _slice(to: _Lowering, node: onnx.NodeProto, _: _Attributes) -> _Value:
+    """Select numbers; of a layer that waits for its result, compute the first samples alone."""
+    start, end, axis, *step = ([int(x) for x in _array(to, name).ravel()] for name in node.input[1:])
+    value = to.values[node.input[0]]
+    if len(axis) != 1 or step not in ([], [[1]]):
+        _refuse(node, f"axes {axis}, steps {step}")
+    if isinstance(value, _Pending) and axis[0] in (3, -1) and start == [0] and value.dense is None:
+        return replace(value, samples=len(range(value.samples)[: end[0]]))
+    if axis[0] not in (1, -1) or isinstance(value, _Held):
+        _refuse(node, f"axis {axis[0]} from {start[0]} on")
+    numbers = to.numbers(node.input[0])
+    return _rows(numbers, range(len(numbers.indices))[start[0] : end[0]])
 
 
 def _arithmetic(to: _Lowering, node: onnx.NodeProto, _: _Attributes) -> _Value:
@@ -477,8 +497,8 @@ def _arithmetic(to: _Lowering, node: onnx.NodeProto, _: _Attributes) -> _Value:
         factor = constant if node.op_type == "Mul" else 1 / constant
         scales, offsets = scales * factor, offsets * factor
     n = len(numbers.indices)
-    spread = (tuple(np.broadcast_to(x.ravel(), n).tolist()) for x in (scales, offsets))
-    return replace(numbers, **dict(zip(("scales", "offsets"), spread, strict=True)))
+    scales, offsets = (np.broadcast_to(x.ravel(), n) for x in (scales, offsets))
+    return replace(numbers, scales=tuple(scales.tolist()), offsets=tuple(offsets.tolist()))
 
 
 def _sigmoid(to: _Lowering, node: onnx.NodeProto, _: _Attributes) -> _Value:
@@ -525,6 +545,7 @@ _TAKE: Mapping[str, Callable[[_Lowering, onnx.NodeProto, _Attributes], _Value]] 
     "Relu": _relu,
     "Reshape": _reshape,
     "Sigmoid": _sigmoid,
+    "Slice": _slice,
     "Squeeze": _reshape,
     "Sub": _arithmetic,
 }

@@ -99,7 +99,7 @@ class McuSource:
 
     def _filled(self, name: str) -> str:
         """Return a file of the package, with this network's names."""
-        text = files("ecgedge_export.mcu").joinpath("firmware", name).read_text("utf-8")
+        text = files("ecgedge_export.mcu").joinpath("firmware").joinpath(name).read_text("utf-8")
         return _CONSTANT.sub(self.prefix.upper(), _NAME.sub(self.prefix, text))
 
     def _vectors(self, counts: NDArray[np.int16]) -> str:
