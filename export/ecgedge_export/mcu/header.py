@@ -46,7 +46,7 @@ def _defines(program: Program, upper: str, plan: ArenaPlan) -> str:
         ("SAMPLES", f"{program.counts.samples}u", "per lead in a window"),
         ("LEADS", f"{len(program.leads)}u", ", ".join(program.leads)),
         ("RATE_MHZ", f"{round(program.rate_hz * 1000)}u", "samples per second and lead, in thousandths"),
-        ("LSB_PV", f"{round(program.lsb_mv * 1e9)}u", "worth of one count, picovolts"),
+        ("COUNTS_PER_MV", f"{1 / program.lsb_mv:g}", ""),
         ("ARENA_BYTES", f"{plan.size}u", "planned by liveness, without strip and sums"),
         ("CONSTANT_BYTES", f"{constant_bytes(program)}u", "weights, biases, scales, tables"),
         ("MACS", f"{program.macs}u", "multiplications a window"),
@@ -96,6 +96,6 @@ def _number(output: NumberOutput, name: str) -> str:
 def _function(prefix: str) -> str:
     return (
         "/* Run the network on one window. Any counts are allowed: what is out of the network's range is clamped. It\n"
-        " * keeps nothing from one run to the next, cannot fail, and does the same work whatever the counts. */\n"
+        " * keeps nothing from one run to the next and cannot fail; what it takes hardly depends on the counts. */\n"
         f"void {prefix}_run(const int16_t *counts, {prefix}_arena *arena, {prefix}_outputs *outputs);"
     )
