@@ -9,6 +9,7 @@ from ecgedge.gains import Gain, accuracy_text, difference_text, lead_set_gains, 
 from ecgedge.leads import format_lead_set
 from ecgedge.schema import to_plain
 from ecgedge_export.evidence import Evidence, TaskEvidence, VariantEvidence
+from ecgedge_export.mcu.bundled import McuVariant
 
 LIMITS = (
     "No clinical validity is claimed, and none has been shown.",
@@ -19,9 +20,13 @@ LIMITS = (
 
 
 def write_card(
-    manifest: Manifest, evidence: Evidence | None = None, *, left_out: Mapping[str, str] | None = None
+    manifest: Manifest,
+    evidence: Evidence | None = None,
+    *,
+    left_out: Mapping[str, str] | None = None,
+    in_c: Sequence[McuVariant] = (),
 ) -> bytes:
-    """Return the card in Markdown; every number in it comes from the manifest and the evidence.
+    """Return the card in Markdown; every number in it comes from the manifest, the evidence and the variants in C.
 
     `left_out` says of variants that did not come as far as the evidence why.
     """
@@ -48,6 +53,7 @@ def write_card(
         *_gains(lead_set_gains(manifest), simulated=provenance.simulated),
         "## Evidence",
         "\n\n".join(_evidence(evidence, left_out or {})),
+        *(["## In C", "\n\n".join(_in_c(in_c))] if in_c else []),
         "## Limits",
         "\n".join(f"- {limit}" for limit in LIMITS),
         "## Made with",
@@ -187,6 +193,44 @@ def _task(task: TaskEvidence) -> str:
     interval = "" if task.low is None or task.high is None else f" ({task.low:+.4f} to {task.high:+.4f})"
     mean = "" if task.baseline is None else f", the mean alone {task.baseline:.3f}"
     return f"{task.metric} {task.variant:.3f}, network {task.network:.3f}, {task.difference:+.4f}{interval}{mean}"
+
+
+def _in_c(variants: Sequence[McuVariant]) -> Iterator[str]:
+    """Yield paragraphs."""
+    yield (
+        f"Integer C99 stands beside each INT8 file, in its folder c. Against the trained network on "
+        f"{variants[0].comparison.windows} windows of the tune split, with the embedding in 8 bits:"
+    )
+    yield _table(
+        ("variant", "RAM: arena + window", "flash: constants", "text", "MACs", "instructions a window", "a MAC",
+         "of real time at 100 MHz", "centred cosine", "largest difference"),
+        [_c_row(variant) for variant in variants],
+    )  # fmt: skip
+    run = variants[0].run
+    yield (
+        "Not compiled: arm-none-eabi-gcc or qemu-system-arm was missing when this was exported."
+        if run is None
+        else f"Text is code and constants, built with {run.compiler} -O2 for a Cortex-M4. Instructions were counted "
+        f"under {run.emulator}, where every integer was the reference's; the share of real time is computed from them, "
+        "at one instruction a cycle: nothing was timed on a processor."
+    )
+
+
+def _c_row(variant: McuVariant) -> tuple[str, ...]:
+    source, run, found = variant.source, variant.run, variant.comparison
+    most = 0 if run is None else max(run.instructions)
+    return (
+        variant.name,
+        f"{source.arena_bytes:,} + {source.counts_bytes:,} bytes",
+        f"{source.constant_bytes:,} bytes",
+        "unknown" if run is None else f"{run.text_bytes:,} bytes",
+        f"{source.program.macs:,}",
+        "unknown" if run is None else f"{most:,}",
+        "unknown" if run is None else f"{most / source.program.macs:.2f}",
+        "unknown" if run is None else f"{run.real_time_factor(variant.window_s):.2%}",
+        f"median {found.median_cosine:.5f}, least {found.min_cosine:.5f}",
+        "; ".join(f"{name} {difference.max_abs:.2g}" for name, difference in found.outputs.items()),
+    )
 
 
 def _half_width(variant: VariantSpec) -> str:

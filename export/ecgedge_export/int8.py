@@ -27,9 +27,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ecgedge.bundle import FrontEndSpec
 from ecgedge_export.calibration import HEADROOM, Calibration, Ranges, headroom_ranges, tensor_ranges
 from ecgedge_export.qat import FineTune, fine_tune
-from ecgedge_export.qdq import Flavour, leading_layers, make_plan
+from ecgedge_export.qdq import Flavour, QuantPlan, leading_layers, make_plan
 from ecgedge_export.quantize import quantized_file
 from ecgedge_export.torch_graph import unknown_operators
 
@@ -82,6 +83,7 @@ def int8_candidates(
     leads: Sequence[str],
     flavour: Flavour,
     clip_mv: float,
+    lsb_mv: float = FrontEndSpec.lsb_mv,
     options: Int8Options | None = None,
 ) -> Iterator[Candidate]:
     """Yield INT8 files of a float variant, the fastest first.
@@ -94,8 +96,8 @@ def int8_candidates(
         (N, 12, T) float32 millivolts of the training split.
     leads
         The variant's measured leads.
-    clip_mv
-        Where the front end clips.
+    clip_mv, lsb_mv
+        Where the front end clips, and what its count is worth.
 
     Raises
     ------
@@ -110,10 +112,11 @@ def int8_candidates(
     )
     ranges: dict[float, Callable[[], Ranges]] = {1.0: cache(seen), HEADROOM: cache(larger)}
 
+    def plan(floats: tuple[str, ...], headroom: float) -> QuantPlan:
+        return make_plan(exact, ranges[headroom](), flavour=flavour, float_layers=floats, lsb_mv=lsb_mv)
+
     def form(floats: tuple[str, ...], headroom: float) -> onnx.ModelProto:
-        return quantized_file(
-            exact, make_plan(exact, ranges[headroom](), flavour=flavour, float_layers=floats)
-        )
+        return quantized_file(exact, plan(floats, headroom))
 
     floats: tuple[str, ...] = chosen.float_layers
     for floats in _float_layers(exact, leads, flavour, chosen):
@@ -126,7 +129,7 @@ def int8_candidates(
     how = chosen.fine_tuning
 
     def tuned() -> onnx.ModelProto:
-        start = make_plan(exact, ranges[HEADROOM](), flavour=flavour, float_layers=floats)
+        start = plan(floats, HEADROOM)
         return quantized_file(*fine_tune(exact, start, calibration_mv, leads=leads, clip_mv=clip_mv, how=how))
 
     notes = calibration_notes(calibration, floats, headroom=HEADROOM)

@@ -46,6 +46,7 @@ from ecgedge_export.evidence import (
 )
 from ecgedge_export.fold import output_names
 from ecgedge_export.int8 import Int8Options
+from ecgedge_export.mcu.bundled import McuVariant, make_mcu_variant
 from ecgedge_export.qdq import Flavour
 from ecgedge_export.sbom import write_sbom
 from ecgedge_export.sensitivity import Sensitivity, measure_sensitivity
@@ -227,9 +228,13 @@ def export_run(
         built = _proven(built, evidence, failing=failing)
         manifest = replace(manifest, variants=tuple(variant.spec for variant in built))
     records = _engines(built, profile) if engines else {}
-    return write_bundle(
-        out, manifest=manifest, files=_files(manifest, built, windows, evidence, left_out), engines=records
+    in_c = (
+        [make_mcu_variant(variant, sources[variant.spec.leads], windows, gate=gate) for variant in built]
+        if profile.flavour == "mcu"
+        else []
     )
+    files = _files(manifest, built, windows, evidence, left_out, in_c)
+    return write_bundle(out, manifest=manifest, files=files, engines=records)
 
 
 def _require_streamable(profile: TargetProfile, options: Int8Options) -> None:
@@ -458,14 +463,16 @@ def _files(
     windows: Windows,
     evidence: Evidence | None,
     left_out: Mapping[str, str],
+    in_c: Sequence[McuVariant],
 ) -> dict[str, bytes]:
     models = {variant.spec.file: variant.onnx_bytes for variant in built}
     return {
         **_tested_files(built, windows),
         **({} if evidence is None else {EVIDENCE_FILE: evidence.to_json()}),
-        "card.md": write_card(manifest, evidence, left_out=left_out),
+        "card.md": write_card(manifest, evidence, left_out=left_out, in_c=in_c),
         "sbom.json": write_sbom(name=manifest.name, files=models),
         TARGET_FILE: target_toml(manifest.target).encode(),
+        **{f"{made.folder}/{name}": content for made in in_c for name, content in made.files.items()},
     }
 
 

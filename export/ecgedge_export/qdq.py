@@ -13,8 +13,9 @@ Flavours, since no one file suits every engine:
 - "cpu": u8 activations with a zero point, s32 biases. On x86, ONNX Runtime runs u8 times s8 faster than s8 times s8.
   TensorRT refuses it (zero points other than 0). The ReLU is the clamp at the zero point.
 - "rtx": s8 activations without a zero point, biases in float: TensorRT has no int32 DequantizeLinear.
-- "mcu": s8 activations with a zero point, s32 biases, and everything up to the embedding quantized: poolings, their
-  concatenation and the embedding's layer, whose 32-bit sums are the (float) embedding. For integer C.
+- "mcu": s8 activations with a zero point, s32 biases, and everything quantized: poolings, their concatenation, the
+  embedding's layer, the embedding that the heads read, and the heads, whose 32-bit sums are the outputs. Not the
+  input: the front end's counts are 16-bit integers already, and the first layer multiplies those. For integer C.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from ecgedge.bundle import FrontEndSpec
 from ecgedge.errors import EngineError, UsageError
 from ecgedge_export.calibration import Ranges
+from ecgedge_export.onnx_file import INPUT_NAME
 
 Flavour = Literal["cpu", "rtx", "mcu"]
 WEIGHTED_OPS = ("Conv", "Gemm")
@@ -83,12 +86,15 @@ class QuantPlan:
         chunk and what is cut out of either, so that a state comes back as the integers that it left as.
     layers
         Names of the quantized layers, see `layer_name`.
+    counts
+        Inputs of the graph that are whole counts already, by name, and what one is worth.
     """
 
     flavour: Flavour
     activations: Mapping[str, Affine]
     same_as: Mapping[str, str]
     layers: tuple[str, ...]
+    counts: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def integers(self) -> IntegerType:
@@ -98,6 +104,11 @@ class QuantPlan:
     def affine(self, tensor: str) -> Affine | None:
         """Return a tensor's numbers; None if it stays float."""
         return self.activations.get(self.same_as.get(tensor, tensor))
+
+    def step(self, tensor: str) -> float | None:
+        """Return what one step of a tensor is worth; None if it stays float."""
+        affine = self.affine(tensor)
+        return self.counts.get(tensor) if affine is None else affine.scale
 
 
 def parse_flavour(text: str) -> Flavour:
@@ -123,12 +134,7 @@ def quantizable_layers(model: onnx.ModelProto, *, flavour: Flavour) -> tuple[str
     """Return the layers of a float graph that a flavour quantizes, in the order of the graph."""
     constants = {tensor.name for tensor in model.graph.initializer}
     nodes = [n for n in model.graph.node if n.op_type in WEIGHTED_OPS and n.input[1] in constants]
-    behind = _behind_outputs(model)
-    return tuple(
-        layer_name(node)
-        for node in nodes
-        if node.op_type == "Conv" or (flavour == "mcu" and node.input[0] not in behind)
-    )
+    return tuple(layer_name(node) for node in nodes if node.op_type == "Conv" or flavour == "mcu")
 
 
 def leading_layers(model: onnx.ModelProto, *, flavour: Flavour) -> tuple[tuple[str, ...], ...]:
@@ -176,6 +182,7 @@ def make_plan(
     flavour: Flavour,
     float_layers: Sequence[str] = (),
     only_layers: bool = False,
+    lsb_mv: float = FrontEndSpec.lsb_mv,
 ) -> QuantPlan:
     """Decide what is quantized, and with which numbers.
 
@@ -189,6 +196,8 @@ def make_plan(
         Layers that stay in float.
     only_layers
         Leave sums and poolings in float: what is left is the damage of the layers alone.
+    lsb_mv
+        What a count of the front end is worth.
 
     Raises
     ------
@@ -202,13 +211,14 @@ def make_plan(
         )
     layers = tuple(layer for layer in known if layer not in float_layers)
     marked, same_as = _mark(model, layers, flavour=flavour, only_layers=only_layers)
-    outputs = {value.name for value in model.graph.output}
+    outputs = {value.name for value in model.graph.output} if flavour != "mcu" else set()
+    inputs = {INPUT_NAME} if flavour == "mcu" else set()
     activations = {
         name: affine_of(*ranges[name], INTEGER_TYPES[flavour])
         for name in marked
-        if name not in outputs and name not in same_as
+        if name not in outputs | inputs and name not in same_as
     }
-    return QuantPlan(flavour, activations, same_as, layers)
+    return QuantPlan(flavour, activations, same_as, layers, dict.fromkeys(inputs, lsb_mv))
 
 
 def _mark(
@@ -219,13 +229,12 @@ def _mark(
     fed = _fed(model, layers)
     marked: dict[str, None] = {}
     same_as: dict[str, str] = {}
-    passing = (*_POOLS, *(_SHAPE_OPS if flavour == "mcu" else ()))
+    # A ReLU that an output feeds is a clamp of its integers.
+    passing = (*_POOLS, *((*_SHAPE_OPS, "Relu") if flavour == "mcu" else ()))
     for node in model.graph.node:
         source, out = node.input[0], node.output[0]
         if node.op_type in WEIGHTED_OPS and layer_name(node) in layers:
-            marked[source] = None
-            if node.op_type == "Conv":
-                marked[graph.behind_relu(out)] = None
+            marked.update(dict.fromkeys([source, *_results(node, graph)]))
         elif only_layers:
             continue
         elif (node.op_type in passing and source in (same_as | marked)) or (
@@ -239,6 +248,14 @@ def _mark(
         elif flavour == "mcu" and node.op_type in ("GlobalAveragePool", "Concat"):
             marked[out] = None
     return marked, same_as
+
+
+def _results(node: onnx.NodeProto, graph: _Graph) -> list[str]:
+    """Return what a layer's result is rounded as: a convolution's behind its ReLU, of a dense layer an output."""
+    out = str(node.output[0])
+    if node.op_type == "Conv":
+        return [graph.behind_relu(out)]
+    return [out] if out in graph.outputs else []
 
 
 def _fed(model: onnx.ModelProto, layers: Sequence[str]) -> set[str]:
@@ -265,6 +282,7 @@ class _Graph:
     readers: Mapping[str, tuple[onnx.NodeProto, ...]]
     constants: frozenset[str]
     heads: frozenset[str]
+    outputs: frozenset[str]
 
     @classmethod
     def of(cls, model: onnx.ModelProto) -> _Graph:
@@ -273,12 +291,13 @@ class _Graph:
             for name in node.input:
                 readers[name] = (*readers.get(name, ()), node)
         constants = frozenset(tensor.name for tensor in model.graph.initializer)
-        return cls(readers, constants, frozenset(_behind_outputs(model)))
+        outputs = frozenset(value.name for value in model.graph.output)
+        return cls(readers, constants, frozenset(_behind_outputs(model)), outputs)
 
     def only_reader(self, tensor: str) -> onnx.NodeProto | None:
-        """Return the node that alone reads a tensor."""
+        """Return the node that alone reads a tensor; of an output whoever runs the graph reads it, too."""
         readers = self.readers.get(tensor, ())
-        return readers[0] if len(readers) == 1 else None
+        return readers[0] if len(readers) == 1 and tensor not in self.outputs else None
 
     def behind_relu(self, tensor: str) -> str:
         """Return the output of the ReLU that alone reads a tensor; else the tensor."""
@@ -372,15 +391,15 @@ class _Writer:
         weight_name, *bias_names = node.input[1:]
         weight = numpy_helper.to_array(self.weights[weight_name])
         bias = numpy_helper.to_array(self.weights[bias_names[0]]) if bias_names else None
-        source = self.plan.affine(node.input[0])
-        if source is None:
+        step = self.plan.step(node.input[0])
+        if step is None:
             raise EngineError(f"the plan quantizes {layer_name(node)}, but not its input {node.input[0]}")
-        scale = weight_scale(weight, bias, source.scale)
+        scale = weight_scale(weight, bias, step)
         shape = (-1, *[1] * (weight.ndim - 1))
         integers = np.clip(np.rint(weight / scale.reshape(shape)), -WEIGHT_LIMIT, WEIGHT_LIMIT)
         names = [self._dequantized(weight_name, integers.astype(np.int8), scale)]
         if bias is not None and self.plan.integers.int32_bias:
-            bias_scale = (np.float32(source.scale) * scale).astype(np.float32)
+            bias_scale = (np.float32(step) * scale).astype(np.float32)
             names.append(
                 self._dequantized(bias_names[0], np.rint(bias / bias_scale).astype(np.int32), bias_scale)
             )

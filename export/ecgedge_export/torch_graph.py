@@ -70,13 +70,16 @@ class FakeQuantNetwork(nn.Module):
         known = {name: scales[index] for index, name in enumerate(self._tensors)}
         values: dict[str, Tensor] = {**self._constants, INPUT_NAME: self._round(INPUT_NAME, ecg_mv, known)}
         values.update({name: self.weights[index] for name, index in self._index.items()})
+        found: dict[str, Tensor] = {}
         for node in self.model.graph.node:
             inputs = [values[name] for name in node.input]
             if _is_layer(node, self.plan):
                 inputs[1:] = self._round_weights(node, known)
-            outputs = _OPERATORS[node.op_type](inputs, _attributes(node))
-            values[node.output[0]] = self._round(node.output[0], outputs, known)
-        return tuple(values[value.name] for value in self.model.graph.output)
+            name = node.output[0]
+            found[name] = _OPERATORS[node.op_type](inputs, _attributes(node))
+            values[name] = self._round(name, found[name], known)
+        # As in the file: an output that other layers read is rounded for them alone.
+        return tuple(found[value.name] for value in self.model.graph.output)
 
     def _round(self, name: str, x: Tensor, scales: Mapping[str, Tensor]) -> Tensor:
         affine = self.plan.affine(name)
@@ -88,7 +91,9 @@ class FakeQuantNetwork(nn.Module):
 
     def _round_weights(self, node: onnx.NodeProto, scales: Mapping[str, Tensor]) -> list[Tensor]:
         weight, *biases = (self.weights[self._index[name]] for name in node.input[1:])
-        source = scales[self.plan.same_as.get(node.input[0], node.input[0])]
+        home = self.plan.same_as.get(node.input[0], node.input[0])
+        counts = self.plan.counts.get(node.input[0])
+        source = scales[home] if counts is None else torch.tensor(counts)
         with torch.no_grad():
             bias_values = biases[0].numpy() if biases else None
             scale = torch.from_numpy(weight_scale(weight.numpy(), bias_values, float(source)))

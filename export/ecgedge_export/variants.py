@@ -131,6 +131,7 @@ def build_variants(
         leads=leads,
         flavour=flavour,
         clip_mv=windows.clip_mv,
+        lsb_mv=windows.lsb_mv,
         options=int8_options,
     )
     return against_network(held, exact, candidates, precisions=precisions, gate=int8_gate)

@@ -5,6 +5,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from ecgedge.bundle import FrontEndSpec
 from ecgedge.errors import EngineError, UsageError
 from ecgedge.runtime import OpenVinoRunner, OrtRunner
 from ecgedge_export.compare import compare
@@ -23,6 +24,7 @@ from ecgedge_export.quantize import quantize
 from .helpers import TWO_LEADS as LEADS
 from .helpers import float_file
 
+LSB_MV = FrontEndSpec().lsb_mv
 BLOCKS = [f"blocks.{b}.{layer}" for b in range(4) for layer in ("conv1", "conv2", "shortcut.0")]
 
 
@@ -79,16 +81,23 @@ def test_weights_are_symmetric_per_channel(flavoured, exact):
 
 
 def test_what_is_quantized(flavoured):
-    """Every convolution; on a microcontroller the embedding's layer and the poolings too; the heads never."""
+    """Every convolution; on a microcontroller all else, too, but for the input, whose counts are integers."""
     flavour, model = flavoured
-    assert len(fed_by_integers(model, "Conv")) == 13
-    assert fed_by_integers(model, "Gemm") == (["tail.encoder.fc.weight_dq"] if flavour == "mcu" else [])
+    layers = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
+    integer = [n.op_type for n in layers if n.input[1].endswith("_dq")]
+    assert integer.count("Conv") == 13
+    assert len(fed_by_integers(model, "Conv")) == (12 if flavour == "mcu" else 13)
+    assert len(fed_by_integers(model, "Gemm")) == (len(layers) - 13 if flavour == "mcu" else 0)
     produced = {name: node.op_type for node in model.graph.node for name in node.output}
     for node in model.graph.node:
         if node.op_type in ("Add", "MaxPool") or (flavour == "mcu" and node.op_type in ("Concat", "Flatten")):
             assert {produced[name] for name in node.input} == {"DequantizeLinear"}, node.name
-    outputs = {value.name for value in model.graph.output}
-    assert not any(set(n.input) & outputs for n in model.graph.node if n.op_type == "QuantizeLinear")
+    rounded = {n.input[0] for n in model.graph.node if n.op_type == "QuantizeLinear"}
+    # The embedding itself comes out in float, the heads of integer C read it in 8 bits.
+    assert rounded & {value.name for value in model.graph.output} == (
+        {"embedding"} if flavour == "mcu" else set()
+    )
+    assert ("ecg_mv" in rounded) == (flavour != "mcu")
 
 
 def test_a_max_pool_keeps_its_scale(flavoured):
@@ -103,7 +112,9 @@ def test_a_max_pool_keeps_its_scale(flavoured):
 def test_layers_have_names(exact):
     assert quantizable_layers(exact, flavour="cpu")[0] == "stem"
     assert sorted(quantizable_layers(exact, flavour="cpu")) == sorted(["stem", *BLOCKS])
-    assert sorted(quantizable_layers(exact, flavour="mcu")) == sorted(["stem", *BLOCKS, "fc"])
+    assert sorted(quantizable_layers(exact, flavour="mcu")) == sorted(
+        ["stem", *BLOCKS, "fc", "outputs.heads.0.fc"]
+    )
 
 
 def test_a_layer_left_in_float(exact, ecg_mv):
@@ -134,7 +145,9 @@ def test_layers_from_the_input_on(exact, flavour):
     blocks = [tuple(name.format(f"blocks.{k}") for name in block) for k in range(4)]
     found = leading_layers(exact, flavour=flavour)
     expected = [("stem",), *(("stem", *sum(blocks[:k], ())) for k in (1, 2, 3))]
-    if flavour == "mcu":  # the embedding's layer is quantized too, so that four blocks are not all
+    if (
+        flavour == "mcu"
+    ):  # the embedding's layer and the heads are quantized too, so that four blocks are not all
         expected.append(("stem", *sum(blocks, ())))
     assert [sorted(stage) for stage in found] == [sorted(stage) for stage in expected]
 
@@ -210,7 +223,7 @@ def test_weight_scales_by_hand():
 
 
 def test_ops_that_round_alike(exact, ecg_mv):
-    """The MCU file in integers by hand, one convolution: 32-bit sums, one rounding, saturation."""
+    """The MCU file in integers by hand, one convolution of counts: 32-bit sums, one rounding, saturation."""
     model = quantize(exact, ecg_mv[:16], leads=LEADS, flavour="mcu")
     known = constants(model)
     probe = onnx.ModelProto()
@@ -225,13 +238,12 @@ def test_ops_that_round_alike(exact, ecg_mv):
 
     session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
     [found] = session.run(None, {"ecg_mv": ecg_mv[40:41, :2, None]})
-    x_scale, x_zero = known["ecg_mv_scale"], int(known["ecg_mv_zero_point"])
-    x = np.clip(np.rint(ecg_mv[40, :2] / x_scale) + x_zero, -128, 127).astype(np.int64) - x_zero
+    x = np.rint(ecg_mv[40, :2] / LSB_MV).astype(np.int64)
     padded = np.pad(x, ((0, 0), (8, 8)))
     columns = np.lib.stride_tricks.sliding_window_view(padded, 17, axis=1)[:, ::2]
     weight = known["stem.weight_q"].astype(np.int64)[:, :, 0]
     sums = np.einsum("oik,itk->ot", weight, columns) + known["stem.bias_q"].astype(np.int64)[:, None]
-    step = x_scale.astype(np.float64) * known["stem.weight_scale"].astype(np.float64) / known["relu_scale"]
+    step = LSB_MV * known["stem.weight_scale"].astype(np.float64) / known["relu_scale"]
     expected = np.clip(np.rint(sums * step[:, None]) + int(known["relu_zero_point"]), -128, 127)
     difference = np.abs(found[0, :, 0].astype(int) - expected)
     # ONNX Runtime multiplies in float32: a sum that lies on a half tips over now and then.

@@ -64,6 +64,6 @@ def test_of_a_run(run_dir, ptbxl):
     [report] = run_sensitivity(
         run_dir, data=ptbxl, flavour="mcu", lead_sets=(("II",),), calibration_samples=16, samples=4
     )
-    assert len(report.layers) == 14
+    assert len(report.layers) == 15
     assert {row.layer for row in report.layers} >= {"stem", "blocks.3.conv2", "fc"}
     assert all(0.5 < row.min_cosine <= 1.0 for row in report.layers)

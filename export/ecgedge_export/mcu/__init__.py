@@ -1,0 +1,1 @@
+"""Integer C99 of an INT8 file, for a microcontroller."""
