@@ -2,8 +2,8 @@
 
 A server in a process of its own plays 12 leads at 500 Hz in messages of 20 ms. Measured in the page: frames a second,
 the share of its main thread (Performance.getMetrics, TaskDuration), the age of each message when it has been drawn,
-messages that were missed; how soon a silent and a killed server are covered; frames of a ward of 64 beds whose tiles each
-change once a second. Server and browser share the machine's cores, so a busy machine shows here.
+messages that were missed; how soon a silent and a killed server are covered; frames of a ward of 64 beds whose tiles
+each change once a second. Server and browser share the machine's cores, so a busy machine shows here.
 
     python benchmarks/page_browser.py DATA [--seconds 60] [--out benchmarks/results/page_browser.json]
 """

@@ -70,6 +70,17 @@ def test_twelve_leads_run_and_every_one_of_them_is_drawn(page):
     assert seen["holes"] == 0
 
 
+@pytest.mark.slow
+def test_a_minute_of_twelve_leads_is_drawn_without_a_hole(page):
+    before = stats(page)
+    page.wait_for_timeout(60_000)
+    after = stats(page)
+    assert after["holes"] == before["holes"] == 0
+    assert after["blocks"] - before["blocks"] > 2900
+    assert after["frames"] > before["frames"]
+    assert page.locator("#stage.quiet").count() == 0
+
+
 def test_an_estimate_is_shown_with_its_interval_probability_and_age(page, rig):
     rig.say(estimate(mpcwp_mmhg=17.3, interval_mmhg=[12.1, 22.6], p_gt_18=0.44))
     assert text(page, "#mpcwp", "17") == "17"

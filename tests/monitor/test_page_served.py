@@ -1,4 +1,4 @@
-"""The page in Chromium against `ecgedge stream --page` in a process of its own: seen, acknowledged, journaled, killed."""
+"""The page in Chromium against `ecgedge stream --page` in a process of its own: seen, acknowledged, killed."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ NURSE = "Nurse Seven"
 def stream(tmp_path):
     """A stream of a simulated patient whose electrode comes off: its process and its page."""
     command = [sys.executable, "-m", "ecgedge", "stream", "--feed", "sim:lead-off", "--speed", "20"]
-    options = ["--page", "0", "--journal", str(tmp_path / "journal.jsonl"), "--jsonl"]
+    options = ["--page", "0", "--journal", str(tmp_path / "journal.jsonl"), "--format", "jsonl"]
     said = (tmp_path / "said").open("w")
     with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, stdout=said, text=True) as process:
         for line in process.stderr:
