@@ -440,3 +440,19 @@ def test_messages_without_cobs_give_the_same():
     assert [(c.t_s, c.samples_mv.tobytes()) for c in a] == [(c.t_s, c.samples_mv.tobytes()) for c in b]
     assert apart.take(b"\0" * 700, now_s=0.0) == []
     assert apart.losses() == {"oversize": 1}
+
+
+def test_a_restart_after_months_is_none_the_less_one():
+    h, d = host("leads=I,II&rate_hz=500&lsb_nv=1"), Device()
+    d.index = 3_000_000_000  # from there to 0 is less than half way round: the count alone would say ahead
+
+    def frame(index):
+        data = Data(seq=0, sample_index=index, t_us=index * 2000, n_channels=2, counts=(1, 2) * 25)
+        return d.send(data)
+
+    first = [3_000_000_000 + 25 * k for k in range(20)]
+    for k, index in enumerate(first):
+        h.take(frame(index), now_s=10.0 + 0.05 * (k + 1))
+    chunks = [c for k in range(4) for c in h.take(frame(25 * k), now_s=13.0 + 0.05 * (k + 1))]
+    assert chunks[0].t_s == pytest.approx(6_000_000.0 + 3.0, abs=0.01)
+    assert h.losses()["restarts"] == 1

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ecgedge.errors import BundleError, EcgedgeError, UsageError
-from ecgedge.feeds import Chunk
+from ecgedge.feeds import Chunk, open_feed
 from ecgedge.leads import STANDARD_LEADS
+from ecgedge.rig import Faults, FaultyLine, open_sender, play
 from ecgedge.wards import control as module
 from ecgedge.wards.config import BedConfig, WardSettings
 from ecgedge.wards.control import LONGEST_LINE, WardControl, ask, open_socket
@@ -104,6 +105,29 @@ def test_status_says_how_each_bed_fares(served, formula_bundle):
         }
 
     served(test)
+
+
+def test_status_says_what_a_front_end_says_of_itself(served):
+    async def test(control, lines):
+        told = asyncio.Queue()
+        source = await open_feed("sim:stable?leads=I,II")
+        opening = asyncio.create_task(open_sender("tcp://127.0.0.1:0", source.info, say=told.put_nowait))
+        uri = (await told.get()).split()[-1]
+        await tell(control, do="add", name="b", feed=uri)
+        sender = await opening
+        playing = asyncio.create_task(play(source, sender, FaultyLine(Faults(), source.info.leads)))
+        device = {}
+        while not device.get("clock"):
+            await asyncio.sleep(0.05)
+            bed = (await tell(control, do="status"))["beds"]["b"]
+            device = bed.get("health", {}).get("device", {})
+        assert (bed["leads"], device["serial"], device["firmware"]) == (["I", "II"], "ECGEDGE-RIG", "0.1.0")
+        assert device["clock"]["exchanges"] >= 1
+        playing.cancel()
+        await tell(control, do="remove", name="b")
+        await sender.close()
+
+    assert any("the device is ECGEDGE-RIG, firmware 0.1.0, mode demo" in text for text in served(test))
 
 
 def test_an_alarm_is_acknowledged_in_the_users_name(served):
