@@ -86,7 +86,8 @@ def _bundle_zip_seeds(data: Path | None) -> list[bytes]:
 
 def _manifest(folder: Path) -> Callable[[bytes], None]:
     """Try a manifest, an engine's record and a file: the manifest's and the record's ids are put right."""
-    from ecgedge.bundle import _encode_with_id, load_bundle
+    from ecgedge.bundle import load_bundle
+    from ecgedge.bundle.identity import encode_with_id
     from ecgedge.errors import BundleError
 
     (folder / "engines" / "e").mkdir(parents=True)
@@ -95,7 +96,7 @@ def _manifest(folder: Path) -> Callable[[bytes], None]:
         with suppress(ValueError, RecursionError, AttributeError, TypeError):
             plain = json.loads(text)
             plain.pop("id", None)
-            return _encode_with_id(plain)[1]
+            return encode_with_id(plain)[1]
         return text
 
     def once(data: bytes) -> None:

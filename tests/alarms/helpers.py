@@ -1,8 +1,9 @@
 """A small policy whose times can be reckoned by hand, and short ways to write windows."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from ecgedge.alarms import AlarmEngine
+from ecgedge.alarms import DELAYS, AlarmEngine
 from ecgedge.events import Alarm, Estimate
 from ecgedge.policy import AlarmPolicy
 
@@ -16,6 +17,9 @@ SMALL = AlarmPolicy(
     lead_off_s=2.0,
     poor_signal_s=30.0,
 )
+ELEVATED = "MPCWP_ELEVATED"
+AT_ONCE = [name for name, key in DELAYS.items() if key is None]
+LONG = replace(SMALL, medium_after_s=1000.0, poor_signal_s=600.0)
 
 
 def window(
@@ -73,3 +77,10 @@ def brief(alarms: Iterable[Alarm], *, condition: str | None = None) -> list[tupl
     if condition is None:
         return [(a.t_s, a.condition, a.priority, a.presence, a.signal) for a in alarms]
     return [(a.t_s, a.priority, a.presence, a.signal) for a in alarms if a.condition == condition]
+
+
+def elevated(policy: AlarmPolicy = LONG, *, letter: str = "H") -> AlarmEngine:
+    """An engine whose elevation came at 25 s: low for H, medium for M."""
+    made = engine(policy)
+    assert [a.t_s for a in play(made, windows(letter * 5))] == [25.0]
+    return made
