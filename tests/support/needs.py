@@ -1,6 +1,7 @@
 """Packages that some tests need: imported, or the test is skipped with the extra that brings them."""
 
 import os
+import shutil
 import warnings
 
 import pytest
@@ -37,3 +38,11 @@ def ray():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip("ray", reason="needs the extra cluster: pip install 'ecgedge[cluster]'")
+
+
+def program(name):
+    """Return where a program of the system is; the Debian packages are in the Makefile's `make system`."""
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"needs the program {name}")
+    return found
