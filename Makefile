@@ -40,9 +40,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # Debian packages that tests need; elsewhere, and without root, those tests skip and say so. An emulated arm64
 # (proot, qemu) is only for what takes minutes.
 SYSTEM_PACKAGES = gcc libc6-dev make openssl systemd nats-server mosquitto mosquitto-clients dcmtk \
-	clang libclang-rt-dev cppcheck gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm chromium fonts-dejavu-core
+	clang cmake libclang-rt-dev cppcheck gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm chromium fonts-dejavu-core
 SYSTEM_PROGRAMS = gcc make openssl systemd-analyze nats-server mosquitto mosquitto_pub dcmconv \
-	clang cppcheck arm-none-eabi-gcc qemu-system-arm chromium
+	clang cmake cppcheck arm-none-eabi-gcc qemu-system-arm chromium
 # By themselves: a node from elsewhere is as good, and Debian's would not go with it.
 NODE_PACKAGES = nodejs npm
 NODE_PROGRAMS = node npm

@@ -45,3 +45,11 @@ def programs(*names, package):
     missing = [name for name in names if shutil.which(name) is None]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}: apt-get install {package}")
+
+
+def program(name):
+    """Return where a program of the system is; the Debian packages are in the Makefile's `make system-deps`."""
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"needs the program {name}")
+    return found

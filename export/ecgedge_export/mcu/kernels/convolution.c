@@ -165,8 +165,11 @@ static void two_positions(const convolution_layer *layer, const int16_t *x0, con
                 store(layer, &channel[1], s.b0 + channel[1].bias, s.b1 + channel[1].bias, second, y + 1);
             }
             channel += both ? 2 : 1;
-            y += both ? 2 : 1;
-            sums += (sums == NULL) ? 0 : 2;
+            if (sums != NULL) {
+                sums += both ? 2 : 1;
+            } else {
+                y += both ? 2 : 1;
+            }
         }
     }
 }
