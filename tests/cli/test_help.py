@@ -35,6 +35,9 @@ COMMANDS = [
     "journal verify",
     "journal replay",
     "journal fhir",
+    "page add",
+    "page list",
+    "page remove",
     "alarms replay",
     "cluster serve",
     "cluster publish",
@@ -73,7 +76,7 @@ def _listed(text):
     return sorted(re.findall(r"│ ([a-z-]+) {2,}\S", text.partition("Commands")[2]))
 
 
-@pytest.mark.parametrize("group", ["data", "records", "bundle", "journal", "alarms", "cluster"])
+@pytest.mark.parametrize("group", ["data", "records", "bundle", "journal", "alarms", "cluster", "page"])
 def test_a_bare_group_lists_its_commands(cli, group):
     done = cli(group, exits=2)
     named = [command.split()[1] for command in COMMANDS if command.startswith(f"{group} ")]

@@ -262,6 +262,25 @@ def test_a_flood_of_commands_does_not_hide_the_silence_of_the_feed(bed, sink):
     assert "FEED_LOST" in {a.condition for a in sink.of(Alarm)}
 
 
+def test_who_asks_and_does_not_wait_ends_nothing(bed, sink):
+    feed = Feed(*chunks_of(20.0, chunk_s=0.5), 0.1, *chunks_of(1.0, chunk_s=0.5, t0_s=20.0))
+    inbox = Inbox()
+
+    async def main():
+        asked = [
+            asyncio.create_task(inbox.acknowledge("bed1", "LEAD_OFF", "Seven")),
+            asyncio.create_task(inbox.ask(Reading(14.5, "Seven"))),  # refused: nothing to calibrate yet
+        ]
+        await asyncio.sleep(0)
+        for task in asked:
+            task.cancel()
+        return await run_stream(bed, feed, sinks=[sink], inbox=inbox, read_clock=lambda: None)
+
+    result = asyncio.run(main())
+    assert result.lost is None
+    assert result.summary.windows > 0
+
+
 def test_a_user_who_asks_over_a_network_hears_what_became_of_it(bed, sink):
     """An alarm is acknowledged; what the bed cannot do is refused, and ends nothing."""
     inbox, said = Inbox(), []

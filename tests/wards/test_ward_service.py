@@ -24,6 +24,7 @@ from ecgedge.stream import Bed
 from ecgedge.wards import place as place_module
 from ecgedge.wards.config import BedConfig
 from ecgedge.wards.delivery import Deliveries
+from ecgedge.wards.lines import BedLines
 
 BEGIN = {"bed": "a", "type": "feed", "t_s": 0.0, "state": "connected", "lead": None, "age_s": None}
 
@@ -443,7 +444,7 @@ def test_the_manager_hears_that_the_ward_is_ready_alive_and_stopping(ward, monke
 def test_what_no_slow_reader_may_miss(new_lines, event, urgent):
     lines = new_lines()
     nobody = Deliveries(delivery_s=10.0, remembered=None, say=print)
-    asyncio.run(place_module._Lines("a", lines, nobody).send(event))
+    asyncio.run(BedLines("a", lines, nobody).send(event))
     assert lines.urgent == (lines.lines if urgent else [])
     assert lines.lines[0]["type"] == event.type
 
