@@ -31,7 +31,7 @@ export const brief = (alarm) => `${marks(alarm)} ${title(alarm.condition)}${alar
 export function describe(alarm) {
   const state = alarm.signal === "on" ? "" : `, ${alarm.signal === "latched" ? "has gone, not yet seen" : alarm.signal}`;
   const by = alarm.signal === "acknowledged" && alarm.user ? ` by ${alarm.user}` : "";
-  return `${marks(alarm)} ${title(alarm.condition)} (${alarm.priority} priority${state}${by}): ${alarm.text}`;
+  return `${marks(alarm)} ${title(alarm.condition)} (${alarm.priority} priority${state}${by}): ${alarm.text.replace(/,(?=\S)/g, ", ")}`;
 }
 
 export class Alarms {

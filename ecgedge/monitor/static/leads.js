@@ -78,5 +78,5 @@ export function describeVariant(names, off, estimate) {
   const on = names.filter((name) => !off.has(name));
   if (!estimate.variant) return `No model answers: ${estimate.reason || "none takes these leads"}`;
   const why = off.size ? `${[...off].join(", ")} off` : `all ${on.length} leads are on`;
-  return `Model ${estimate.variant} (${estimate.leads.length} leads), as ${why}`;
+  return `Model ${estimate.variant} (${estimate.leads.length} ${estimate.leads.length === 1 ? "lead" : "leads"}), as ${why}`;
 }
