@@ -177,8 +177,8 @@ class AlarmPolicy:
                 raise ValueError(f"{name} is {value:g}; it must lie between 0 and 1")
         if self.gap_fraction >= 0.5:
             raise ValueError(
-                f"gap_fraction is {self.gap_fraction:g}: a lead that lacks half of a window counts as off, so GAP "
-                "could never come; set it below 0.5"
+                f"gap_fraction is {self.gap_fraction:g}: a lead that lacks half of a window counts as off; "
+                "set it below 0.5"
             )
         if self.recovery_probability > self.onset_probability:
             raise ValueError(

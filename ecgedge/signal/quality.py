@@ -78,7 +78,7 @@ class Quality:
     sd_mv
         Per lead, the standard deviation of its samples.
     lost
-        The largest share of samples not measured, of the leads that are not off; 0 where all are off.
+        The largest share of samples not measured, of the leads that have any; 0 where none has.
     doubts
         Per lead, what makes it doubtful though it is usable, or None; see `ecgedge.signal.doubts`.
     contradicts
@@ -297,10 +297,9 @@ def _qualities(
         own = slice(start, start + n)
         start += n
         usable, reasons, on = _said(verdict[own].tobytes())
-        settles, lost = False, 0.0
-        if missing is not None and settling is not None and on:
-            settles = bool(settling[own][on].any())
-            lost = float(missing[own][on].max())
+        settles = settling is not None and bool(settling[own][on].any())
+        # What a lead lacks that is on and off by turns is lost; one that is not there at all is off, or the feed is.
+        lost = 0.0 if missing is None else float(missing[own].max(initial=0.0, where=missing[own] < 1.0))
         sqi = sum(scores[own]) / len(on) if on else 0.0
         doubts = _doubted(doubt[own].tobytes())
         found.append(Quality(usable, sqi, reasons, settles, tuple(sds[own]), lost, doubts))

@@ -51,7 +51,7 @@ def test_every_field_of_the_events_in_order(kind) -> None:
 
 
 def test_the_commands_shown_are_commands() -> None:
-    block = TEXT.partition("standard input:\n\n```\n")[2].partition("```")[0]
+    block = TEXT.partition("standard input:\n\n```text\n")[2].partition("```")[0]
     found = CommandReader(AlarmPolicy()).push(block.encode())
     assert len(found) == 5
     assert not any(isinstance(item, Dropped) for item in found)

@@ -66,6 +66,28 @@ def test_windows_with_gaps_are_told_of_in_time(formula_bundle, variants, ecg):
     assert told(new_bed(formula_bundle, variants).push(samples_mv, t_s=0.0), "GAP") == []
 
 
+def test_a_link_that_loses_most_is_told_of_in_time(formula_bundle, variants, ecg):
+    """Leads lack most of each window, so they count as off there, and none is off for long enough to be told as off."""
+    samples_mv, whole = ecg.copy(), ecg[:, 30 * 250 : 70 * 250].copy()
+    torn = samples_mv[:, 30 * 250 : 70 * 250]
+    torn[:] = np.nan
+    torn.reshape(len(torn), -1, 100)[:, :, :20] = whole.reshape(len(torn), -1, 100)[:, :, :20]  # 80 of 400 ms
+    events = new_bed(formula_bundle, variants).push(samples_mv, t_s=0.0)
+    (come_s, on), (gone_s, off) = told(events, "GAP")
+    assert (on, off) == ("on", "off")
+    assert 50.0 < come_s <= 60.0
+    assert 70.0 < gone_s <= 85.0
+    assert not told(events, "LEAD_OFF")
+
+
+def test_a_lead_that_is_off_is_no_gap(formula_bundle, variants, ecg):
+    samples_mv = ecg.copy()
+    samples_mv[3, 30 * 250 : 90 * 250] = np.nan
+    events = new_bed(formula_bundle, variants).push(samples_mv, t_s=0.0)
+    assert [presence for _, presence in told(events, "LEAD_OFF")] == ["on", "off"]
+    assert told(events, "GAP") == []
+
+
 @pytest.mark.parametrize("start_s", [41.0, 42.0, 43.5])
 @pytest.mark.parametrize("n", [30, 50, 250])
 def test_one_hole_is_no_lasting_gap(formula_bundle, variants, ecg, start_s, n):
