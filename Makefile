@@ -21,8 +21,11 @@ $(DEMO_VENV)/.installed: pyproject.toml constraints.txt
 test: dev system-deps peers  ## the whole suite, as CI runs it
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not soak"
 
+# What goes by the clock runs alone; what only computes shares the cores.
+BY_THE_CLOCK = tests/benchmarks tests/bridge tests/cluster tests/monitor tests/cli/test_qemu.py
 test-slow: dev system-deps system-deps-slow peers  ## what takes minutes
-	$(BIN)/python -m pytest -m slow --durations=12
+	$(BIN)/python -m pytest -m slow --durations=12 $(BY_THE_CLOCK)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow --durations=12 $(addprefix --ignore ,$(BY_THE_CLOCK)) tests
 
 test-soak: dev  ## what takes longer than CI may: hundreds of kills
 	$(BIN)/python -m pytest -m soak

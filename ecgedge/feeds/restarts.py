@@ -46,10 +46,13 @@ class Restarts:
         frame = HeardData(data, arrived_s)
         suspect, self._suspect = self._suspect, None
         before = [] if suspect is None else [suspect]
-        if self._newest is None or _goes_on(self._newest, data):
+        follows = suspect is not None and self._follows(suspect.data, data)
+        # A device that starts anew at once comes to the newest index again: behind one from the past it is no repeat.
+        repeats = self._newest is not None and data.sample_index == self._newest.sample_index
+        if self._newest is None or (_goes_on(self._newest, data) and not (follows and repeats)):
             self._newest = data
             return [*before, frame]
-        if suspect is not None and self._follows(suspect.data, data):
+        if suspect is not None and follows:
             self._newest = data
             return [replace(suspect, anew=True), frame]
         self._suspect = frame

@@ -152,7 +152,7 @@ def test_the_examples_of_the_specification_are_vectors(name):
     text = (VECTORS.parent / "PROTOCOL.md").read_text(encoding="utf-8")
     (vector,) = [v for v in load("frames") if v["name"] == name]
     assert f"wire        {vector['wire_hex']}\n" in text
-    example = text[: text.index(vector["wire_hex"])].rsplit("```", 1)[1]
+    example = text[: text.index(vector["wire_hex"])].rsplit("```text\n", 1)[1]
     words = [
         w for line in example.splitlines() for w in line.split() if w not in {"header", "payload", "check"}
     ]

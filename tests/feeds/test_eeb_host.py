@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ecgedge.errors import FeedError
@@ -401,6 +401,8 @@ def test_an_answer_to_nothing_is_counted():
     st.integers(1, 39),
     st.lists(st.tuples(st.integers(0, 199), st.integers(0, 8)), max_size=4),
 )
+@example([], set(), 2, [])  # the device comes to the index at which it started anew
+@example([], {4}, 3, [])
 @settings(max_examples=60)
 def test_chunking_never_matters(cuts, lost, restart, flips):
     d = Device()
