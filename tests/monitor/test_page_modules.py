@@ -203,6 +203,10 @@ def test_a_health_strip_tells_in_words_what_is_wrong(page):
     assert told["CPU"][1] == told["Clock"][1] == told["Blocks lost"][1] == "warn"
     assert told["Disk free"][1] == "bad"
     assert told["Latency p50/p99"] == ("--/-- ms", "good")
+    for waiting, state in [(400, "good"), (5000, "warn")]:  # a ward takes whole hops
+        health["beds"]["bed1"]["queue"] = waiting
+        items = call(page, "health.js", "m.describeHealth(health, 'bed1', {})", health=health)
+        assert (str(waiting), state) in {(item["value"], item["state"]) for item in items}
 
 
 def test_each_lead_is_judged_by_its_own_samples(page):

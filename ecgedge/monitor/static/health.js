@@ -4,6 +4,8 @@ import { byId, element, fixed } from "./format.js";
 const LATE_MS = 500;
 const LITTLE_DISK_GB = 1;
 const BUSY_PERCENT = 90;
+/** A ward takes whole hops: less than a second of samples waits in any case. */
+const MANY_SAMPLES = 1000;
 
 const item = (name, value, state = "good") => ({ name, value, state });
 
@@ -19,7 +21,7 @@ export function describeHealth(health, bed, seen) {
     feed.alive ? item("Feed", "alive") : item("Feed", `no samples for ${fixed(feed.age_s, 0)} s`, "bad"),
     item("Latency p50/p99", `${fixed(latency.p50, 0)}/${fixed(latency.p99, 0)} ms`, latency.p99 > LATE_MS ? "warn" : "good"),
     item("To screen p99", `${fixed(seen.p99Ms, 0)} ms`, seen.p99Ms > LATE_MS ? "warn" : "good"),
-    item("Queue", String(queue ?? "--"), queue > 10 ? "warn" : "good"),
+    item("Queue", String(queue ?? "--"), queue > MANY_SAMPLES ? "warn" : "good"),
     item("CPU", `${fixed(health.cpu_percent, 0)} %`, health.cpu_percent > BUSY_PERCENT ? "warn" : "good"),
     item("Memory", `${fixed(health.memory_mb, 0)} MB`),
     item("Disk free", `${fixed(health.disk_free_gb, 1)} GB`, health.disk_free_gb < LITTLE_DISK_GB ? "bad" : "good"),
