@@ -291,6 +291,15 @@ async def proxied(port: int) -> AsyncIterator[dict[str, Proxy]]:
             await proxy.close()
 
 
+async def end(service: WardService, serving: asyncio.Task[None]) -> None:
+    """Have the ward end; RuntimeError if it does not."""
+    service.stop()
+    done, _ = await asyncio.wait([serving], timeout=LONGEST_S)
+    if not done:
+        raise RuntimeError("the ward does not end")
+    serving.result()
+
+
 async def table(folder: Path, only: str = "") -> dict[str, dict[str, Any]]:
     """Measure all rows whose name holds `only`, at once, on one ward."""
     lsl_on_this_machine(folder)
@@ -331,8 +340,7 @@ async def table(folder: Path, only: str = "") -> dict[str, dict[str, Any]]:
             for case in rows:
                 for device in case.devices:
                     device.kill()
-            service.stop()
-            await serving
+            await end(service, serving)
             for broker in brokers:
                 broker.kill()
     return dict(zip(names, found, strict=True))

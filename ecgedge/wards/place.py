@@ -6,7 +6,6 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,6 +40,9 @@ from ecgedge.wards.state import ended_alarms, read_state, replace_file
 
 SILENT_S = 0.5
 """A feed that has been silent for so long is told that time passes."""
+
+LEAVE_S = 1.0
+"""A feed that has not ended within so long is told to again."""
 
 AGAIN_S = (0.5, 30.0)
 """A lost feed is opened again after the first, then twice as late each time, up to the second."""
@@ -220,9 +222,9 @@ class Place:
 
     async def leave(self, *, forget: bool) -> None:
         """End the bed: it says the rest and its summary. Its state is kept for a restart, unless to be forgotten."""
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        while not self._task.done():
+            self._task.cancel()  # again: a feed that was just closing may have kept the first for itself
+            await asyncio.wait([self._task], timeout=LEAVE_S)
         await self._try(self._end)
         if forget and self._tap is not None:
             self._tap.forget()
