@@ -206,6 +206,31 @@ def test_it_is_tried_less_and_less_often(ward, memory, monkeypatch):
     assert (waits_s[3:] >= 0.1).all()
 
 
+def test_a_feed_that_keeps_a_cancellation_for_itself_holds_up_no_end(ward, memory, monkeypatch):
+    """As one does that waits for a task of its own to be cancelled, when it is told of the end."""
+    kept, waits = [], asyncio.Event()
+
+    async def busy(uri, *, speed):
+        waits.set()
+        while True:
+            try:
+                await asyncio.sleep(3600.0)
+            except asyncio.CancelledError:
+                kept.append(uri)
+                if len(kept) > 1:
+                    raise
+
+    monkeypatch.setattr(place_module, "open_feed", busy)
+    monkeypatch.setattr(place_module, "LEAVE_S", 0.05)
+
+    async def test(service, lines):
+        service.add(BedConfig("a", "memory:a"))
+        await waits.wait()
+
+    ward(test)
+    assert kept == ["memory:a"] * 2
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
