@@ -137,10 +137,12 @@ def _obey_lines(device: EebDevice) -> None:
 
 def _obey(device: EebDevice, line: str) -> None:
     word, *rest = line.split() or [""]
+    if word != "ack" or not 1 <= len(rest) <= 2:
+        say("control line dropped: expected: ack CONDITION [NUMBER-OF-USER]")
+        return
     try:
-        if word != "ack" or not 1 <= len(rest) <= 2:
-            raise ValueError("expected: ack CONDITION [NUMBER-OF-USER]")  # noqa: TRY301 - one place tells of all
         device.acknowledge(rest[0], int(rest[1]) if len(rest) == 2 else 0)
-    except (KeyError, ValueError) as error:
-        why = f"unknown condition {rest[0]!r}" if isinstance(error, KeyError) else str(error)
-        say(f"control line dropped: {why}")
+    except KeyError:
+        say(f"control line dropped: unknown condition {rest[0]!r}")
+    except ValueError as error:
+        say(f"control line dropped: {error}")

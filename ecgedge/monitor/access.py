@@ -48,7 +48,7 @@ Watcher = Callable[[], Person | None]
 """Says who looks, for as long as it may; None from then on."""
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a fault
+class RefusalError(Exception):
     """A request that gets this answer, counted under `why`."""
 
     def __init__(self, why: Why, answer: web.Response) -> None:
@@ -57,9 +57,9 @@ class Refused(Exception):  # noqa: N818 - an answer, not a fault
         self.answer = answer
 
 
-def refused(why: Why, status: int, text: str, **headers: str) -> Refused:
+def refused(why: Why, status: int, text: str, **headers: str) -> RefusalError:
     """Make a refusal that says why in a line of text."""
-    return Refused(why, web.Response(status=status, text=f"{text}\n", headers=headers))
+    return RefusalError(why, web.Response(status=status, text=f"{text}\n", headers=headers))
 
 
 class Access:
@@ -92,7 +92,7 @@ class Access:
         self.refused: Counter[str] = Counter()
 
     def check(self, request: web.Request) -> None:
-        """Raise `Refused` where a request may not be answered."""
+        """Raise `RefusalError` where a request may not be answered."""
         if not self._requests.take(address_of(request)):
             raise refused("too_many_requests", 429, "too many requests; wait", **{"Retry-After": "2"})
         self._check_host(request)
@@ -121,7 +121,7 @@ class Access:
         if origin is None or origin.lower() != f"{scheme}://{request.host}".lower():
             raise refused("wrong_origin", 403, "only the page itself may ask for this")
 
-    def _not_known(self, request: web.Request) -> Refused:
+    def _not_known(self, request: web.Request) -> RefusalError:
         if (token := _bearer(request)) is not None and self.users is not None:
             expired = self.users.by_token(token)[1]
             why: Why = "expired_token" if expired else "wrong_token"
@@ -129,7 +129,7 @@ class Access:
             return refused(why, 401, text, **{"WWW-Authenticate": "Bearer"})
         if request.method in _SAFE and (request.path == "/" or request.path.startswith(_PAGES)):
             place = f"/login?next={quote(request.path, safe='')}"
-            return Refused("no_login", web.Response(status=303, headers={"Location": place}))
+            return RefusalError("no_login", web.Response(status=303, headers={"Location": place}))
         return refused("no_login", 401, "log in first", **{"WWW-Authenticate": "Bearer"})
 
     def watcher(self, request: web.Request) -> Watcher:

@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from ecgedge.errors import UsageError
-from ecgedge.monitor.access import Access, Refused, refused
+from ecgedge.monitor.access import Access, RefusalError, refused
 from ecgedge.monitor.answers import HEADERS, file_answer, load_static, log_answer
 from ecgedge.monitor.gate import Gate, Limits
 from ecgedge.monitor.hub import Hub
@@ -186,7 +186,7 @@ class PageServer:
         try:
             self._access.check(request)
             answer = await handler(request)
-        except Refused as refusal:
+        except RefusalError as refusal:
             self._access.refused[refusal.why] += 1
             answer = refusal.answer
         except web.HTTPException as error:
