@@ -12,7 +12,7 @@ import threading
 import pytest
 
 TRANSPORTS = ["tcp://127.0.0.1:0", "ws://127.0.0.1:0/bed", "serial:pty"]
-SPEED = 10
+SPEED = 5  # the user has 2.6 s between the alarm and the restart
 
 
 class Device:
