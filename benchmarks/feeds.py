@@ -39,6 +39,10 @@ CHUNK = 20
 LSL = "[multicast]\nResolveScope=machine\n[lab]\nKnownPeers={127.0.0.1}\n[ports]\nIPv6=disable\n[log]\nlevel=-3\n"
 
 
+NO_SAMPLES = 128
+"""Bytes: a device of the bridge also sends INFO and PONG, which are shorter than any message of samples here."""
+
+
 class Timed:
     """A sender that notes when samples went out, by the number of messages' samples so far, and how many bytes."""
 
@@ -53,7 +57,8 @@ class Timed:
 
     async def send(self, message: bytes) -> None:
         """Send, and note when."""
-        self.sent_s.append(time.perf_counter())
+        if len(message) > NO_SAMPLES:
+            self.sent_s.append(time.perf_counter())
         self.n_bytes += len(message)
         await self._sender.send(message)
 
