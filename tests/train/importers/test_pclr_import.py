@@ -57,6 +57,7 @@ def build(n_samples, n_leads, stem_norm, first_stride):
     z = layers.Dense(320, activation="relu", name="projection_0")(embedding)
     return keras.Model(ecg, layers.Dense(320, name="projection")(z)), keras.Model(ecg, embedding)
 
+keras.utils.set_random_seed(1)
 rng = np.random.default_rng(1)
 for name, spec in {"12": (4096, 12, True, 4), "I": (4096, 1, True, 4), "II": (2500, 1, False, 2),
                    "C3PO": (2500, 12, True, 2)}.items():
