@@ -39,6 +39,14 @@ def _one_thread():
 
 
 @pytest.fixture(autouse=True)
+def _same_numbers():
+    """What a test draws unseeded does not depend on the tests before it: workers take files as they come."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def _whole_arrays():
     """What a test has switched on is not the next one's."""
     yield
