@@ -7,13 +7,14 @@ import math
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 from ecgedge import records
 from ecgedge.ecg import Recording
 from ecgedge.errors import FeedError
 from ecgedge.feeds.base import Chunk, Feed, FeedInfo
 from ecgedge.leads import parse_lead_set
+from ecgedge.query import read_query
 
 _ACCEPTED: Final = "file:PATH[?loop=1][&gaps=keep][&chunk_ms=20][&leads=I,II]"
 MIN_CHUNK_MS: Final = 1.0
@@ -72,15 +73,8 @@ def parse_file_uri(uri: str) -> tuple[str, FileOptions]:
     path = unquote(raw_path.removeprefix("//"))
     if scheme != "file" or not path:
         raise FeedError(f"{uri!r} is no file feed; expected {_ACCEPTED}")
-    pairs = parse_qsl(query, keep_blank_values=True)
-    values = dict(pairs)
-    unknown = [key for key in values if key not in ("loop", "gaps", "chunk_ms", "leads")]
-    if unknown or len(values) != len(pairs):
-        raise FeedError(
-            f"{uri!r}: option {(unknown or list(values))[0]!r} is unknown or repeated; expected {_ACCEPTED}"
-        )
     try:
-        return path, _options(values)
+        return path, _options(read_query(query, ("loop", "gaps", "chunk_ms", "leads")))
     except ValueError as error:
         raise FeedError(f"{uri!r}: {error}; expected {_ACCEPTED}") from error
 

@@ -19,13 +19,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 from ecgedge.errors import FeedError, UsageError, missing_extra
 from ecgedge.feeds.dejitter import Packet
 from ecgedge.feeds.live import LiveFeed
 from ecgedge.feeds.lsl_inlet import InletThread, Lost
 from ecgedge.feeds.lsl_stream import LslStream, StampedSamples, read_stream
+from ecgedge.query import read_query
 
 RESOLVE_S: Final = 5.0
 """How long a stream is looked for."""
@@ -75,12 +76,9 @@ def parse_lsl_uri(uri: str, *, more: tuple[str, ...] = ()) -> LslAddress:
 def _parse(uri: str, known: tuple[str, ...]) -> LslAddress:
     scheme, _, rest = uri.partition(":")
     name, _, query = rest.partition("?")
-    pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
-    options = dict(pairs)
     if scheme != "lsl" or name.startswith("//"):
         raise ValueError("a stream has no host, only a name")
-    if len(options) != len(pairs) or options.keys() - set(known):
-        raise ValueError(f"a setting is unknown, or stands twice; known are {', '.join(known)}")
+    options = read_query(query, known)
     asked = {"name": unquote(name)}
     asked.update((key, options.pop(key)) for key in _OPTIONS if key in options)
     properties = {key: value for key, value in asked.items() if value}

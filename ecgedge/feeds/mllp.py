@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from ecgedge.ecg import check_rate
 from ecgedge.errors import FeedError, Hl7Error, RecordError
@@ -35,6 +35,7 @@ from ecgedge.hl7 import (
     parse,
     read_waveforms,
 )
+from ecgedge.query import read_query
 
 FIRST_S: Final = 60.0
 """How long a feed waits for its first waveform."""
@@ -69,13 +70,10 @@ def parse_mllp_uri(uri: str) -> MllpAddress:
 
 def _parse(uri: str) -> MllpAddress:
     parts = urlsplit(uri)
-    pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    options = dict(pairs)
     if parts.scheme not in ("mllp", "mllps") or not parts.hostname or parts.port is None:
         raise ValueError("host and port are not both there")
-    known = {"patient"} if parts.scheme == "mllp" else {"patient", "cert", "key", "clients"}
-    if len(options) != len(pairs) or options.keys() - known:
-        raise ValueError(f"a setting is unknown, or stands twice; known are {', '.join(sorted(known))}")
+    tls_only = ("cert", "key", "clients") if parts.scheme == "mllps" else ()
+    options = read_query(parts.query, (*tls_only, "patient"))
     tls = _tls(options) if parts.scheme == "mllps" else None
     return MllpAddress(uri, parts.hostname, parts.port, options.get("patient"), tls)
 

@@ -17,13 +17,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ecgedge.errors import FeedError, missing_extra
 from ecgedge.feeds.dejitter import Packet
 from ecgedge.feeds.eeb import MODULUS
 from ecgedge.feeds.live import LiveFeed
 from ecgedge.feeds.messages import MessageReader, read_declared
+from ecgedge.query import read_query
 
 VARIABLE: Final = "ECGEDGE_MQTT_PASSWORD"
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -75,10 +76,7 @@ def _parse(uri: str, known: tuple[str, ...]) -> MqttAddress:
         raise ValueError("a topic without + and # is missing")
     if parts.password is not None:
         raise ValueError("a password in a URI ends up in logs")
-    pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    options = dict(pairs)
-    if len(options) != len(pairs) or options.keys() - set(known):
-        raise ValueError(f"a setting is unknown, or stands twice; known are {', '.join(known)}")
+    options = read_query(parts.query, known)
     qos = options.pop("qos", "0")
     if qos not in ("0", "1"):
         raise ValueError(f"qos is '{qos}', neither 0 nor 1")

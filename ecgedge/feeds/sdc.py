@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from ecgedge.errors import EcgedgeError, FeedError
 from ecgedge.feeds.base import FeedInfo
 from ecgedge.feeds.dejitter import Packet
 from ecgedge.feeds.live import LiveFeed
+from ecgedge.query import read_query
 from ecgedge.sdc.library import Certificates, Library, import_sdc, ssl_contexts, start_discovery
 from ecgedge.sdc.reading import Stretch, Waveform, read_stretches, read_waveforms
 
@@ -63,13 +64,11 @@ def parse_sdc_uri(uri: str) -> SdcAddress:
     """
     try:
         parts = urlsplit(uri)
-        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        tls = parts.scheme == "sdcs"
+        options = read_query(parts.query, ("epr", *(_CERTIFICATES if tls else ())))
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise FeedError(f"{uri}: {error}; expected {_EXAMPLE}") from error
-    tls = parts.scheme == "sdcs"
-    if unknown := options.keys() - {"epr", *(_CERTIFICATES if tls else ())}:
-        raise FeedError(f"{uri}: the setting {min(unknown)} is unknown; expected {_EXAMPLE}")
     if not host or (port is None) == ("epr" not in options):
         raise FeedError(f"{uri}: expected sdc://HOST:PORT/PATH of a provider, or {_EXAMPLE} to find one")
     if tls and (missing := [name for name in _CERTIFICATES if name not in options]):

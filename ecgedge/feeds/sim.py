@@ -10,11 +10,12 @@ import math
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from ecgedge.errors import EcgedgeError, FeedError
 from ecgedge.feeds.base import Chunk, FeedInfo
 from ecgedge.leads import STANDARD_LEADS, parse_lead_set, standard_rows
+from ecgedge.query import read_query
 from ecgedge.sim.scenario import DEFAULT_SEED, SCENARIOS
 from ecgedge.sim.simulator import Simulator
 
@@ -127,13 +128,8 @@ def parse_sim_uri(uri: str) -> SimOptions:
         raise FeedError(f"{uri}: {error}; expected {_FORM}") from error
     if parts.scheme != "sim" or parts.netloc or parts.fragment or not parts.path:
         raise FeedError(f"{uri}: expected {_FORM}; scenarios: {', '.join(SCENARIOS)}")
-    pairs = parse_qsl(parts.query, keep_blank_values=True)
-    values = dict(pairs)
-    unknown = [key for key in values if key not in _KEYS]
-    if unknown or len(values) < len(pairs):
-        what = f"unknown option '{unknown[0]}'" if unknown else "an option stands twice"
-        raise FeedError(f"{uri}: {what}; options: {', '.join(_KEYS)}")
     try:
+        values = read_query(parts.query, _KEYS)
         return SimOptions(
             parts.path,
             seed=_whole(values, "seed", DEFAULT_SEED),

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final, TypeAlias
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -27,6 +27,7 @@ from ecgedge.feeds.mllp import info_of
 from ecgedge.feeds.vital_hl7 import MAX_COMPRESSED, BedMessages, Selection
 from ecgedge.hl7 import Waveforms
 from ecgedge.leads import canonical_lead, order_leads
+from ecgedge.query import read_query
 
 FIRST_S: Final = 60.0
 """How long a feed waits for its first ECG."""
@@ -40,7 +41,7 @@ MOST_QUEUED: Final = 64
 _UNITS: Final = ("V", "mV", "uV", "nV")
 _BAD_PACKET: Final = "bad_packet"
 _NOT_SOUND: Final = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
-_KNOWN: Final = frozenset({"vr", "bed", "device", "leads", "unit"})
+_KNOWN: Final = ("vr", "bed", "device", "leads", "unit")
 _EXAMPLE: Final = "vital://0.0.0.0:9100?vr=OR1&bed=BED-1"
 
 _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -68,12 +69,9 @@ def parse_vital_uri(uri: str) -> VitalAddress:
 
 def _parse(uri: str) -> VitalAddress:
     parts = urlsplit(uri)
-    pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    options = dict(pairs)
     if parts.scheme != "vital" or not parts.hostname or parts.port is None:
         raise ValueError("host and port are not both there")
-    if len(options) != len(pairs) or options.keys() - _KNOWN:
-        raise ValueError(f"a setting is unknown, or stands twice; known are {', '.join(sorted(_KNOWN))}")
+    options = read_query(parts.query, _KNOWN)
     if not options.get("vr"):
         raise ValueError("vr, the recorder's code, is missing")
     unit = options.get("unit")

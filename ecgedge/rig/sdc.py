@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from ecgedge.errors import FeedError
 from ecgedge.feeds import Chunk, FeedInfo
 from ecgedge.feeds.declared import declared_of, positive_setting
 from ecgedge.mdc import LEAD_CODES, MILLIVOLT
+from ecgedge.rig.address import options_of
 from ecgedge.rig.writing import LSB_NV
 from ecgedge.sdc.library import Certificates, import_sdc
 from ecgedge.sdc.provider import Running, description, start_provider
@@ -127,12 +128,10 @@ async def send_sdc(uri: str, info: FeedInfo, *, say: Callable[[str], None]) -> S
     `sdcs://` with `cert=FILE&key=FILE&ca=FILE` is over TLS.
     """
     parts = urlsplit(uri)
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    known = {"epr", "unit", "lsb_nv", "report_s", *(("cert", "key", "ca") if parts.scheme == "sdcs" else ())}
-    if not parts.hostname or options.keys() - known or options.get("unit", "mV") not in ("mV", "uV"):
-        raise FeedError(
-            f"{uri}: expected sdc://ADDRESS-OF-OURS, and {', '.join(sorted(known))} if wanted (unit mV or uV)"
-        )
+    files = ("cert", "key", "ca") if parts.scheme == "sdcs" else ()
+    options = options_of(uri, parts.query, ("epr", "unit", "lsb_nv", "report_s", *files))
+    if not parts.hostname or options.get("unit", "mV") not in ("mV", "uV"):
+        raise FeedError(f"{uri}: expected sdc://ADDRESS-OF-OURS, and unit=mV or unit=uV if wanted")
     resolution_mv = positive_setting(options, "lsb_nv", LSB_NV, uri=uri) * 1e-6
     report_s = positive_setting(options, "report_s", REPORT_S, uri=uri)
     unit = _MICROVOLT if options.get("unit") == "uV" else MILLIVOLT

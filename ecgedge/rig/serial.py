@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
-from urllib.parse import parse_qsl
 
 from ecgedge.errors import FeedError
 from ecgedge.feeds import Chunk, FeedInfo
 from ecgedge.feeds.serial import parse_serial_uri
 from ecgedge.feeds.serial_port import FdPort, SerialPort, open_port
+from ecgedge.rig.address import options_of
 from ecgedge.rig.eeb import EebDevice, device_of
 from ecgedge_bridge import to_wire
 
@@ -82,13 +82,9 @@ class SerialSender:
 async def send_serial(uri: str, info: FeedInfo, *, say: Callable[[str], None]) -> SerialSender:
     """Open the port of `serial:DEVICE?baud=921600&lsb_nv=1000`, or make the pseudo-terminal of `serial:pty`."""
     bare, _, query = uri.partition("?")
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    device = device_of(info, options, uri=uri, say=say)
     known = ("baud", "rtscts")
-    if options.keys() - {*known, "lsb_nv", "info"}:
-        raise FeedError(
-            f"{uri}: expected serial:DEVICE or serial:pty, and baud, rtscts, lsb_nv, info if wanted"
-        )
+    options = options_of(uri, query, (*known, "lsb_nv", "info"))
+    device = device_of(info, options, uri=uri, say=say)
     line = "&".join(f"{name}={options[name]}" for name in known if name in options)
     address = parse_serial_uri(f"{bare}?{line}" if line else bare)
     if address.device == PTY:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from ecgedge.feeds import Chunk, FeedInfo
 from ecgedge.feeds.declared import positive_setting
 from ecgedge.feeds.vital import import_socketio
 from ecgedge.hl7.message import escape, write_segment
+from ecgedge.rig.address import options_of
 
 MESSAGE_S: Final = 1.0
 """Of samples in a message, as recorders send them."""
@@ -108,9 +109,8 @@ class VitalSender:
 async def send_vital(uri: str, info: FeedInfo, *, say: Callable[[str], None]) -> VitalSender:
     """Connect to `vital://HOST:PORT?vr=CODE&bed=BED-1&rate_hz=100`; a recorder's rate is 100 Hz at most."""
     parts = urlsplit(uri)
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    known = {"vr", "bed", "rate_hz"}
-    if not parts.hostname or not parts.port or not options.get("vr") or options.keys() - known:
+    options = options_of(uri, parts.query, ("vr", "bed", "rate_hz"))
+    if not parts.hostname or not parts.port or not options.get("vr"):
         raise FeedError(f"{uri}: expected vital://HOST:PORT?vr=CODE, and bed, rate_hz if wanted")
     rate_hz = positive_setting(options, "rate_hz", MAX_RATE_HZ, uri=uri)
     if rate_hz > MAX_RATE_HZ:

@@ -20,7 +20,6 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 from ecgedge import __version__
 from ecgedge.ecg import Mode
@@ -28,7 +27,7 @@ from ecgedge.errors import UsageError
 from ecgedge.events import Estimate
 from ecgedge.sinks.http import HttpAddress, Poster, parse_http
 from ecgedge.sinks.outbox import SinkError, Told
-from ecgedge.sinks.settings import parse_patients, read_secret, require_keys
+from ecgedge.sinks.settings import parse_patients, read_secret, sink_settings
 
 MOST: Final = 50
 SYSTEM: Final = "urn:ecgedge:event"
@@ -299,8 +298,7 @@ def open_fhir(uri: str) -> FhirServer | FhirFile:
         token = None if secret is None else read_secret(secret, what="the token of the FHIR server")
         return FhirServer(address, token=token, patients=_patients(address.options, uri))
     path, _, settings = target.partition("#")
-    options = dict(parse_qsl(settings, keep_blank_values=True))
-    require_keys(options, ("patients",), uri=uri)
+    options = sink_settings(settings, ("patients",), uri=uri)
     if not path.endswith(".ndjson"):
         raise UsageError(f"{uri}: expected fhir:FILE.ndjson or a server, {_EXAMPLE}")
     return FhirFile(Path(path), patients=_patients(options, uri))

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from ecgedge.errors import Hl7Error, UsageError
 from ecgedge.events import Alarm, Estimate
@@ -30,7 +30,7 @@ from ecgedge.hl7 import (
     write_estimate,
 )
 from ecgedge.sinks.outbox import RefusedError, SinkError, Told
-from ecgedge.sinks.settings import parse_patients, require_keys
+from ecgedge.sinks.settings import parse_patients, sink_settings
 
 CONNECT_S: Final = 5.0
 _REFUSED: Final = ("AE", "CE")
@@ -70,9 +70,8 @@ def parse_mllp_sink(uri: str) -> MllpAddress:
     try:
         parts = urlsplit(uri)
         host, port = parts.hostname, parts.port
-        options = dict(parse_qsl(parts.query, keep_blank_values=True))
         known = [item.name for item in fields(Names)]
-        require_keys(options, ("ca", "patients", *known), uri=uri)
+        options = sink_settings(parts.query, ("ca", "patients", *known), uri=uri)
         tls = ssl.create_default_context(cafile=options.get("ca")) if parts.scheme == "mllps" else None
     except (ValueError, OSError) as error:
         raise UsageError(f"{uri}: {error}. Expected mllp://HOST:PORT, for example {_EXAMPLE}") from error

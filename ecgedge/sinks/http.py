@@ -7,13 +7,13 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from ecgedge.errors import UsageError
 from ecgedge.sinks.outbox import RefusedError, SinkError
-from ecgedge.sinks.settings import require_keys
+from ecgedge.sinks.settings import sink_settings
 
 REFUSALS: Final = frozenset({400, 409, 410, 413, 414, 415, 422})
 """Answers that say that the same request will never be taken; all others but 2xx are tried again."""
@@ -46,8 +46,7 @@ def parse_http(url: str, *, known: tuple[str, ...], example: str) -> HttpAddress
         Naming what is missing or wrong.
     """
     address, _, options = url.partition("#")
-    settings = dict(parse_qsl(options, keep_blank_values=True))
-    require_keys(settings, ("ca", *known), uri=url)
+    settings = sink_settings(options, ("ca", *known), uri=url)
     try:
         parts = urlsplit(address)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from ecgedge.alarms import CONDITIONS
 from ecgedge.errors import UsageError
@@ -25,7 +25,7 @@ from ecgedge.sdc.bed import BedStates, acknowledging, bed_mds
 from ecgedge.sdc.library import Certificates, Library, import_sdc
 from ecgedge.sdc.provider import Running, description, start_provider
 from ecgedge.sinks.outbox import RefusedError, Told
-from ecgedge.sinks.settings import require_keys
+from ecgedge.sinks.settings import sink_settings
 
 MOST_BEDS: Final = 64
 """Each is a server with threads of its own."""
@@ -59,9 +59,9 @@ def parse_sdc_sink(uri: str) -> SdcSettings:
         parts = urlsplit(uri)
     except ValueError as error:
         raise UsageError(f"{uri}: {error}; expected an address of ours, for example {_EXAMPLE}") from error
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
     files = ("cert", "key", "ca") if parts.scheme == "sdcs" else ()
-    require_keys(options, ("limit_mmhg", "lifetime_s", "facility", "point_of_care", *files), uri=uri)
+    known = ("limit_mmhg", "lifetime_s", "facility", "point_of_care", *files)
+    options = sink_settings(parts.query, known, uri=uri)
     if not parts.hostname or parts.path.strip("/"):
         raise UsageError(f"{uri}: expected sdc://ADDRESS-OF-OURS, for example {_EXAMPLE}")
     if missing := [name for name in files if name not in options]:

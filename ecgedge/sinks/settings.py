@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ecgedge.errors import UsageError
+from ecgedge.query import read_query
 
 
-def require_keys(options: Mapping[str, str], known: Sequence[str], *, uri: str) -> None:
-    """Raise UsageError where a sink's URI has a setting that none knows."""
-    if unknown := options.keys() - set(known):
-        names = ", ".join(known) or "none"
-        raise UsageError(f"{uri}: the setting {min(unknown)} is unknown; known are {names}")
+def sink_settings(query: str, known: Sequence[str], *, uri: str) -> dict[str, str]:
+    """Return the settings of a sink's URI; UsageError names one that is unknown or stands twice."""
+    try:
+        return read_query(query, known)
+    except ValueError as error:
+        raise UsageError(f"{uri}: {error}") from error
 
 
 def parse_patients(text: str, *, uri: str) -> dict[str, str]:

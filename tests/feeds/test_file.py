@@ -248,10 +248,11 @@ def test_uri(uri: str, path: str, options: FileOptions) -> None:
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("?lop=1", "option 'lop' is unknown"),
-        ("?loop=1&loop=1", "repeated"),
+        ("?lop=1", "the setting lop is unknown"),
+        ("?loop=1&loop=1", "the setting loop stands twice"),
         ("?loop=yes", "loop=yes is neither 0 nor 1"),
-        ("?loop", "neither 0 nor 1"),
+        ("?loop", "is not NAME=VALUE"),
+        ("?loop=yes", "neither 0 nor 1"),
         ("?gaps=fill", "gaps=fill is neither refuse nor keep"),
         ("?chunk_ms=0", "chunk_ms=0 is not within 1 to 10000"),
         ("?chunk_ms=-20", "not within"),

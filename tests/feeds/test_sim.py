@@ -149,7 +149,7 @@ def test_true_pressure_is_at_hand():
         ("file:stable", "expected sim:NAME"),
         ("sim://stable", "expected sim:NAME"),
         ("sim://[stable", "expected sim:NAME"),
-        ("sim:stable?sede=1", "unknown option 'sede'; options: seed, rate_hz"),
+        ("sim:stable?sede=1", "the setting sede is unknown; known are seed, rate_hz"),
         ("sim:stable?seed=1&seed=2", "stands twice"),
         ("sim:stable?seed=one", "expected sim:NAME"),
         ("sim:stable?seed=-1", "negative"),

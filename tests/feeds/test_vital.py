@@ -413,7 +413,7 @@ def test_all_settings_of_a_uri():
     ("uri", "said"),
     [
         ("vital://h:1", "expected vital://"),
-        ("vital://h:1?vr=1&x=2", "expected vital://"),
+        ("vital://h:1?vr=1&x=2", "the setting x is unknown; known are vr, bed, rate_hz"),
         ("vital://h:1?vr=1&rate_hz=250", "100 Hz at most"),
         ("vital://127.0.0.1:1?vr=1", "does the server listen"),
     ],
