@@ -13,7 +13,7 @@ import functools
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -91,7 +91,7 @@ def _dataclass(cls: type[Any], data: object, where: str) -> object:
         raise SchemaError(f"{where or cls.__name__}: expected a table, found {data!r}")
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     _refuse_unknown(data, fields, where)
-    hints = _type_hints(cls)
+    hints = _type_hints(typing.cast("Hashable", cls))
     values: dict[str, object] = {}
     for name, field in fields.items():
         if name in data:
@@ -107,7 +107,7 @@ def _dataclass(cls: type[Any], data: object, where: str) -> object:
 
 
 @functools.cache
-def _type_hints(cls: type[Any]) -> dict[str, Any]:
+def _type_hints(cls: Hashable) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
