@@ -165,6 +165,9 @@ def _tuple(hint: Any, data: object, where: str) -> tuple[object, ...]:
         raise SchemaError(f"{where}: expected a list, found {data!r}")
     args = typing.get_args(hint)
     if len(args) == 2 and args[1] is Ellipsis:
+        # Embeddings' envelopes are thousands of numbers, which need no place each unless one is wrong.
+        if args[0] in (float, int, str) and all(type(v) is args[0] for v in data):
+            return tuple(data)
         return tuple(_value(args[0], v, f"{where}[{i}]") for i, v in enumerate(data))
     if len(args) != len(data):
         raise SchemaError(f"{where}: expected {len(args)} values, found {len(data)}")
