@@ -8,17 +8,16 @@ others run, too; such figures are no latencies.
 Beside them stands the time of reading as many bytes as the step's fp32 weights once, by one thread: a
 step of one bed cannot be faster than that while they do not fit into the cache.
 
-It starts itself again with GLIBC_TUNABLES=glibc.malloc.hugetlb=1, as a device should run: a step reads all weights
-once, and with pages of 4 KB it waits for address translation; `--pages 4k` leaves it out, to see how long.
+The weights of ResNet18 lie in pages of 2 MB (`ecgedge.runtime.memory.large_pages`): a step of one bed reads all of
+them once, and with pages of 4 KB it would wait for address translation. Those of EdgeNet fit into the cache.
 
-    python benchmarks/stream_step.py [--rounds 30] [--beds 1,4,16,64] [--clock wall|cpu] [--pages huge|4k]
+    python benchmarks/stream_step.py [--rounds 30] [--beds 1,4,16,64] [--clock wall|cpu]
         [--networks "resnet18,edgenet s"] [--out FILE.json]
 """
 
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import sys
 import time
@@ -48,9 +47,12 @@ LEADS = ("I", "II")
 WINDOW = 2500
 RATE_HZ = 250.0
 HOP_S = CHUNK_SAMPLES / RATE_HZ
-NETWORKS = {"resnet18": "jeong2023", "edgenet s": "sim_mpcwp"}
+NETWORKS = {
+    "resnet18": ("jeong2023", []),
+    "edgenet m": ("sim_mpcwp", ["encoder.size=m"]),
+    "edgenet s": ("sim_mpcwp", []),
+}
 PRECISIONS = ("fp32", "int8")
-HUGE_PAGES = "glibc.malloc.hugetlb=1"
 READING = "reading the weights"
 CLOCKS = {"wall": time.perf_counter, "cpu": time.thread_time}
 
@@ -64,9 +66,9 @@ class Forms:
     variant: VariantSpec
 
 
-def forms(recipe: str) -> Forms:
+def forms(recipe: str, settings: list[str]) -> Forms:
     """Export both forms of a causal network in both precisions."""
-    model = build_model(load_recipe(recipe, ["encoder.causal=true"])).eval()
+    model = build_model(load_recipe(recipe, [*settings, "encoder.causal=true"])).eval()
     folded = fold_lead_set(model, LEADS, None)
     window = export_onnx(
         folded, n_leads=len(LEADS), window_samples=WINDOW, output_names=folded.output_names, metadata={}
@@ -144,15 +146,12 @@ def summary(said: dict[str, list[float]], beds: int) -> dict[str, float]:
 def main(arguments: list[str]) -> None:
     """Measure, print, and write JSON if asked."""
     options = dict(zip(arguments[::2], arguments[1::2], strict=True))
-    if options.get("--pages", "huge") == "huge" and os.environ.get("GLIBC_TUNABLES") != HUGE_PAGES:
-        program = [sys.executable, __file__, *arguments]
-        os.execve(sys.executable, program, {**os.environ, "GLIBC_TUNABLES": HUGE_PAGES})  # noqa: S606 - ourselves
     clock = CLOCKS[options.get("--clock", "wall")]
     counts = [int(n) for n in options.get("--beds", "1,4,16,64").split(",")]
     chosen = options.get("--networks", ",".join(NETWORKS)).split(",")
     rows: dict[str, dict[str, dict[str, float]]] = {}
     for name in chosen:
-        made = forms(NETWORKS[name])
+        made = forms(*NETWORKS[name])
         rows[name] = {}
         for beds in counts:
             said = measure(made, beds, rounds=int(options.get("--rounds", "30")), clock=clock)
@@ -161,7 +160,6 @@ def main(arguments: list[str]) -> None:
     result = {
         "what": "streaming step against the whole window each 1.024 s; 2 leads, one thread, random weights",
         "clock": options.get("--clock", "wall"),
-        "pages": options.get("--pages", "huge"),
         **common.machine("numpy", "onnxruntime", "torch"),
         "rows": rows,
     }

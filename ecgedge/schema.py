@@ -2,25 +2,22 @@
 
 One decoder serves the recipe, the alarm policy and the bundle manifest: an unknown key is an error that
 names the nearest known key, a missing key or a wrong type names its place (`optimizer.lr`).
+
+A bed that starts decodes one manifest: what only TOML or an error needs is imported there.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
+import functools
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ecgedge.errors import RecipeError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 T = TypeVar("T")
 
@@ -58,6 +55,11 @@ def read_toml(cls: type[T], path: Path, *, what: str) -> T:
     RecipeError
         If the file cannot be read, is no TOML, or does not fit; the message begins with `what` and the path.
     """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
     try:
         return from_plain(cls, tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
@@ -89,7 +91,7 @@ def _dataclass(cls: type[Any], data: object, where: str) -> object:
         raise SchemaError(f"{where or cls.__name__}: expected a table, found {data!r}")
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     _refuse_unknown(data, fields, where)
-    hints = typing.get_type_hints(cls)
+    hints = _type_hints(typing.cast("Hashable", cls))
     values: dict[str, object] = {}
     for name, field in fields.items():
         if name in data:
@@ -104,9 +106,16 @@ def _dataclass(cls: type[Any], data: object, where: str) -> object:
         raise SchemaError(f"{where}: {error}" if where else str(error)) from error
 
 
+@functools.cache
+def _type_hints(cls: Hashable) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
 def _refuse_unknown(data: Mapping[Any, object], known: Mapping[str, object], where: str) -> None:
     for key in data:
         if key not in known:
+            import difflib
+
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
             hint = f"; did you mean '{near[0]}'?" if near else ""
             raise SchemaError(f"unknown key '{_place(where, str(key))}'{hint}")
@@ -156,6 +165,9 @@ def _tuple(hint: Any, data: object, where: str) -> tuple[object, ...]:
         raise SchemaError(f"{where}: expected a list, found {data!r}")
     args = typing.get_args(hint)
     if len(args) == 2 and args[1] is Ellipsis:
+        # Embeddings' envelopes are thousands of numbers, which need no place each unless one is wrong.
+        if args[0] in (float, int, str) and all(type(v) is args[0] for v in data):
+            return tuple(data)
         return tuple(_value(args[0], v, f"{where}[{i}]") for i, v in enumerate(data))
     if len(args) != len(data):
         raise SchemaError(f"{where}: expected {len(args)} values, found {len(data)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,6 +18,9 @@ from ecgedge.bundle.manifest import (
 from ecgedge.container import read_directory, read_zip
 from ecgedge.errors import BundleError
 from ecgedge.schema import SchemaError, from_plain
+
+# Not importlib.resources, which is a tenth of a cold start: the wheel is unpacked wherever it is installed.
+_IN_THE_WHEEL = Path(__file__).parents[1] / "embedded.ecgb"
 
 
 def load_bundle(source: str | Path) -> Bundle:
@@ -124,8 +126,7 @@ def _check_engine(contents: Mapping[str, bytes], name: str, *, place: str) -> tu
 
 def _read(source: str | Path) -> dict[str, bytes]:
     if str(source) == EMBEDDED:
-        with resources.as_file(resources.files("ecgedge") / "embedded.ecgb") as folder:
-            return read_directory(folder)
+        return read_directory(_IN_THE_WHEEL)
     path = Path(source)
     if path.is_dir() and (path / "manifest.json").is_file() and str(source):
         return read_directory(path)

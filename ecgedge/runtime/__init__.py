@@ -3,7 +3,6 @@
 from ecgedge.runtime.around import DISTANCE, MOVEMENT, WithDistance, WithMovement
 from ecgedge.runtime.base import Runner, single_numbers
 from ecgedge.runtime.choose import AUTO, RUNTIMES, Opened, check_runtime, open_on, open_runner, prove
-from ecgedge.runtime.engines import open_engine
 from ecgedge.runtime.openvino import OpenVinoRunner
 from ecgedge.runtime.ort import OrtRunner
 from ecgedge.runtime.pool import Outputs, StepAsk, StepPool, StepSeat
@@ -27,7 +26,6 @@ __all__ = [
     "WithDistance",
     "WithMovement",
     "check_runtime",
-    "open_engine",
     "open_on",
     "open_runner",
     "open_step_runner",

@@ -9,13 +9,21 @@ from functools import partial
 from ecgedge.bundle import Bundle, VariantSpec
 from ecgedge.errors import EngineError, UsageError
 from ecgedge.runtime.base import Runner
-from ecgedge.runtime.engines import open_engine
 from ecgedge.runtime.openvino import OpenVinoRunner
 from ecgedge.runtime.ort import OrtRunner, Provider
 from ecgedge.runtime.selftest import tested
 from ecgedge.runtime.step import open_step_runner
 
 Opener = Callable[[Bundle, VariantSpec], Runner]
+
+
+def _open_engine(bundle: Bundle, variant: VariantSpec) -> Runner:
+    if not any(record.onnx_file == variant.file for record in bundle.engines):
+        raise UsageError(f"{bundle.source}: no engine of {variant.name}; build one: ecgedge bundle build")
+    # What drives TensorRT is a tenth of a cold start; most bundles hold no engine.
+    from ecgedge.runtime.engines import open_engine
+
+    return open_engine(bundle, variant)
 
 
 def _open_ort(bundle: Bundle, variant: VariantSpec, *, provider: Provider = "cpu") -> Runner:
@@ -27,7 +35,7 @@ def _open_openvino(bundle: Bundle, variant: VariantSpec) -> Runner:
 
 
 OPENERS: Mapping[str, Opener] = {
-    "tensorrt": open_engine,
+    "tensorrt": _open_engine,
     "ort": _open_ort,
     "ort-cuda": partial(_open_ort, provider="cuda"),
     "ort-tensorrt": partial(_open_ort, provider="tensorrt"),

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ecgedge.bundle import Bundle, VariantSpec
 from ecgedge.errors import EngineError, UsageError, missing_extra
 from ecgedge.runtime.base import INPUT_NAME, EngineRunner, ModelInput, one_line, runner_name, window_file
-from ecgedge.runtime.memory import release_free_memory
+from ecgedge.runtime.memory import large_pages
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
 _LOG_ERRORS_ONLY = 3
@@ -118,17 +118,17 @@ def open_session(
     providers = _available(ort, provider, name=name)
     settings = [_provider_options(p, int8=int8) for p in providers]
     try:
-        session = ort.InferenceSession(model, options, providers=providers, provider_options=settings)
+        with large_pages(len(model)):
+            session = ort.InferenceSession(model, options, providers=providers, provider_options=settings)
+            # Should a provider fail in the middle of a run, the self-test was not passed by the one that would follow.
+            session.disable_fallback()
+            # The file's bytes were only kept for that. Beside the optimised weights they are a second copy.
+            session._model_bytes = None  # noqa: SLF001 - nothing public lets go of them
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         raise EngineError(
             f"{name}: ONNX Runtime {ort.__version__} refuses the model: {one_line(error)}. "
             "Verify the bundle; if it is whole, update onnxruntime"
         ) from error
-    # Should a provider fail in the middle of a run, the self-test was not passed by the one that would follow.
-    session.disable_fallback()
-    # The file's bytes were only kept for that. Beside the optimised weights they are a second copy of the model.
-    session._model_bytes = None  # noqa: SLF001 - nothing public lets go of them
-    release_free_memory()
     # ONNX Runtime logs that a provider's libraries are missing, and goes on with the next one.
     if session.get_providers()[0] != providers[0]:
         raise EngineError(

@@ -10,7 +10,9 @@ A state of shape (channels, n) lies in memory as (channels, beds, n): as the gra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,8 @@ FULL_ENOUGH = 0.75
 """A bucket this full is run rather than several smaller ones."""
 
 F32 = NDArray[np.float32]
+_ALIGNED = 16
+"""Floats in a line of the cache: every array of a block begins with one."""
 
 
 class StepRunner(OfVariant):
@@ -68,8 +72,8 @@ class StepRunner(OfVariant):
         self._spec, self._n_beds = variant.stream, beds
         self._session: Any = open_session(model, threads=threads, name=self.name)
         self._check_inputs()
-        self._seen = np.zeros(beds, np.int64)
-        self._states: list[F32] = [np.zeros((c, beds, n), np.float32) for c, n in self.spec.state_shapes]
+        self._seen = [0] * beds
+        self._pool = _Block([(c, beds, n) for c, n in self.spec.state_shapes])
         self._buckets: dict[int, _Bucket] = {}
         self._warm_up()
 
@@ -101,12 +105,12 @@ class StepRunner(OfVariant):
     @property
     def states(self) -> list[F32]:
         """The states themselves, (channels, beds, n) each; for those who look for faults."""
-        return self._states
+        return self._pool.arrays
 
     def seen_samples(self, bed: int) -> int:
         """Return how many samples the bed has had since its last reset or prime began."""
         self._check_beds([bed])
-        return int(self._seen[bed])
+        return self._seen[bed]
 
     def ready(self, bed: int) -> bool:
         """Whether the bed has filled its window: before that, its outputs are of a window that is partly empty."""
@@ -149,8 +153,8 @@ class StepRunner(OfVariant):
     def reset(self, bed: int) -> None:
         """Let a bed begin a new stream: nothing of its past is left."""
         self._check_beds([bed])
-        for pool in self._states:
-            pool[:, bed] = 0.0
+        for state in self.states:
+            state[:, bed] = 0.0
         self._seen[bed] = 0
 
     def prime(self, bed: int, samples_mv: F32) -> dict[str, F32]:
@@ -185,9 +189,11 @@ class StepRunner(OfVariant):
     def grow(self, more: int) -> None:
         """Add beds, numbered on; those that are there keep their states."""
         self._n_beds += more
-        self._seen = np.concatenate([self._seen, np.zeros(more, np.int64)])
-        for k, (pool, (c, n)) in enumerate(zip(self._states, self.spec.state_shapes, strict=True)):
-            self._states[k] = np.concatenate([pool, np.zeros((c, more, n), np.float32)], axis=1)
+        self._seen += [0] * more
+        before = self.states
+        self._pool = _Block([(c, self._n_beds, n) for c, n in self.spec.state_shapes])
+        for state, old in zip(self.states, before, strict=True):
+            state[:, : old.shape[1]] = old
         self._warm_up()
 
     def sizes_agree(self) -> bool:
@@ -201,12 +207,12 @@ class StepRunner(OfVariant):
         said: set[bytes] = set()
         for bucket in self._buckets.values():
             bucket.chunk[:] = chunk
-            for mine, state in zip(bucket.states, states, strict=True):
+            for mine, state in zip(bucket.states.arrays, states, strict=True):
                 mine[:] = state
             bucket.run()
             for place in range(len(bucket.chunk)):
                 own = [values[place] for values in bucket.outputs.values()]
-                own += [state[0, :, place] for state in bucket.next_states]
+                own += [state[:, place] for state in bucket.next_states.arrays]
                 said.add(b"".join(np.ascontiguousarray(values).tobytes() for values in own))
         return len(said) == 1
 
@@ -226,27 +232,39 @@ class StepRunner(OfVariant):
                 bucket.run()
                 self._buckets[size] = bucket
 
-    def _run(self, bucket: _Bucket, index: NDArray[np.int64], chunk: F32) -> dict[str, F32]:
-        n, first = len(index), int(index[0])
+    def _run(self, bucket: _Bucket, index: list[int], chunk: F32) -> dict[str, F32]:
+        n, first = len(index), index[0]
         # Beds whose states lie beside each other, as those of a ward do, are copied at once.
-        in_a_row = bool((index == np.arange(first, first + n)).all())
+        in_a_row = index == list(range(first, first + n))
         own = slice(first, first + n) if in_a_row else index
+        everybody = in_a_row and n == self._n_beds == len(bucket.chunk)
         bucket.chunk[:n, :, 0] = chunk
-        for pool, state in zip(self._states, bucket.states, strict=True):
-            state[0, :, :n] = pool[:, own] if in_a_row else np.take(pool, index, axis=1)
+        if everybody:
+            np.copyto(bucket.states.memory, self._pool.memory)
+        else:
+            for pool, state in zip(self._pool.arrays, bucket.states.arrays, strict=True):
+                state[:, :n] = pool[:, own] if in_a_row else np.take(pool, index, axis=1)
         bucket.run()
         outputs = {name: values[:n].copy() for name, values in bucket.outputs.items()}
-        require_finite(outputs, name=self.name)
-        for pool, state in zip(self._states, bucket.next_states, strict=True):
-            pool[:, own] = state[0, :, :n]
-        self._seen[index] += self.spec.chunk_samples
+        if not bucket.said.finite():  # or in a row that nobody asked for
+            require_finite(outputs, name=self.name)
+        if everybody:
+            np.copyto(self._pool.memory, bucket.next_states.memory)
+        else:
+            for pool, state in zip(self._pool.arrays, bucket.next_states.arrays, strict=True):
+                pool[:, own] = state[:, :n]
+        for bed in index:
+            self._seen[bed] += self.spec.chunk_samples
         return outputs
 
-    def _check_beds(self, beds: Sequence[int]) -> NDArray[np.int64]:
-        index = np.asarray(beds, np.int64)
-        if index.ndim != 1 or not len(index) or len(np.unique(index)) != len(index):
+    def _check_beds(self, beds: Sequence[int]) -> list[int]:
+        try:
+            index = [operator.index(bed) for bed in beds]
+        except TypeError as error:
+            raise EngineError(f"{self.name}: beds {list(beds)}; give whole numbers") from error
+        if not index or len(set(index)) != len(index):
             raise EngineError(f"{self.name}: beds {list(beds)}; name each bed once, and at least one")
-        if index.min() < 0 or index.max() >= self.beds:
+        if min(index) < 0 or max(index) >= self.beds:
             raise EngineError(f"{self.name}: beds {list(beds)}; they are numbered 0 to {self.beds - 1}")
         return index
 
@@ -294,28 +312,43 @@ def plan_batches(n: int) -> list[tuple[int, int]]:
     return batches
 
 
+class _Block:
+    """Arrays in one piece of memory, which so are copied or looked at as one."""
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        sizes = [-(-prod(shape) // _ALIGNED) * _ALIGNED for shape in shapes]
+        self.memory: F32 = np.zeros(sum(sizes), np.float32)
+        begins = [sum(sizes[:k]) for k in range(len(sizes))]
+        self.arrays: list[F32] = [
+            self.memory[begin : begin + prod(shape)].reshape(shape)
+            for begin, shape in zip(begins, shapes, strict=True)
+        ]
+
+    def finite(self) -> bool:
+        """Tell whether every number is."""
+        return bool(np.isfinite(self.memory).all())
+
+
 class _Bucket:
     """The buffers of one batch size, handed to ONNX Runtime once."""
 
     def __init__(self, session: Any, size: int, spec: StreamSpec, *, n_leads: int, name: str) -> None:
-        def zeros(*shape: int) -> F32:
-            return np.zeros(shape, np.float32)
-
-        self.chunk = zeros(size, n_leads, 1, spec.chunk_samples)
-        self.states = [zeros(1, channels, size, n) for channels, n in spec.state_shapes]
-        self.next_states = [zeros(1, channels, size, n) for channels, n in spec.state_shapes]
-        self.outputs = {
-            output.name: zeros(size, *output.shape[1:])
-            for output in session.get_outputs()
-            if output.name not in spec.next_names
-        }
+        shapes = [(channels, size, n) for channels, n in spec.state_shapes]
+        said = {o.name: (size, *o.shape[1:]) for o in session.get_outputs() if o.name not in spec.next_names}
+        self.chunk: F32 = np.zeros((size, n_leads, 1, spec.chunk_samples), np.float32)
+        self.states, self.next_states, self.said = _Block(shapes), _Block(shapes), _Block(list(said.values()))
+        self.outputs = dict(zip(said, self.said.arrays, strict=True))
         self._session, self._name = session, name
         self._binding = session.io_binding()
-        for name, array in zip((INPUT_NAME, *spec.state_names), (self.chunk, *self.states), strict=True):
-            self._binding.bind_input(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
-        results = {**self.outputs, **dict(zip(spec.next_names, self.next_states, strict=True))}
-        for name, array in results.items():
-            self._binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+        self._bind(self._binding.bind_input, {INPUT_NAME: self.chunk})
+        self._bind(self._binding.bind_input, _as_graph(spec.state_names, self.states))
+        self._bind(self._binding.bind_output, self.outputs)
+        self._bind(self._binding.bind_output, _as_graph(spec.next_names, self.next_states))
+
+    @staticmethod
+    def _bind(bind: Callable[..., None], arrays: Mapping[str, F32]) -> None:
+        for name, array in arrays.items():
+            bind(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
 
     def run(self) -> None:
         """Compute outputs and next states of what lies in the buffers."""
@@ -330,6 +363,11 @@ class _Bucket:
     def close(self) -> None:
         """Let go of the session."""
         self._session = self._binding = None
+
+
+def _as_graph(names: Sequence[str], states: _Block) -> dict[str, F32]:
+    """Return states as the graph wants them, (1, channels, beds, n)."""
+    return {name: state[None] for name, state in zip(names, states.arrays, strict=True)}
 
 
 def open_step_runner(bundle: Bundle, variant: VariantSpec, *, beds: int) -> StepRunner:

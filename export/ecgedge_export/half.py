@@ -25,6 +25,7 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     out = onnx.ModelProto()
     out.CopyFrom(model)
+    del out.graph.value_info[:]  # of float32
     for tensor in out.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
             tensor.CopyFrom(_half(tensor))

@@ -88,7 +88,7 @@ def export_step_onnx(network: StepNetwork, *, metadata: Mapping[str, str]) -> on
     states = tuple(torch.zeros(1, channels, 2, n) for channels, n in spec.state_shapes)
     lengths = {name: str(value) for name, value in to_plain(spec).items() if not name.startswith("state_")}
     shapes = zip(spec.state_names, spec.state_shapes, strict=True)
-    return _exported(
+    model = _exported(
         network,
         (torch.zeros(2, network.n_leads, 1, spec.chunk_samples), *states),
         inputs=[INPUT_NAME, *spec.state_names],
@@ -100,6 +100,23 @@ def export_step_onnx(network: StepNetwork, *, metadata: Mapping[str, str]) -> on
             "states": json.dumps({name: [1, c, BATCH, n] for name, (c, n) in shapes}),
         },
     )
+    return _name_rows(model)
+
+
+def _name_rows(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Note, in place, that the rows of all features are the beds.
+
+    A convolution may change the number of rows, so nothing else tells ONNX Runtime that the two sides of a residual sum
+    are of one shape; and only if they are, it adds up inside the convolution.
+    """
+    inferred = onnx.shape_inference.infer_shapes(model)
+    for value in inferred.graph.value_info:
+        dims = value.type.tensor_type.shape.dim
+        if len(dims) == 4 and dims[0].dim_value == 1 and not dims[2].HasField("dim_value"):
+            dims[2].dim_param = BATCH
+            model.graph.value_info.append(value)
+    check_onnx(model)
+    return model
 
 
 def _exported(

@@ -1,4 +1,4 @@
-"""Structured pruning: whole channels of an EdgeNet go, until the network takes no more work than it may.
+"""Structured pruning: whole channels of an EdgeNet or a ResNet18 go, until the network takes no more work than it may.
 
 Molchanov et al., "Importance estimation for neural network pruning", CVPR 2019 (arXiv:1906.10771), eq. 8 with a gate
 behind each batch norm ("Taylor-FO-BN"). Symbols: a gate g = 1 multiplies channel m behind its norm, gamma * x + beta;
@@ -6,8 +6,8 @@ E is the loss of a batch.
 
     importance(m) = mean over batches of (dE/dg_m)^2,    dE/dg_m = gamma * dE/dgamma + beta * dE/dbeta
 
-Channels that an addition joins (a block's second convolution and its shortcut) share a gate, so their terms are summed
-before the square, and they stay or go together. A channel whose norms are 0 puts out 0 and has the importance 0: the
+Channels that an addition joins (`channels.py`) share a gate, so their terms are summed before the square, and they stay
+or go together. A channel whose norms are 0 puts out 0 and has the importance 0: the
 network without it is the same function.
 
 Channels go in groups of four, which is how engines lay them out; the next to go is the group with the least importance
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from ecgedge.errors import UsageError
 from ecgedge.leads import STANDARD_LEADS
+from ecgedge_export.channels import PRUNABLE, PRUNABLE_RECIPES, Kept, gates, with_widths, without_channels
 from ecgedge_export.fold import fold_lead_set
 from ecgedge_export.onnx_file import export_onnx, graph_cost
 from ecgedge_train.batches import TRAIN_STREAM, BatchSource, make_views, step_generator
@@ -41,14 +42,11 @@ from ecgedge_train.checkpoint import (
     write_text,
 )
 from ecgedge_train.dataset.index import file_sha256
-from ecgedge_train.encoders import EdgeNet
-from ecgedge_train.encoders.edgenet import ResidualBlock
 from ecgedge_train.inference import TrainingData
 from ecgedge_train.model import EcgModel, build_model
 from ecgedge_train.objectives import build_objective
 from ecgedge_train.recipe import (
     CombinedObjective,
-    EdgeNetRecipe,
     ObjectiveRecipe,
     Recipe,
     distillation_of,
@@ -61,9 +59,6 @@ PRUNED_FOLDER: Final = "pruned"
 GROUP: Final = 4
 _BATCHES: Final = 16
 
-Kept = tuple[Tensor, ...]
-"""Indices of the channels that stay, ascending; one tensor for each of `EdgeNet.widths`."""
-
 
 def prune_run(start: Run, recipe: Recipe, data: TrainingData, folder: Path, *, macs: float) -> None:
     """Prune a run's encoder and leave it, not yet fine-tuned, as a run in `folder`.
@@ -71,7 +66,7 @@ def prune_run(start: Run, recipe: Recipe, data: TrainingData, folder: Path, *, m
     Parameters
     ----------
     start
-        Whose weights are pruned; its encoder must be an EdgeNet.
+        Whose weights are pruned; its encoder must be an EdgeNet or a ResNet18.
     recipe
         Of the student that goes on from it, with the encoder as it is before; its objective judges the channels.
     data
@@ -87,10 +82,10 @@ def prune_run(start: Run, recipe: Recipe, data: TrainingData, folder: Path, *, m
         If the encoder is another, the target cannot be reached, or `folder` holds something else.
     """
     encoder = start.model.encoder
-    if not isinstance(encoder, EdgeNet) or not isinstance(recipe.encoder, EdgeNetRecipe):
+    if not isinstance(encoder, PRUNABLE) or not isinstance(recipe.encoder, PRUNABLE_RECIPES):
         raise UsageError(
-            f"{start.path}: only EdgeNet can be pruned, and its encoder is {start.recipe.encoder.name}; distil it into "
-            "an EdgeNet first"
+            f"{start.path}: only EdgeNet and ResNet18 can be pruned, and its encoder is {start.recipe.encoder.name}; "
+            "distil it into one of these first"
         )
     facts = {
         "pruned_from": start.path.name,
@@ -125,22 +120,6 @@ def _is_done(folder: Path, facts: Mapping[str, Any]) -> bool:
     return True
 
 
-def gates(encoder: EdgeNet) -> list[tuple[nn.BatchNorm2d, ...]]:
-    """Return the norms whose channels stay or go together, in the order of `EdgeNet.widths`."""
-    found: list[tuple[nn.BatchNorm2d, ...]] = [(encoder.bn,)]
-    for block in encoder.blocks:
-        if isinstance(block, ResidualBlock):
-            shortcut = block.shortcut[1]
-            found += [(block.bn1,), (block.bn2, _norm(shortcut))]
-    return found
-
-
-def _norm(module: nn.Module) -> nn.BatchNorm2d:
-    if not isinstance(module, nn.BatchNorm2d):
-        raise TypeError(f"a batch norm was expected, not {type(module).__name__}")
-    return module
-
-
 def importance(
     model: EcgModel, recipe: Recipe, data: TrainingData, *, batches: int = _BATCHES
 ) -> list[Tensor]:
@@ -148,8 +127,8 @@ def importance(
     objective = build_objective(_comparable(recipe, model.encoder.embedding_size))
     source = BatchSource(data, "train", objective, replace(recipe.data, accumulate=1), seed=recipe.seed)
     device = torch.device("cpu")
-    if not isinstance(model.encoder, EdgeNet):
-        raise TypeError("only EdgeNet has gates")
+    if not isinstance(model.encoder, PRUNABLE):
+        raise TypeError("only EdgeNet and ResNet18 have gates")
     norms = gates(model.encoder)
     scores = [torch.zeros_like(group[0].weight) for group in norms]
     model.eval()
@@ -193,8 +172,10 @@ class Work:
     """Counts the multiplications of a model's 12-lead network with other widths, from one export."""
 
     def __init__(self, model: EcgModel, window_samples: int) -> None:
+        if not isinstance(model.encoder, PRUNABLE):
+            raise TypeError("only EdgeNet and ResNet18 have widths")
         network = fold_lead_set(model, STANDARD_LEADS, None)
-        self._embedding_size = model.encoder.embedding_size
+        self._encoder = model.encoder
         self._graph = export_onnx(
             network,
             n_leads=len(STANDARD_LEADS),
@@ -202,21 +183,26 @@ class Work:
             output_names=network.output_names,
             metadata={},
         )
+        for tensor in self._graph.graph.initializer:
+            if len(tensor.dims) > 1:
+                tensor.CopyFrom(_shape_alone(tensor, tensor.dims))
 
     def macs(self, widths: Sequence[int]) -> int:
         """Return what `graph_cost` counts once the weights have the shapes of these widths."""
         with torch.device("meta"):
-            shapes = {
-                name: t.shape for name, t in EdgeNet(self._embedding_size, widths=widths).state_dict().items()
-            }
+            shapes = {name: t.shape for name, t in with_widths(self._encoder, widths).state_dict().items()}
         graph = onnx.ModelProto()
         graph.CopyFrom(self._graph)
         for tensor in graph.graph.initializer:
             shape = shapes.get(tensor.name.removeprefix("tail.encoder."))
             if shape is not None:
-                # Counting needs the shape alone.
-                tensor.CopyFrom(onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=shape))
+                tensor.CopyFrom(_shape_alone(tensor, shape))
         return graph_cost(graph).macs
+
+
+def _shape_alone(tensor: onnx.TensorProto, dims: Iterable[int]) -> onnx.TensorProto:
+    """Return a weight without its numbers, which counting does not need."""
+    return onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=dims)
 
 
 @dataclass(frozen=True)
@@ -282,30 +268,3 @@ def _units(
         for start, stop in zip([0, *cuts], cuts, strict=False):
             channels = order[start:stop]
             yield _Unit(i, channels, float(score[channels].mean()) / saved)
-
-
-def without_channels(encoder: EdgeNet, kept: Kept) -> dict[str, Tensor]:
-    """Return the weights of the EdgeNet that has only the `kept` channels."""
-    state = encoder.state_dict()
-    stem, *of_blocks = kept
-    rows: dict[str, Tensor] = {"stem": stem, "presence": stem, "bn": stem}
-    columns: dict[str, Tensor] = {}
-    before = stem
-    for i, (inner, out) in enumerate(zip(of_blocks[::2], of_blocks[1::2], strict=True)):
-        block = f"blocks.{i}"
-        rows |= {f"{block}.conv1": inner, f"{block}.bn1": inner, f"{block}.conv2": out, f"{block}.bn2": out}
-        rows |= {f"{block}.shortcut.0": out, f"{block}.shortcut.1": out}
-        columns |= {f"{block}.conv1": before, f"{block}.shortcut.0": before, f"{block}.conv2": inner}
-        before = out
-    # The mean of each channel, then the maximum of each.
-    columns["fc"] = torch.cat([before, before + encoder.widths[-1]])
-    return {name: _cut(name, tensor, rows, columns) for name, tensor in state.items()}
-
-
-def _cut(name: str, tensor: Tensor, rows: Mapping[str, Tensor], columns: Mapping[str, Tensor]) -> Tensor:
-    module = name.rpartition(".")[0]
-    if tensor.dim() and module in rows:
-        tensor = tensor[rows[module]]
-    if tensor.dim() > 1 and module in columns:
-        tensor = tensor[:, columns[module]]
-    return tensor.clone()

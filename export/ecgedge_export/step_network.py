@@ -112,7 +112,7 @@ class StepNetwork(nn.Module):
         self.pool = _WindowPool(
             frames=frames, chunk_frames=chunk_samples // FRAME_SAMPLES, maximum=isinstance(encoder, EdgeNet)
         )
-        self.fc = copy.deepcopy(encoder.fc)
+        self.fc = _of_pool(encoder.fc, self.pool)
         self.outputs = OutputLayers(model, platt=platt, probe=probe)
         self.output_names = self.outputs.names
         self.n_leads = len(leads)
@@ -276,9 +276,12 @@ class _StepBlock(nn.Module):
 class _WindowPool(nn.Module):
     """Mean, and maximum if asked, over the last W frames: (1, D, B, chunk frames) to (B, D) or (B, 2 D).
 
-    Kept are not the frames but, for each past chunk, the sum of all its frames and the sum of its last r, where
+    Kept are not the frames but, for each past chunk, the mean of all its frames and the sum of its last r over n, where
     W - n = q n + r for chunks of n frames: the window holds the last q chunks whole, and r frames of the one before.
-    They are added up anew at each step, so that no rounding collects.
+    They are put together anew at each step, so that no rounding collects.
+
+    What it gives as the mean is `mean_over` times too small, which `_of_pool` puts into the layer behind it: ONNX
+    Runtime multiplies (1, D, B, 1) by a number one element at a time.
     """
 
     def __init__(self, *, frames: int, chunk_frames: int, maximum: bool) -> None:
@@ -288,28 +291,43 @@ class _WindowPool(nn.Module):
         self.frames = frames
         self.whole, self.rest = divmod(frames - chunk_frames, chunk_frames)
         self.maximum = maximum
+        parts = 1 + self.whole + (1 if self.rest else 0)
+        self.mean_over = parts * chunk_frames / frames
+        self.tail_share = self.rest / chunk_frames
 
     def forward(self, x: Tensor, past: Past) -> Tensor:
-        mean = self._over_window(x, past, _sum) / self.frames
-        if not self.maximum:
-            return mean
-        return torch.cat([mean, self._over_window(x, past, torch.amax)], dim=1)
+        pooled = self._over_window(x, past, _mean, tail_share=self.tail_share)
+        if self.maximum:
+            pooled = torch.cat([pooled, self._over_window(x, past, _maximum)], dim=1)
+        return pooled.squeeze(3).squeeze(0).transpose(0, 1)
 
-    def _over_window(self, x: Tensor, past: Past, reduce: Callable[..., Tensor]) -> Tensor:
-        seen = [past.before(reduce(x, dim=3, keepdim=True), self.whole)]
+    def _over_window(
+        self, x: Tensor, past: Past, reduce: Callable[[Tensor], Tensor], *, tail_share: float = 1.0
+    ) -> Tensor:
+        seen = [past.before(reduce(x), self.whole)]
         if self.rest:
-            tail = reduce(x[..., -self.rest :], dim=3, keepdim=True)
+            tail = x[..., -self.rest :]
+            tail = reduce(tail if tail_share == 1.0 else tail * tail_share)
             seen.append(past.before(tail, self.whole + 1)[..., :1])
-        return reduce(torch.cat(seen, dim=3), dim=3).squeeze(0).transpose(0, 1)
+        return reduce(torch.cat(seen, dim=3))
 
 
-def _sum(x: Tensor, *, dim: int, keepdim: bool = False) -> Tensor:
-    """Return the sum along the last of four axes, by pooling: its order is the same wherever a bed stands.
+def _of_pool(layer: nn.Linear, pool: _WindowPool) -> nn.Linear:
+    """Return a layer for what a pool gives instead of the true mean and maximum."""
+    made = copy.deepcopy(layer)
+    means = made.in_features // 2 if pool.maximum else made.in_features
+    with torch.no_grad():
+        made.weight[:, :means] *= pool.mean_over
+    return made
+
+
+def _mean(x: Tensor) -> Tensor:
+    """Return the mean along the last of four axes, by pooling: its order is the same wherever a bed stands.
 
     A reduction takes packets of numbers from where memory is aligned, so the last bits would depend on the beds beside.
     """
-    if dim != 3:
-        raise ValueError(f"axis {dim}; only the last of four is summed")
-    n = x.shape[3]
-    summed = nn.functional.avg_pool2d(x, (1, n)) * n
-    return summed if keepdim else summed.squeeze(3)
+    return nn.functional.avg_pool2d(x, (1, x.shape[3]))
+
+
+def _maximum(x: Tensor) -> Tensor:
+    return x.amax(dim=3, keepdim=True)

@@ -25,6 +25,7 @@ from ecgedge.errors import UsageError
 from ecgedge.leads import parse_lead_set
 from ecgedge.runtime.ort import OrtRunner
 from ecgedge.schema import from_plain, to_plain
+from ecgedge_export.channels import PRUNABLE_RECIPES
 from ecgedge_export.distill import (
     STUDENTS,
     TEACHER_FOLDER,
@@ -45,7 +46,7 @@ from ecgedge_train.evaluate.metrics import Metric, auroc, macro_auroc, point
 from ecgedge_train.inference import predict_rows
 from ecgedge_train.losses.hemodynamics import THRESHOLDS_MMHG
 from ecgedge_train.model import ClassesHead, HemodynamicsHead
-from ecgedge_train.recipe import EdgeNetRecipe, Recipe
+from ecgedge_train.recipe import Recipe
 from ecgedge_train.run import Run, load_run
 
 DEFAULT_STUDENTS: Final = ("edgenet-s", "edgenet-m")
@@ -185,7 +186,7 @@ def _is_done(out: Path, wanted: Recipe, dataset_sha256: str, max_steps: int | No
 
 
 def _unpruned(recipe: Recipe) -> Recipe:
-    if isinstance(recipe.encoder, EdgeNetRecipe):
+    if isinstance(recipe.encoder, PRUNABLE_RECIPES):
         return replace(recipe, encoder=replace(recipe.encoder, widths=()))
     return recipe
 

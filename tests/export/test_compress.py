@@ -274,6 +274,37 @@ def test_simulated_stands_on_every_surface_of_a_sweep():
     assert "research use only" in figure.get_suptitle()
 
 
+@pytest.mark.slow
+def test_a_sweep_prunes_a_resnet18(ecgedge, run_dir, ptbxl, tmp_path):
+    """A narrow one; its stages stay sums of equal widths, and what was pruned is not made again."""
+    widths = [16, 12, 12, 16, 12, 12, 24, 16, 16, 32, 24, 24]
+    out = tmp_path / "sweep"
+    arguments = ("compress", run_dir, "--data", ptbxl, "--out", out, "--sweep", "--lead-sets", "12")
+    arguments = (
+        *arguments,
+        "--student",
+        "resnet18",
+        "--macs",
+        "5M",
+        *QUICK,
+        "--set",
+        f"encoder.widths={widths}",
+    )
+    ecgedge(*arguments)
+    pruned = load_run(out / "resnet18_pruned_5M")
+    stays = pruned.recipe.encoder.widths
+    assert len(stays) == 12
+    assert sum(stays) < sum(widths)
+    assert all(n % 4 == 0 for n in stays)
+    assert pruned.model.encoder.stages[0][1].conv2.weight.shape[:2] == (stays[0], stays[2])
+    found = json.loads((out / "sweep.json").read_text("utf-8"))
+    macs = {p["network"]: p["macs"] for p in found["points"]}
+    assert macs["resnet18_pruned_5M"] <= 5e6 < macs["resnet18"]
+    before = (out / "resnet18_pruned_5M" / "model.safetensors").stat().st_mtime_ns
+    ecgedge(*arguments)
+    assert (out / "resnet18_pruned_5M" / "model.safetensors").stat().st_mtime_ns == before
+
+
 def test_sweep_end_to_end(ecgedge, run_dir, ptbxl, tmp_path, capsys):
     out = tmp_path / "sweep"
     arguments = ("compress", run_dir, "--data", ptbxl, "--out", out, "--sweep", "--lead-sets", "I")

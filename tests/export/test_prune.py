@@ -9,9 +9,10 @@ import torch
 
 from ecgedge.errors import RecipeError, UsageError
 from ecgedge.leads import STANDARD_LEADS
+from ecgedge_export.channels import gates, without_channels
 from ecgedge_export.fold import fold_lead_set
 from ecgedge_export.onnx_file import export_onnx, graph_cost
-from ecgedge_export.prune import Work, choose, gates, importance, without_channels
+from ecgedge_export.prune import Work, choose, importance
 from ecgedge_train.encoders import EdgeNet
 from ecgedge_train.model import build_model
 from ecgedge_train.recipe import load_recipe, recipe_from_plain, to_toml

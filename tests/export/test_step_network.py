@@ -1,6 +1,11 @@
 """The streaming form equals the full-window network of the same weights, on 38 s of a real ECG."""
 
+import platform
+from collections import Counter
+
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +15,8 @@ from ecgedge.bundle import FrontEndSpec
 from ecgedge.errors import EngineError
 from ecgedge.leads import STANDARD_LEADS, parse_lead_set
 from ecgedge.signal import counts_to_mv
-from ecgedge_export.step_network import Past, _WindowPool, step_network
+from ecgedge_export.onnx_file import export_step_onnx
+from ecgedge_export.step_network import Past, _of_pool, _WindowPool, step_network
 from ecgedge_export.streams import full_window_outputs, window_form_difference
 from ecgedge_export.variants import Source
 from ecgedge_train.encoders import RhcNet, W2vEncoder
@@ -159,9 +165,12 @@ def test_window_pool_is_mean_and_maximum_of_the_last_frames(frames, chunk, maxim
     frames = max(frames, chunk)
     x = torch.rand(1, 3, 2, chunk * 60, generator=torch.Generator().manual_seed(seed))
     pool, states = _WindowPool(frames=frames, chunk_frames=chunk, maximum=maximum), None
+    same = torch.nn.Linear(6 if maximum else 3, 6 if maximum else 3, bias=False)
+    torch.nn.init.eye_(same.weight)
+    behind = _of_pool(same, pool)
     for end in range(chunk, x.shape[3] + 1, chunk):
         past = Past(states)
-        found = pool(x[..., end - chunk : end], past)
+        found = behind(pool(x[..., end - chunk : end], past))
         states = past.next
         seen = x[0, :, :, max(0, end - frames) : end]
         expected = seen.sum(-1).T / frames
@@ -208,3 +217,17 @@ def test_the_model_is_left_alone():
             parameter.zero_()
     assert model.training
     assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="ONNX Runtime fuses otherwise on other processors")
+def test_residual_sums_are_added_up_inside_the_convolutions(causal_model, tmp_path):
+    network = step_network(causal_model, ("I", "II"), None, window_samples=2500)
+    model = export_step_onnx(network, metadata={})
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    made = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
+    assert made["Conv"] == 13
+    assert made["Add"] == 1, "that of the output in mmHg"
+    assert not made["Reshape"]

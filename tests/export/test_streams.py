@@ -15,6 +15,7 @@ from ecgedge.errors import BundleError, EngineError, UsageError
 from ecgedge.runtime import StepRunner, open_runner, open_step_runner, stream_self_test
 from ecgedge.runtime.ort import open_session
 from ecgedge.runtime.selftest import stream_outputs
+from ecgedge.runtime.step import _Block
 from ecgedge.signal import counts_to_mv
 from ecgedge.sim import Simulator
 from ecgedge.stream import Bed, Variants
@@ -114,7 +115,8 @@ def test_a_swapped_pair_of_leads_fails_the_self_test(bundle):
 
 def test_a_fault_in_one_batch_size_fails_the_self_test(bundle):
     with StepRunner.from_variant(bundle, variant(bundle, "I,II/fp32/stream"), beds=4) as runner:
-        runner._buckets[4].states[3] = np.ones_like(runner._buckets[4].states[3])  # no longer what is bound
+        bucket = runner._buckets[4]
+        bucket.states = _Block([state.shape for state in bucket.states.arrays])  # no longer what is bound
         with pytest.raises(EngineError, match="differs from its reference"):
             stream_self_test(runner, bundle)
 

@@ -106,6 +106,7 @@ def test_any_order_of_beds_steps_resets_and_primes(story, seed):
         ([0, 0], np.zeros((2, 2, C), np.float32), "name each bed once"),
         ([], np.zeros((0, 2, C), np.float32), "at least one"),
         ([2], np.zeros((1, 2, C), np.float32), "numbered 0 to 1"),
+        ([0.5], np.zeros((1, 2, C), np.float32), "whole numbers"),
         ([-1], np.zeros((1, 2, C), np.float32), "numbered 0 to 1"),
         ([1, 0], np.array([np.zeros((2, C)), np.full((2, C), np.nan)], np.float32), r"rows \[1\] .* NaN"),
     ],
@@ -136,6 +137,18 @@ def test_an_output_that_is_no_number_leaves_the_state():
             runner.step([0], np.full((1, 2, C), 3e38, np.float32))
         outputs = runner.step([0], stream[None, :, C:])
     np.testing.assert_allclose(outputs["embedding"][0], stream_means(stream)[-1], atol=1e-6)
+
+
+def test_a_pool_that_steps_whole_says_what_its_beds_say_alone():
+    streams = np.stack([noise(3 * C, seed) for seed in range(4)])
+    with StepRunner(MODEL, VARIANT, beds=4) as whole, StepRunner(MODEL, VARIANT, beds=5) as part:
+        for begin in range(0, 3 * C, C):
+            chunk = np.ascontiguousarray(streams[:, :, begin : begin + C])
+            said = whole.step(range(4), chunk)["embedding"]
+            alone = part.step([4, 2, 1, 0], chunk[[0, 2, 1, 3]])["embedding"][[0, 2, 1, 3]]
+            np.testing.assert_allclose(said, alone, atol=1e-6)
+        for state, other in zip(whole.states, part.states, strict=True):
+            np.testing.assert_array_equal(state, other[:, [4, 1, 2, 0]])
 
 
 def test_closed():

@@ -9,9 +9,9 @@ import pytest
 
 from ecgedge.bundle import EngineRecord, PackedEngine, StreamSpec, load_bundle, sha256, write_engine
 from ecgedge.errors import BundleError, EngineError, UsageError
-from ecgedge.runtime import OrtRunner, engines, open_engine, open_on
+from ecgedge.runtime import OrtRunner, engines, open_on
 from ecgedge.runtime.building import Maker, _Work, bundle_profile
-from ecgedge.runtime.engines import engine_folder, find_engine
+from ecgedge.runtime.engines import engine_folder, find_engine, open_engine
 from ecgedge.runtime.trt.api import TensorRt
 from ecgedge.runtime.trt.cuda import Cuda, Gpu
 from ecgedge.stream import Variants

@@ -154,7 +154,13 @@ def build_model(recipe: Recipe, *, train_patients: int = 0) -> EcgModel:
 def build_encoder(recipe: EncoderRecipe) -> Encoder:
     """Build an encoder; its weights come from torch's own generator."""
     if isinstance(recipe, ResNet18Recipe):
-        return ResNet18(recipe.embedding_size, dropout=recipe.dropout, init=recipe.init, causal=recipe.causal)
+        return ResNet18(
+            recipe.embedding_size,
+            dropout=recipe.dropout,
+            init=recipe.init,
+            causal=recipe.causal,
+            widths=recipe.widths,
+        )
     if isinstance(recipe, PclrResNetRecipe):
         return PclrResNet(variant=recipe.variant, resample_samples=recipe.resample_samples)
     if isinstance(recipe, RhcNetRecipe):

@@ -15,6 +15,10 @@ The layers are two-dimensional of height 1 with weights and activations in chann
 from the same kernels as the published Conv1d (whose weights load after `unsqueeze(2)`), and 1.1 times as many
 training steps a second on a CPU, in float32 and under bfloat16 autocast alike.
 
+Widths (ours, not published): structured pruning takes whole channels away. All that a stage adds up has the same
+channels, and the first stage adds to what the stem gives, so a stage has one width for these and one for the inside of
+each of its two blocks; `widths` names them all.
+
 Causal (ours, not published): convolutions and the max-pool are padded before the signal only. The feature of time
 step j then sees the samples 0 to 32 j and none after, so that features can be kept while a stream goes on.
 """
@@ -22,6 +26,7 @@ step j then sees the samples 0 to 32 j and none after, so that features can be k
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -34,6 +39,8 @@ Init = Literal["he", "published"]
 
 WIDTHS = (64, 128, 256, 512)
 STRIDES = (1, 2, 2, 2)
+N_WIDTHS = 3 * len(WIDTHS)
+"""Three of each stage: of its sums, and inside its two blocks."""
 STEM_KERNEL = 15
 POOL = 3
 KERNEL = 7
@@ -42,11 +49,13 @@ KERNEL = 7
 class BasicBlock(nn.Module):
     """Two convolutions (k=7) around a shortcut; dropout after the first ReLU, as published."""
 
-    def __init__(self, n_in: int, n_out: int, *, stride: int, dropout: float, causal: bool = False) -> None:
+    def __init__(
+        self, n_in: int, n_inner: int, n_out: int, *, stride: int, dropout: float, causal: bool = False
+    ) -> None:
         super().__init__()
-        self.conv1 = conv_over_time(n_in, n_out, KERNEL, stride=stride, causal=causal)
-        self.bn1 = nn.BatchNorm2d(n_out)
-        self.conv2 = conv_over_time(n_out, n_out, KERNEL, causal=causal)
+        self.conv1 = conv_over_time(n_in, n_inner, KERNEL, stride=stride, causal=causal)
+        self.bn1 = nn.BatchNorm2d(n_inner)
+        self.conv2 = conv_over_time(n_inner, n_out, KERNEL, causal=causal)
         self.bn2 = nn.BatchNorm2d(n_out)
         self.relu = nn.ReLU()
         self.dropout = nn.Dropout(dropout)
@@ -77,25 +86,45 @@ class ResNet18(nn.Module):
         "he" (right for one dimension) or "published" (see the head of this file).
     causal
         Pad before the signal only; the names and shapes of the weights do not change.
+    widths
+        Channels of a pruned network: of each stage's sums (the first's are the stem's), then inside its first and its
+        second block. Empty for the published ones.
 
     Attributes
     ----------
+    widths
+        All twelve, whatever they came from.
     stem
-        First convolution over the leads, (64, 12, 1, 15): lead subsets fold into it. In the causal form it is
+        First convolution over the leads, (widths[0], 12, 1, 15): lead subsets fold into it. In the causal form it is
         padded on both sides and `time_features` drops the last 7 outputs, those that would look ahead.
     presence
         None: this network does not look at the presence vector.
+
+    Raises
+    ------
+    ValueError
+        If the widths are not twelve.
     """
 
     presence = None
 
     def __init__(
-        self, embedding_size: int = 128, *, dropout: float = 0.2, init: Init = "he", causal: bool = False
+        self,
+        embedding_size: int = 128,
+        *,
+        dropout: float = 0.2,
+        init: Init = "he",
+        causal: bool = False,
+        widths: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        self.widths = tuple(widths) or tuple(width for width in WIDTHS for _ in range(3))
+        if len(self.widths) != N_WIDTHS:
+            raise ValueError(f"{len(self.widths)} widths given; three a stage make {N_WIDTHS}")
         self.embedding_size = embedding_size
-        self.stem, self.ahead = padded_stem(WIDTHS[0], STEM_KERNEL, stride=2, causal=causal)
-        self.bn1 = nn.BatchNorm2d(WIDTHS[0])
+        n_in = self.widths[0]
+        self.stem, self.ahead = padded_stem(n_in, STEM_KERNEL, stride=2, causal=causal)
+        self.bn1 = nn.BatchNorm2d(n_in)
         self.relu = nn.ReLU()
         self.maxpool = (
             CausalMaxPool2d((1, POOL), stride=(1, 2))
@@ -103,10 +132,10 @@ class ResNet18(nn.Module):
             else nn.MaxPool2d((1, POOL), stride=(1, 2), padding=(0, 1))
         )
         self.stages = nn.Sequential()
-        n_in = WIDTHS[0]
-        for width, stride in zip(WIDTHS, STRIDES, strict=True):
-            first = BasicBlock(n_in, width, stride=stride, dropout=dropout, causal=causal)
-            second = BasicBlock(width, width, stride=1, dropout=dropout, causal=causal)
+        for stage, stride in enumerate(STRIDES):
+            width, *inner = self.widths[3 * stage : 3 * stage + 3]
+            first = BasicBlock(n_in, inner[0], width, stride=stride, dropout=dropout, causal=causal)
+            second = BasicBlock(width, inner[1], width, stride=1, dropout=dropout, causal=causal)
             self.stages.append(nn.Sequential(first, second))
             n_in = width
         self.fc = nn.Linear(n_in, embedding_size)

@@ -9,6 +9,11 @@ from typing import Any, Literal, TypeAlias
 from ecgedge_train.recipe.sections import require
 
 
+def _check_widths(widths: tuple[int, ...], n: int) -> None:
+    require(len(widths) in (0, n), f"widths has {len(widths)} numbers; it needs {n}, or none")
+    require(all(width >= 1 for width in widths), "every one of widths must be at least 1")
+
+
 @dataclass(frozen=True)
 class EdgeNetRecipe:
     """Encoder for the bedside, see encoders/edgenet.py. `causal`: no sample looks ahead of its own time.
@@ -25,19 +30,26 @@ class EdgeNetRecipe:
 
     def __post_init__(self) -> None:
         """Refuse widths that make no network."""
-        require(len(self.widths) in (0, 9), f"widths has {len(self.widths)} numbers; it needs 9, or none")
-        require(all(width >= 1 for width in self.widths), "every one of widths must be at least 1")
+        _check_widths(self.widths, 9)
 
 
 @dataclass(frozen=True)
 class ResNet18Recipe:
-    """Encoder of the SSL-DML paper, see encoders/resnet18.py. `causal`: no sample looks ahead of its own time."""
+    """Encoder of the SSL-DML paper, see encoders/resnet18.py. `causal`: no sample looks ahead of its own time.
+
+    `widths` are the twelve channel counts of a pruned network: of a stage's sums, then inside its two blocks.
+    """
 
     name: Literal["resnet18"]
     embedding_size: int = 128
     dropout: float = 0.2
     init: Literal["he", "published"] = "he"
     causal: bool = False
+    widths: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse widths that make no network."""
+        _check_widths(self.widths, 12)
 
 
 @dataclass(frozen=True)
