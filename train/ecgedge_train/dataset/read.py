@@ -26,13 +26,14 @@ from ecgedge.errors import RecordError
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge_train.dataset.index import (
     INDEX_FILE,
-    SPLITS,
     DatasetInfo,
     ShardInfo,
     file_sha256,
     presence_of_masks,
     read_index,
     read_info,
+    refuse_other_labels,
+    split_rows,
     total_sha256,
 )
 
@@ -149,11 +150,7 @@ class EcgDataset:
         """
         if split is None:
             return np.arange(len(self), dtype=np.int64)
-        rows = np.flatnonzero(self.index["split"] == split)
-        if len(rows) == 0:
-            has = ", ".join(s for s in SPLITS if s in self.info.splits)
-            raise RecordError(f"{self.directory}: no records in split {split!r}; it has: {has}")
-        return rows
+        return split_rows(self.directory, self.index["split"], split)
 
     @property
     def lsb_mv(self) -> float:
@@ -245,10 +242,7 @@ class EcgDataset:
         RecordError
             If there is no such number column.
         """
-        for name in names:
-            if self.info.labels.get(name) != "float":
-                has = ", ".join(n for n, kind in self.info.labels.items() if kind == "float")
-                raise RecordError(f"{self.directory}: no label {name!r} to learn; it has: {has}")
+        refuse_other_labels(self.directory, self.info.labels, names)
         chosen = np.asarray(rows, np.int64)
         return np.stack([self.index[name][chosen] for name in names], axis=1).astype(np.float32)
 
