@@ -357,6 +357,27 @@ class TestTwoStages:
         with pytest.raises(UsageError, match="holds a run"):
             train_run(other, data=tmp_path, out=tmp_path / "half")
 
+    def test_no_first_stage_is_trained_into_the_folder_of_another_run(self, recipe_factory, tmp_path):
+        plain = tmp_path / "plain.toml"
+        plain.write_text(to_toml(recipe_factory("classes")))
+        train_run(plain, data=tmp_path, out=tmp_path / "run", max_steps=1)
+        staged = self.file(recipe_factory, tmp_path / "a.toml")
+        with pytest.raises(UsageError, match="a run without a first stage"):
+            train_run(staged, data=tmp_path, out=tmp_path / "run", resume=True)
+        with pytest.raises(UsageError, match="holds a run; continue it with --resume"):
+            train_run(staged, data=tmp_path, out=tmp_path / "run")
+        assert not (tmp_path / "run" / "pretrain").exists()
+
+    def test_another_second_stage_is_refused_before_the_first_goes_on(self, recipe_factory, tmp_path):
+        recipe = self.file(recipe_factory, tmp_path / "a.toml")
+        train_run(recipe, data=tmp_path, out=tmp_path / "run", max_steps=2)
+        before = (tmp_path / "run" / "pretrain" / "metrics.jsonl").read_text()
+        with pytest.raises(UsageError, match="different: schedule"):
+            train_run(
+                recipe, data=tmp_path, out=tmp_path / "run", resume=True, overrides=["schedule.steps=20"]
+            )
+        assert (tmp_path / "run" / "pretrain" / "metrics.jsonl").read_text() == before
+
     def test_a_first_stage_cut_short_is_not_taken_for_a_whole_one(self, recipe_factory, tmp_path):
         recipe = self.file(recipe_factory, tmp_path / "a.toml")
         train_run(recipe, data=tmp_path, out=tmp_path / "run", max_steps=2)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -182,6 +183,25 @@ def test_max_steps_stops_early_and_resume_goes_on(data, recipe_factory, tmp_path
     assert all(torch.equal(a[k], b[k]) for k in a)
     # Nothing left to do: the same run again.
     assert train(recipe, data, tmp_path / "run", resume=True).steps == 12
+
+
+def test_what_a_log_file_shows(data, recipe_factory, tmp_path, capsys):
+    recipe = recipe_factory("pclr")
+    train(recipe, data, tmp_path / "run", max_steps=5)
+    look, end = capsys.readouterr().err.splitlines()
+    (tune,) = (m for m in metrics(tmp_path / "run") if m["kind"] == "tune")
+    assert look.startswith(f"test: step 5 of 12: tune loss {tune['loss']:.4g}, pair_accuracy ")
+    assert re.fullmatch(
+        rf"test: stopped at step 5 of 12, \d+ ECG/s; step 5 is kept, its tune loss {tune['loss']:.4g} is the lowest; "
+        rf"{re.escape(str(tmp_path / 'run'))}; --resume goes on",
+        end,
+    )
+    train(recipe, data, tmp_path / "run", resume=True, report=lambda *_: None)
+    assert capsys.readouterr().err == ""  # who asks to be told hears the rest from nobody
+    train(recipe, data, tmp_path / "run", resume=True)
+    (end,) = capsys.readouterr().err.splitlines()
+    assert end.startswith("test: finished after 12 steps; step ")
+    assert end.endswith(str(tmp_path / "run"))
 
 
 def test_fine_tuning_starts_from_another_runs_encoder(data, recipe_factory, tmp_path):

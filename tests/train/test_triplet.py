@@ -57,3 +57,10 @@ def test_a_step_against_the_gradient_pulls_neighbours_together():
     before = triplet_loss(x.requires_grad_(), triplets)
     before.backward()
     assert triplet_loss(x.detach() - 1e-3 * x.grad, triplets) < before
+
+
+def test_embeddings_far_from_the_origin_keep_their_digits():
+    x, triplets = random_batch(5)
+    moved = (x.float() + 64).requires_grad_()
+    exact = triplet_loss(moved.detach().double(), triplets)
+    assert triplet_loss(moved, triplets).item() == pytest.approx(exact.item(), rel=1e-5)

@@ -43,7 +43,7 @@ from ecgedge_train.inference import TrainingData, predict_rows
 from ecgedge_train.objectives import Targets, hemodynamics_of
 from ecgedge_train.optimizer import lr_at, set_lr
 from ecgedge_train.recipe import Recipe
-from ecgedge_train.runlog import MetricsLog, Report, report_or_bar
+from ecgedge_train.runlog import MetricsLog, Report, Telling, telling
 from ecgedge_train.session import Session, choose_device, open_session, reproducible
 
 LOADER_THREADS = 4
@@ -91,7 +91,8 @@ def train(
     heads_too
         Start the heads from that run as well: the same task goes on.
     report
-        Called after every step with (steps done, steps in all, loss); by default a bar on a terminal.
+        Called after every step with (steps done, steps in all, loss); by default lines on standard error, and a bar
+        where that is a terminal.
 
     Raises
     ------
@@ -117,13 +118,14 @@ def train(
             device=device,
             world=world,
         )
-        with report_or_bar(report if world.first else _silent, recipe.name) as told:
+        with telling(report if world.first else _silent, recipe.name) as told:
             ecg_per_s = _loop(session, stop, told)
-        if world.first:
-            with alone():
-                _finish(session)
-        barrier()
-        done = session.progress
+            if world.first:
+                with alone():
+                    _finish(session)
+            barrier()
+            done = session.progress
+            told.line(_summary(session, ecg_per_s))
         # Its network holds the process group, which is left now.
         del session
     return TrainingResult(run_dir, done.step, done.best_step, done.best_loss, ecg_per_s)
@@ -133,7 +135,21 @@ def _silent(done: int, total: int, loss: float) -> None:
     """Report nothing: only the first process speaks."""
 
 
-def _loop(session: Session, stop: int, report: Report) -> float:
+def _summary(session: Session, ecg_per_s: float) -> str:
+    """Return where the run ended and what of it is kept."""
+    done, steps = session.progress, session.recipe.schedule.steps
+    ended = (
+        f"finished after {steps} steps" if done.step == steps else f"stopped at step {done.step} of {steps}"
+    )
+    kept = "the last step is kept"
+    if session.recipe.evaluate.keep == "best" and done.best_step is not None:
+        kept = f"step {done.best_step} is kept, its tune loss {done.best_loss:.4g} is the lowest"
+    speed = f", {ecg_per_s:.0f} ECG/s" if ecg_per_s else ""  # none where nothing was left to do
+    more = "" if done.step == steps else "; --resume goes on"
+    return f"{ended}{speed}; {kept}; {session.run_dir}{more}"
+
+
+def _loop(session: Session, stop: int, told: Telling) -> float:
     """Run from session.progress.step to `stop`; return windows per second of the training steps."""
     plan, start = session.recipe.evaluate, session.progress.step
     n_windows, clock = 0, _Stopwatch()
@@ -156,10 +172,12 @@ def _loop(session: Session, stop: int, report: Report) -> float:
             with clock.stopped():
                 # Not at a --max-steps stop: a look that an uninterrupted run does not take could choose another best.
                 if tuned:
-                    log.write("tune", done, _evaluate_and_keep_best(session))
+                    seen = _evaluate_and_keep_best(session)
+                    log.write("tune", done, seen)
+                    told.look(done, session.recipe.schedule.steps, seen)
                 if session.world.first and saved:
                     save_checkpoint(session.run_dir, session.model, session.optimizer, session.progress)
-            report(done, stop, figures["loss"])
+            told.step(done, stop, figures["loss"])
     return n_windows / clock.seconds()
 
 

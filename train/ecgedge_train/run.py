@@ -22,12 +22,12 @@ from ecgedge_train.checkpoint import (
     find_checkpoint,
     load_weights,
 )
-from ecgedge_train.dataset import UnionDataset, open_dataset
+from ecgedge_train.dataset import EcgDataset, UnionDataset, open_dataset
 from ecgedge_train.distributed import open_world
 from ecgedge_train.loop import TrainingResult, train
 from ecgedge_train.model import EcgModel, build_model
 from ecgedge_train.recipe import Recipe, distillation_of, load_recipe
-from ecgedge_train.session import choose_device
+from ecgedge_train.session import choose_device, refuse_existing_run, refuse_other_run
 
 __all__ = [
     "DATA_FILE",
@@ -118,6 +118,7 @@ def train_run(
     # One process group for both stages: processes that leave a group cannot meet again under the same address.
     with open_world(choose_device(resolved.devices.device).type):
         if first is not None:
+            _refuse_other_second_stage(main, source, out, resume=resume)
             encoder_from = out / PRETRAIN_FOLDER
             _refuse_first_stage_cut_short(first, out, max_steps)
             # Also where it is finished: that checks that it is of this recipe and dataset, and repeats nothing.
@@ -135,6 +136,21 @@ def _refuse_distillation(recipe: Recipe) -> None:
                 f"the recipe {recipe.name} is that of a student of {taught.teacher}; train it with "
                 "`ecgedge compress TEACHER`, which asks the teacher"
             )
+
+
+def _refuse_other_second_stage(
+    main: Recipe, data: EcgDataset | UnionDataset, out: Path, *, resume: bool
+) -> None:
+    """Refuse a folder of another run before hours of a first stage go into it."""
+    if not (out / RECIPE_FILE).is_file():
+        return
+    if not resume:
+        refuse_existing_run(out)
+    if not (out / PRETRAIN_FOLDER / RECIPE_FILE).is_file():
+        raise UsageError(
+            f"{out} holds a run without a first stage, and the recipe {main.name} has one; choose another --out"
+        )
+    refuse_other_run(main, data.info.for_run(), out)
 
 
 def _refuse_first_stage_cut_short(first: Recipe, out: Path, max_steps: int | None) -> None:

@@ -1,4 +1,4 @@
-"""What a run tells: metrics.jsonl, environment.json, and a bar on a terminal."""
+"""What a run tells: metrics.jsonl, environment.json, and on standard error a bar or lines."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +26,20 @@ from ecgedge_train.checkpoint import write_text
 
 Report = Callable[[int, int, float], None]
 """Called after every step with (steps done, steps in all, loss)."""
+
+
+@dataclass(frozen=True)
+class Telling:
+    """What is told of a run as it goes on: each step, and lines about what it has come to."""
+
+    step: Report
+    line: Callable[[str], None] = lambda _text: None
+
+    def look(self, done: int, total: int, figures: Mapping[str, float]) -> None:
+        """Tell the figures of a look at the tune split."""
+        told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        self.line(f"step {done} of {total}: tune {told}")
+
 
 PACKAGES = ("ecgedge", "torch", "numpy", "scipy", "safetensors", "pyarrow")
 
@@ -102,16 +118,20 @@ def _run(*command: str) -> str | None:
 
 
 @contextmanager
-def report_or_bar(report: Report | None, title: str) -> Iterator[Report]:
-    """Yield `report`, or a progress bar if standard error is a terminal, or nothing to see."""
+def telling(report: Report | None, title: str) -> Iterator[Telling]:
+    """Yield `report` alone; without one a bar if standard error is a terminal, and lines there in any case."""
     if report is not None:
-        yield report
+        yield Telling(report)
         return
     if not on_terminal():
-        yield lambda _done, _total, _loss: None
+        # A log file, which a bar would fill; a line a look shows that the run lives, and how it does.
+        yield Telling(
+            lambda _done, _total, _loss: None,
+            lambda text: _write_line(f"{title}: {text}"),
+        )
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("loss {task.fields[loss]:.4f}"),
@@ -119,4 +139,12 @@ def report_or_bar(report: Report | None, title: str) -> Iterator[Report]:
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, loss=math.nan)
-        yield lambda done, total, loss: bar.update(task, completed=done, total=total, loss=loss)
+        yield Telling(
+            lambda done, total, loss: bar.update(task, completed=done, total=total, loss=loss),
+            lambda text: bar.console.print(f"{title}: {text}", markup=False, highlight=False),
+        )
+
+
+def _write_line(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

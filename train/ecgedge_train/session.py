@@ -252,14 +252,15 @@ def _claim_run_dir(recipe: Recipe, data: TrainingData, run_dir: Path, *, resume:
     if known.is_file():
         if not resume:
             refuse_existing_run(run_dir)
-        _refuse_other_run(recipe, facts, run_dir)
+        refuse_other_run(recipe, facts, run_dir)
         return
     run_dir.mkdir(parents=True, exist_ok=True)
     write_text(run_dir / DATA_FILE, json.dumps(facts, indent=1) + "\n")
     write_text(known, to_toml(recipe))
 
 
-def _refuse_other_run(recipe: Recipe, facts: dict[str, Any], run_dir: Path) -> None:
+def refuse_other_run(recipe: Recipe, facts: dict[str, Any], run_dir: Path) -> None:
+    """Refuse to resume a run with another recipe, or on another dataset, than it was begun with."""
     old, new = to_plain(load_recipe(run_dir / RECIPE_FILE)), to_plain(recipe)
     changed = [section for section in new if old[section] != new[section]]
     if changed:

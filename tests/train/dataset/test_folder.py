@@ -104,6 +104,8 @@ def test_a_patient_in_two_splits_is_refused(mixed):
     ("table", "options", "says"),
     [
         ("file,patient\ny.npz,1\n", {}, "no column patient_id; it has file, patient; csv= must name"),
+        ("file;patient_id\ny.npz;1\n", {}, "has semicolons between its cells; save it with commas"),
+        ("file\tpatient_id\ny.npz\t1\n", {}, "has tabs between its cells"),
         ("file,patient_id\n", {}, "lists no recording"),
         ("file,patient_id\nz.npz,1\ny.npz,2\n", {}, r"1 of 2 files are not there, the first is .*z\.npz"),
         ("file,patient_id\ny.npz,\n", {}, "row 2 leaves file or patient_id empty"),
@@ -200,7 +202,29 @@ def test_a_label_is_a_number_if_all_its_cells_are(tmp_path_factory, cells):
         assert values == [cell.strip() for cell in cells]
         return
     for cell, value in zip(cells, values, strict=True):
-        if cell.strip().lower() in ("", "nan"):
+        if cell.strip().lower() in ("", "nan", "na", "n/a", "null"):
             assert math.isnan(value)
         else:
             assert value == float(cell)
+
+
+def column(folder, cells):
+    (folder / "y.npz").touch()
+    rows = "".join(f'y.npz,{i},r{i},"{cell}"\n' for i, cell in enumerate(cells))
+    return write_table(folder, f"file,patient_id,record_id,pcwp\n{rows}")
+
+
+@pytest.mark.parametrize("slip", ["eleven", "11,5", "<5"])
+def test_a_slip_in_a_column_of_numbers_is_shown(tmp_path, slip):
+    # It would make text of the whole column, and training would find no such label.
+    column(tmp_path, ["12.5"] * 6 + [slip] + ["", "14"] * 3 + ["9"] * 5)
+    with pytest.raises(RecordError, match=f"row 8 has '{slip}' in pcwp, where 14 of 15 cells are numbers"):
+        open_folder(tmp_path, {})
+
+
+def test_text_with_some_numbers_is_text_and_no_answer_is_unknown(tmp_path):
+    assert open_folder(column(tmp_path, ["7", "3B", "12", "A"]), {}).labels == {"pcwp": "text"}
+    units = open_folder(column(tmp_path, ["7", "n/a", "NA", "null", "NaN"]), {}).units
+    values = [unit.entry.labels["pcwp"] for unit in units]
+    assert values[0] == 7
+    assert all(map(math.isnan, values[1:]))

@@ -195,7 +195,7 @@ def test_labels_are_nan_where_no_diagnosis_was_made(data):
     # Record 6 (6 % 7 = 6) has the statement SR alone, which is a rhythm, not a diagnosis.
     row = list(data.index["record_id"]).index("6")
     assert np.isnan(data.labels(data.info.classes, [row])).all()
-    with pytest.raises(RecordError, match="no label 'sex' to learn; it has: NORM, MI, STTC, CD, HYP, age"):
+    with pytest.raises(RecordError, match=r"'sex' is text, .*; it has: NORM, MI, STTC, CD, HYP, age"):
         data.labels(("sex",), [0])
 
 
@@ -250,3 +250,13 @@ def test_another_format_version_is_refused(built):
 def test_a_folder_that_is_no_dataset_is_refused(tmp_path):
     with pytest.raises(RecordError, match="make one with `ecgedge data build"):
         open_dataset(tmp_path)
+
+
+def test_a_label_that_is_not_there_is_named_beside_those_that_are(data):
+    with pytest.raises(RecordError, match=r"no label 'mpcwp_mmhg' to learn; it has: .*age"):
+        data.labels(("age", "mpcwp_mmhg"), [0])
+
+
+def test_an_empty_split_says_how_it_comes_and_what_to_do(data):
+    with pytest.raises(RecordError, match=r"no records in split 'valid'; it has: train.*a column `split`"):
+        data.select(split="valid")

@@ -17,7 +17,7 @@ from ecgedge_train.miners import (
     semihard_triplets,
     softhard_triplets,
 )
-from ecgedge_train.miners.rows import draw_true
+from ecgedge_train.miners.rows import draw_below, draw_true
 
 SEEDS = 120
 
@@ -182,3 +182,11 @@ def test_draws_are_uniform():
     counts = Counter(columns[::2].tolist())
     assert set(counts) == {1, 2, 4}
     assert all(abs(count - 10_000) < 5 * 82 for count in counts.values())  # SD of such a count is 82
+
+
+def test_a_draw_is_below_its_count_even_for_the_largest_random_number(monkeypatch):
+    counts = torch.arange(1, 1 << 18)
+    largest = 1 - 2**-24  # of 24 random bits
+    monkeypatch.setattr(torch, "rand", lambda shape, **_: torch.full(shape, largest))
+    assert bool((draw_below(counts, seeded(0)) < counts).all())
+    assert draw_below(torch.zeros(3, dtype=torch.int64), seeded(0)).tolist() == [0, 0, 0]

@@ -108,6 +108,13 @@ def test_all_candidates_excluded_ends_and_leaves_the_anchor_out(matrix):
     assert distance_triplets(torch.zeros(5, 5), generator=seeded(0)).shape == (0, 3)
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float16, torch.float64])
+def test_every_dtype_gives_the_same_rows(dtype):
+    d = (random_distance(2, 12) * 400).round()
+    expected = distance_triplets(d, generator=seeded(0))
+    assert torch.equal(distance_triplets(d.to(dtype), generator=seeded(0)), expected)
+
+
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_fewer_than_three_rows_give_no_triplet(n):
     assert distance_triplets(torch.ones(n, n), generator=seeded(0)).shape == (0, 3)

@@ -37,6 +37,10 @@ _TAKEN: Final = ("leads_present", "rate_hz", "fold", "shard", "row", "sd_mv", "d
 _HINT: Final = (
     "csv= must name a table with the columns file, patient_id and, if you like, split, time and labels"
 )
+_UNKNOWN: Final = ("", "nan", "na", "n/a", "null")
+"""Cells that tell nothing, in a column of numbers."""
+_SLIPS: Final = 0.1
+"""Below this share, text among numbers is taken for a slip."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ def open_folder(from_dir: Path | None, options: Mapping[str, str]) -> Cohort:
 
     The table has the columns `file` (relative to the folder), `patient_id`, and may have `record_id` (the
     file by default), `time`, and `split` (train, tune, test, holdout). Every other column is a label: a
-    number where all its cells are numbers, empty or nan, text otherwise. Unit and rate come from the files; a
+    number where all its cells are numbers, empty, nan, na, n/a or null, text otherwise; a column of numbers with
+    less than one cell of text in ten is refused. Unit and rate come from the files; a
     file that does not declare them is refused by its reader.
 
     Options: `csv` names the table (relative to the folder), `classes` the 0/1 columns that are classes
@@ -147,14 +152,27 @@ def _label_kinds(
             f"{table}: a label cannot be called {wrong[0]!r}, as the dataset has such a column itself; rename it"
         )
     return {
-        name: "float" if all(_is_number(row[name]) for row in rows) else "text"
-        for name in columns
-        if name not in _OWN
+        name: _label_kind(table, name, [row[name] for row in rows]) for name in columns if name not in _OWN
     }
 
 
+def _label_kind(table: Path, name: str, cells: Sequence[str]) -> LabelKind:
+    """Tell numbers from text; a few cells of text among numbers are a slip, which would cost the label."""
+    odd = [line for line, cell in enumerate(cells, 2) if not _is_number(cell)]
+    if not odd:
+        return "float"
+    told = sum(cell.lower() not in _UNKNOWN for cell in cells)
+    if len(odd) < _SLIPS * told:
+        raise RecordError(
+            f"{table}: row {odd[0]} has {cells[odd[0] - 2]!r} in {name}, where {told - len(odd)} of {told} cells are "
+            "numbers; write a number with a point, or leave the cell empty (is the column text, put a letter into "
+            "every cell)"
+        )
+    return "text"
+
+
 def _is_number(cell: str) -> bool:
-    return cell.lower() in ("", "nan") or not math.isnan(number(cell))
+    return cell.lower() in _UNKNOWN or not math.isnan(number(cell))
 
 
 def _classes(
@@ -164,7 +182,7 @@ def _classes(
     for name in names:
         if name not in labels:
             raise RecordError(f"{table}: has no label {name!r} (option classes); it has: {', '.join(labels)}")
-        seen = sorted({row[name] for row in rows if row[name].lower() not in ("", "nan")})
+        seen = sorted({row[name] for row in rows if row[name].lower() not in _UNKNOWN})
         if labels[name] != "float" or {number(cell) for cell in seen} - {0.0, 1.0}:
             raise RecordError(
                 f"{table}: {name} is no class, whose cells are 0, 1 or empty; it holds {', '.join(seen[:5])}"

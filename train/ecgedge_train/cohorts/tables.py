@@ -53,6 +53,10 @@ def read_table(
     lines = [line for line in lines if line]
     columns = [name.strip() for name in lines[0]] if lines else []
     absent = [name for name in required if name not in columns]
+    if absent and len(columns) == 1 and (sign := _other_separator(columns[0])):
+        raise RecordError(
+            f"{path}: has {sign} between its cells; save it with commas, and numbers with a point"
+        )
     if absent:
         raise RecordError(f"{path}: has no column {', '.join(absent)}; it has {', '.join(columns)}; {hint}")
     if len(set(columns)) != len(columns):
@@ -62,6 +66,11 @@ def read_table(
             raise RecordError(f"{path}: row {number} has {len(line)} cells, the header {len(columns)}")
     rows = [{name: cell.strip() for name, cell in zip(columns, line, strict=True)} for line in lines[1:]]
     return columns, rows, hashlib.sha256(data).hexdigest()
+
+
+def _other_separator(header: str) -> str | None:
+    """Return, in words, what a spreadsheet of another country or kind puts between cells."""
+    return next((word for sign, word in ((";", "semicolons"), ("\t", "tabs")) if sign in header), None)
 
 
 def truth(text: str) -> float:

@@ -196,3 +196,40 @@ def count_splits(rows: Sequence[Mapping[str, Any]]) -> dict[str, SplitCount]:
         if records:
             counts[split] = SplitCount(records, sum(s == split for s in split_of.values()))
     return counts
+
+
+def split_rows(where: Path | str, splits: NDArray[Any], wanted: str) -> NDArray[np.int64]:
+    """Return the rows of a split.
+
+    Raises
+    ------
+    RecordError
+        If it has none.
+    """
+    rows = np.flatnonzero(splits == wanted)
+    if len(rows) == 0:
+        has = ", ".join(s for s in SPLITS if (splits == s).any())
+        raise RecordError(
+            f"{where}: no records in split {wanted!r}; it has: {has} (patients are split by a hash of their id, "
+            "which may leave a split of a small dataset empty; add patients, or a column `split` to the table)"
+        )
+    return rows
+
+
+def refuse_other_labels(where: Path | str, kinds: Mapping[str, str], names: Sequence[str]) -> None:
+    """Refuse names that are no labels, or labels that are no numbers.
+
+    Raises
+    ------
+    RecordError
+        If there is one.
+    """
+    has = ", ".join(n for n, kind in kinds.items() if kind == "float")
+    for name in names:
+        if kinds.get(name) == "text":
+            raise RecordError(
+                f"{where}: the label {name!r} is text, and only numbers can be learnt (in a table of your own every "
+                f"cell of the column must be a number or empty); it has: {has}"
+            )
+        if name not in kinds:
+            raise RecordError(f"{where}: no label {name!r} to learn; it has: {has}")

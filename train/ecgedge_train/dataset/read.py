@@ -15,6 +15,7 @@ import threading
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,13 +26,14 @@ from ecgedge.errors import RecordError
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge_train.dataset.index import (
     INDEX_FILE,
-    SPLITS,
     DatasetInfo,
     ShardInfo,
     file_sha256,
     presence_of_masks,
     read_index,
     read_info,
+    refuse_other_labels,
+    split_rows,
     total_sha256,
 )
 
@@ -148,11 +150,7 @@ class EcgDataset:
         """
         if split is None:
             return np.arange(len(self), dtype=np.int64)
-        rows = np.flatnonzero(self.index["split"] == split)
-        if len(rows) == 0:
-            has = ", ".join(s for s in SPLITS if s in self.info.splits)
-            raise RecordError(f"{self.directory}: no records in split {split!r}; it has: {has}")
-        return rows
+        return split_rows(self.directory, self.index["split"], split)
 
     @property
     def lsb_mv(self) -> float:
@@ -195,10 +193,7 @@ class EcgDataset:
             raise ValueError(
                 f"out is {out.dtype} {out.shape}, expected {kind} {shape}, its elements side by side"
             )
-        if kind == np.int16:
-            self._fill_counts(wanted, out)
-        else:
-            self._fill_mv(wanted, out)
+        self._fill(wanted, out)
         return out
 
     def prefetch(self, rows: ArrayLike) -> None:
@@ -220,29 +215,20 @@ class EcgDataset:
         order = np.lexsort((row_of, shard_of))
         return shard_of[order], row_of[order], order
 
-    def _fill_counts(self, wanted: NDArray[np.int64], out: NDArray[np.int16]) -> None:
+    def _fill(self, wanted: NDArray[np.int64], out: NDArray[Any]) -> None:
         shard_of, row_of, places = (x.tolist() for x in self._on_disk(wanted))
         found = list(zip(shard_of, row_of, places, strict=True))
         probed = found[:: max(1, -(-len(found) // _PROBES))]
+        copy = np.copyto if out.dtype == np.int16 else partial(_copy_mv, lsb_mv=np.float32(self.lsb_mv))
         if all(self.shards[shard].in_memory(row) for shard, row, _ in probed):
             for shard, row, place in found:
-                np.copyto(out[place], self.shards[shard].rows[row])
+                copy(out[place], self.shards[shard].rows[row])
             return
         self.prefetch(wanted)
+        counts = np.empty(out.shape[1:], np.int16)
         for shard, row, place in found:
-            self.shards[shard].read(row, out[place].data.cast("B"))
-
-    def _fill_mv(self, wanted: NDArray[np.int64], out: NDArray[np.float32]) -> None:
-        # The counts are read into the upper half of `out` and spread from there: no second buffer, whose fresh
-        # pages would cost as much as the copy. Row i of the result ends where row 2i+2 of the counts would, so it
-        # covers only counts that were spread already; the last row covers its own, and numpy sees to that.
-        counts = out.reshape(-1).view(np.int16)[out.size :].reshape(out.shape)
-        self._fill_counts(wanted, counts)
-        lsb_mv = np.float32(self.info.front_end.lsb_mv)
-        for row_mv, row_counts in zip(out, counts, strict=True):
-            np.copyto(row_mv, row_counts)
-            # Apart from the copy: a multiplication that also converts is half as fast (numpy buffers it).
-            np.multiply(row_mv, lsb_mv, out=row_mv)
+            self.shards[shard].read(row, counts.data.cast("B"))
+            copy(out[place], counts)
 
     def presence(self, rows: ArrayLike) -> NDArray[np.float32]:
         """Return (B, 12): 1 where the lead was measured."""
@@ -256,10 +242,7 @@ class EcgDataset:
         RecordError
             If there is no such number column.
         """
-        for name in names:
-            if self.info.labels.get(name) != "float":
-                has = ", ".join(n for n, kind in self.info.labels.items() if kind == "float")
-                raise RecordError(f"{self.directory}: no label {name!r} to learn; it has: {has}")
+        refuse_other_labels(self.directory, self.info.labels, names)
         chosen = np.asarray(rows, np.int64)
         return np.stack([self.index[name][chosen] for name in names], axis=1).astype(np.float32)
 
@@ -282,6 +265,13 @@ def open_dataset(directory: Path | str, *, verify: bool = False) -> EcgDataset:
     _allow_open_files(len(info.shards), path)
     shards = tuple(Shard(path / shard.file, shard, info.window_samples) for shard in info.shards)
     return EcgDataset(path, info, index, shards)
+
+
+def _copy_mv(out: NDArray[np.float32], counts: NDArray[np.int16], *, lsb_mv: np.float32) -> None:
+    np.copyto(out, counts)
+    # Apart from the copy: a multiplication that also converts is half as fast (numpy buffers it). A window fits into
+    # the cache of a core, so going over it twice costs little.
+    np.multiply(out, lsb_mv, out=out)
 
 
 def _verify(path: Path, info: DatasetInfo) -> None:

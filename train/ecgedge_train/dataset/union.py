@@ -15,7 +15,7 @@ from ecgedge.bundle import Envelope
 from ecgedge.errors import RecordError
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.schema import to_plain
-from ecgedge_train.dataset.index import SPLITS
+from ecgedge_train.dataset.index import refuse_other_labels, split_rows
 from ecgedge_train.dataset.read import EcgDataset
 
 Exclude = Callable[[EcgDataset, EcgDataset], NDArray[np.bool_]]
@@ -145,11 +145,7 @@ class UnionDataset:
         """
         if split is None:
             return np.arange(len(self), dtype=np.int64)
-        rows = np.flatnonzero(self.index["split"] == split)
-        if len(rows) == 0:
-            has = ", ".join(s for s in SPLITS if (self.index["split"] == s).any())
-            raise RecordError(f"{'+'.join(self.info.names)}: no records in split {split!r}; it has: {has}")
-        return rows
+        return split_rows("+".join(self.info.names), self.index["split"], split)
 
     @property
     def lsb_mv(self) -> float:
@@ -180,10 +176,7 @@ class UnionDataset:
         RecordError
             If no dataset has such a number column.
         """
-        for name in names:
-            if self.info.labels.get(name) != "float":
-                has = ", ".join(n for n, kind in self.info.labels.items() if kind == "float")
-                raise RecordError(f"{'+'.join(self.info.names)}: no label {name!r} to learn; it has: {has}")
+        refuse_other_labels("+".join(self.info.names), self.info.labels, names)
         chosen = np.asarray(rows, np.int64)
         return np.stack([self.index[name][chosen] for name in names], axis=1).astype(np.float32)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ecgedge_train.encoders.dropout import Dropout
+
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention over all tokens."""
@@ -45,7 +47,7 @@ class TransformerLayer(nn.Module):
         self.fc1 = nn.Linear(width, feedforward)
         self.fc2 = nn.Linear(feedforward, width)
         self.final_layer_norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) to (B, N, D)."""

@@ -68,7 +68,7 @@ def npair_triplets(classes: Tensor, *, generator: torch.Generator, anchors: Tens
         If `classes` is not one-dimensional, or of floating point.
     """
     rows, same, other = _same_and_other(classes, anchors)
-    return stack_triplets(rows, draw_true(same, generator), draw_true(other, generator))
+    return _drawn(rows, draw_true(same, generator), draw_true(other, generator))
 
 
 def semihard_triplets(
@@ -105,7 +105,7 @@ def semihard_triplets(
     positive = draw_true(same, generator)
     d_ap = distances.gather(1, positive.clamp(min=0)[:, None])
     band = other & (distances > d_ap) & (distances < d_ap + margin)
-    return stack_triplets(rows, positive, draw_true(_or_any(band, other), generator))
+    return _drawn(rows, positive, draw_true(_or_any(band, other), generator))
 
 
 def softhard_triplets(
@@ -136,7 +136,7 @@ def softhard_triplets(
     farthest_positive = distances.masked_fill(~same, -torch.inf).amax(dim=1, keepdim=True)
     positive = draw_true(_or_any(same & (distances > nearest_negative), same), generator)
     negative = draw_true(_or_any(other & (distances < farthest_positive), other), generator)
-    return stack_triplets(rows, positive, negative)
+    return _drawn(rows, positive, negative)
 
 
 def _same_and_other(classes: Tensor, anchors: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -158,6 +158,11 @@ def _check(distances: Tensor, same: Tensor) -> None:
         raise ValueError(
             f"expected {tuple(same.shape)} distances, a row an anchor, found {tuple(distances.shape)}"
         )
+
+
+def _drawn(rows: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """Return the triplets of the anchors for which both could be drawn."""
+    return stack_triplets(rows, positive, negative, (positive >= 0) & (negative >= 0))
 
 
 def _or_any(wanted: Tensor, allowed: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from ecgedge_train.miners.rows import (
     no_row_itself,
     no_triplets,
     stack_triplets,
+    unknown_as,
 )
 
 
@@ -70,14 +71,16 @@ def distance_triplets(
         raise ValueError(f"n_farthest is {n_farthest}, at least 1 is needed")
     if batch < 3:
         return no_triplets(distance.device)
-    known = no_row_itself(distance < torch.inf, rows, anchors)  # NaN is not below anything
-    near, positive = torch.where(known, distance, torch.inf).min(dim=1)
-    candidate = known & (distance > near[:, None])
+    known = distance if distance.is_floating_point() else distance.double()
+    near, positive = no_row_itself(unknown_as(known, torch.inf), rows, anchors, torch.inf).min(dim=1)
+    # What may not be the negative is nearer than any positive.
+    far = no_row_itself(unknown_as(known, -torch.inf), rows, anchors, -torch.inf)
     if same_patient is not None:
-        candidate &= same_patient[rows, None] != same_patient
+        far.masked_fill_(same_patient[rows, None] == same_patient, -torch.inf)
     if random_negative:
-        return stack_triplets(rows, positive, draw_true(candidate, generator))
-    farthest = torch.where(candidate, distance, -torch.inf).topk(min(n_farthest, batch), dim=1).indices
-    rank = draw_below(candidate.sum(dim=1).clamp(max=n_farthest), generator)
-    negative = farthest.gather(1, rank.clamp(min=0)[:, None])[:, 0]
-    return stack_triplets(rows, positive, torch.where(rank >= 0, negative, -1))
+        negative = draw_true(far > near[:, None], generator)
+        return stack_triplets(rows, positive, negative, negative >= 0)
+    farthest, columns = far.topk(min(n_farthest, batch), dim=1)
+    rank = draw_below((farthest > near[:, None]).sum(dim=1), generator)
+    negative = columns.gather(1, rank[:, None])[:, 0]
+    return stack_triplets(rows, positive, negative, farthest[:, 0] > near)

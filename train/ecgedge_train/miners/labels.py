@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ecgedge_train.miners.rows import anchor_rows, no_row_itself, no_triplets, stack_triplets
+from ecgedge_train.miners.rows import anchor_rows, no_row_itself, no_triplets, stack_triplets, unknown_as
 
 
 def label_distance_triplets(labels: Tensor, *, anchors: Tensor | None = None) -> Tensor:
@@ -39,8 +39,8 @@ def label_distance_triplets(labels: Tensor, *, anchors: Tensor | None = None) ->
     if len(labels) < 3:
         return no_triplets(labels.device)
     y = labels.detach().to(torch.float64)  # differences of unsigned or bool labels would wrap or be refused
-    gap = ((y if anchors is None else y[rows])[:, None] - y).abs()
-    known = no_row_itself(gap < torch.inf, rows, anchors)  # NaN is not below anything
-    near, positive = torch.where(known, gap, torch.inf).min(dim=1)
-    far, negative = torch.where(known, gap, -torch.inf).max(dim=1)
-    return stack_triplets(rows, positive, torch.where(far > near, negative, -1))
+    gap = ((y if anchors is None else y[rows])[:, None] - y).abs_()
+    # The anchor itself, at 0, is never the farthest: it is not farther than the nearest.
+    far, negative = unknown_as(gap, -torch.inf).max(dim=1)
+    near, positive = no_row_itself(unknown_as(gap, torch.inf), rows, anchors, torch.inf).min(dim=1)
+    return stack_triplets(rows, positive, negative, far > near)
