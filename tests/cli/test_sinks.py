@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from fhir.resources.observation import Observation
+from free_ports import free_port
 from mosquitto import broker, program
-from nats_server import free_port
 from sink_events import http_server
 
 CONSUMER = Path(__file__).parents[1] / "support" / "sdc_consumer.py"

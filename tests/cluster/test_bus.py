@@ -4,7 +4,8 @@ import asyncio
 
 import needs
 import pytest
-from nats_server import free_port, nats_server
+from free_ports import free_port
+from nats_server import nats_server
 
 from ecgedge.cluster.bus import BedTaken, BusError, BusSettings, bed_token, open_bus
 from ecgedge.errors import UsageError

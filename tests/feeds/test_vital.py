@@ -12,7 +12,7 @@ import aiohttp
 import needs
 import numpy as np
 import pytest
-from nats_server import free_port
+from free_ports import free_port
 
 from ecgedge import read
 from ecgedge.errors import FeedError, UsageError

@@ -7,7 +7,8 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from nats_server import answers, free_port
+from free_ports import free_port
+from nats_server import answers
 
 
 def program(name):

@@ -7,12 +7,7 @@ import time
 from contextlib import closing, contextmanager
 
 import pytest
-
-
-def free_port():
-    with closing(socket.socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+from free_ports import free_port
 
 
 def answers(port):
