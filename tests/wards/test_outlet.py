@@ -173,8 +173,10 @@ def test_a_disk_that_stays_full_does_not_hold_up_the_end(monkeypatch):
     until(lambda: outlet.failure)
     put(outlet, "three")
     began_s = time.monotonic()
-    outlet.close()
-    assert time.monotonic() - began_s < 4.0
+    outlet.close(wait_s=300.0)
+    assert (
+        time.monotonic() - began_s < 60.0
+    )  # as soon as it hears of the end, not after a thousand more refusals
     assert outlet.dropped == {"alarm": 2, "estimate": 1}
 
 
@@ -201,7 +203,7 @@ def test_a_blocked_reader_does_not_hold_up_the_end():
     put(outlet, "never taken")
     began_s = time.monotonic()
     outlet.close(wait_s=0.2)
-    assert time.monotonic() - began_s < 5.0
+    assert time.monotonic() - began_s < 60.0  # not for ever
     assert outlet.dropped == {"estimate": 1}
     os.close(reads)
     until(lambda: not outlet._thread.is_alive())
