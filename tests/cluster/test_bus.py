@@ -4,8 +4,7 @@ import asyncio
 
 import needs
 import pytest
-from free_ports import free_port
-from nats_server import nats_server
+from nats_server import free_port, nats_server
 
 from ecgedge.cluster.bus import BedTaken, BusError, BusSettings, bed_token, open_bus
 from ecgedge.errors import UsageError
@@ -181,7 +180,8 @@ def test_a_server_that_was_restarted_goes_on(tmp_path):
     assert any("is there again" in text for text in said)
 
 
-def test_nobody_answers():
+def test_nobody_answers(monkeypatch):
+    monkeypatch.setattr("ecgedge.cluster.bus.CONNECT_S", 0.5)
     with pytest.raises(
         BusError, match=r"cannot reach the bus nats://127\.0\.0\.1:.*Start one with: nats-server"
     ):
