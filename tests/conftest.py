@@ -58,6 +58,14 @@ def _same_numbers():
         torch.manual_seed(0)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _patience():
+    """A disk that all tests share may be slow; it is not one that hangs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ecgedge.patience.PATIENCE_S", 60.0)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _whole_arrays():
     """What a test has switched on is not the next one's."""

@@ -21,7 +21,7 @@ async def read(bus, bed, n, *, after=0):
             there.set()
 
     following = await bus.follow(bed, take, after=after)
-    await asyncio.wait_for(there.wait(), 20.0)
+    await asyncio.wait_for(there.wait(), 60.0)
     await following.close()
     return found, following
 

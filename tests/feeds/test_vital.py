@@ -198,7 +198,7 @@ async def client(port, code=None):
         yield one
     finally:
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(one.eio.queue.join(), 2.0)
+            await asyncio.wait_for(one.eio.queue.join(), 30.0)
         await one.disconnect()
 
 

@@ -34,7 +34,7 @@ class Broker:
     def start(self):
         command = [self._program, "-c", str(self._config)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline_s = time.monotonic() + 20.0
+        deadline_s = time.monotonic() + 60.0
         while not answers(self.port):
             assert self._process.poll() is None, "mosquitto ended at once"
             assert time.monotonic() < deadline_s, "mosquitto does not answer"
@@ -42,7 +42,7 @@ class Broker:
 
     def kill(self):
         self._process.kill()
-        self._process.wait(20.0)
+        self._process.wait(60.0)
 
 
 @contextmanager

@@ -101,9 +101,8 @@ TOLD_THE_TIME = ("ecgedge.station", "ecgedge.wards.delivery", "ecgedge.wards.pla
 def ward(formula_bundle, new_variants, new_lines, monkeypatch):
     """Run a test's coroutine beside a ward, in a time of their own; return all lines, after the end, and what was said.
 
-    The disk is waited for patiently: a busy one is none that hangs. One that hangs needs the true time.
+    A disk that hangs needs the true time.
     """
-    monkeypatch.setattr("ecgedge.patience.PATIENCE_S", 60.0)
 
     def run(test, *, speed=math.inf, read_clock=lambda: None, true_time=False, **chosen):
         said, lines = [], new_lines()

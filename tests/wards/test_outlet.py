@@ -24,7 +24,7 @@ class Reader(io.RawIOBase):
 
     def write(self, data):
         self.asked.set()
-        assert self.let.wait(20.0)
+        assert self.let.wait(60.0)
         if self.troubles:
             trouble = self.troubles.pop(0)
             if isinstance(trouble, Exception):
@@ -57,7 +57,7 @@ def blocked(reader, outlet):
     """Let the reader hold the first line; what comes now waits."""
     reader.let.clear()
     put(outlet, "first")
-    assert reader.asked.wait(20.0)
+    assert reader.asked.wait(60.0)
 
 
 @pytest.mark.parametrize("most", [1, 3, 1 << 20])
