@@ -7,7 +7,10 @@ would come too late.
 
 import asyncio
 import selectors
+import time
 from types import SimpleNamespace
+
+import pytest
 
 ROUND_S = 1e-4
 """A round of the loop takes no less: who looks again and again, and never rests, sees the time go on too."""
@@ -42,13 +45,14 @@ class OwnTime(asyncio.SelectorEventLoop):
         raise NotImplementedError("a thread does not know this loop's time")
 
 
-def run_in_own_time(coroutine, monkeypatch, *modules):
-    """Run a coroutine to its end; the modules' `time.monotonic` is the loop's."""
+def run_in_own_time(coroutine, *modules):
+    """Run a coroutine to its end; the modules' `time.monotonic` is the loop's, and how long work takes is true."""
     loop = OwnTime()
+    told = SimpleNamespace(monotonic=loop.time, perf_counter=time.perf_counter)
     try:
-        with monkeypatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch:
             for module in modules:
-                patch.setattr(f"{module}.time", SimpleNamespace(monotonic=loop.time, perf_counter=loop.time))
+                patch.setattr(f"{module}.time", told)
             return loop.run_until_complete(coroutine)
     finally:
         loop.run_until_complete(loop.shutdown_asyncgens())

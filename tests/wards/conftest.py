@@ -98,7 +98,7 @@ TOLD_THE_TIME = ("ecgedge.station", "ecgedge.wards.delivery", "ecgedge.wards.pla
 
 
 @pytest.fixture
-def ward(formula_bundle, new_variants, new_lines, monkeypatch):
+def ward(formula_bundle, new_variants, new_lines):
     """Run a test's coroutine beside a ward, in a time of their own; return all lines, after the end, and what was said.
 
     A disk that hangs needs the true time.
@@ -133,7 +133,7 @@ def ward(formula_bundle, new_variants, new_lines, monkeypatch):
         if true_time:
             asyncio.run(main())
         else:
-            run_in_own_time(main(), monkeypatch, *TOLD_THE_TIME)
+            run_in_own_time(main(), *TOLD_THE_TIME)
         return lines.lines, said
 
     return run
