@@ -192,7 +192,7 @@ def test_who_asks_slowly_is_cut_off(run):
                     slow.write(b"X-a: b\r\n")  # a header at a time, as slowloris does
                     await slow.drain()
                     await asyncio.sleep(0.02)
-            assert 0.2 < asyncio.get_running_loop().time() - begin_s < 5.0
+            assert 0.2 < asyncio.get_running_loop().time() - begin_s < 30.0
             assert page.page.counts()["slow_request"] == 2, "also who says nothing at all"
             for one in (slow, writer):
                 one.close()
