@@ -20,6 +20,32 @@ REPO = Path(__file__).parents[1]
 _MAY_SKIP_IN_CI = ("no real recordings at", "no reference numbers at", "needs the npm package")
 
 
+# Folders whose files take longest. A worker takes a file at a time: the short ones, at the end, leave none idle.
+_LONG = (
+    "cli",
+    "export",
+    "train",
+    "monitor",
+    "cluster",
+    "feeds",
+    "benchmarks",
+    "packaging",
+    "deploy",
+    "bridge",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Long files come first."""
+    place = {name: rank for rank, name in enumerate(_LONG)}
+
+    def rank(item):
+        folder = item.path.relative_to(REPO / "tests").parts[0]
+        return place.get(folder, len(_LONG))
+
+    items.sort(key=rank)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """In CI everything that can be installed is: there a skip is a missing install step, and fails."""
