@@ -111,6 +111,7 @@ def test_a_time_without_a_zone_is_refused(tmp_path, zero):
     assert "its zone" in done.stderr
 
 
+@pytest.mark.slow  # half a minute of waiting, most of it for the 10 s
 def test_a_ward_whose_broker_dies_tells_its_beds_and_loses_nothing(tmp_path):
     """DELIVERY_FAILED comes on after 10 s, and goes when the broker is back and has all."""
     with broker(tmp_path) as running:
