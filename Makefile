@@ -19,7 +19,7 @@ $(DEMO_VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 test: dev system-deps peers  ## the whole suite, as CI runs it
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not soak"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow and not soak"
 
 # What goes by the clock runs alone; what only computes shares the cores.
 BY_THE_CLOCK = tests/benchmarks tests/bridge tests/cluster tests/monitor tests/cli/test_qemu.py

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,32 @@ settings.load_profile("unhurried")
 REPO = Path(__file__).parents[1]
 # The last: npm's registry is not always within reach, where pip's and Debian's are.
 _MAY_SKIP_IN_CI = ("no real recordings at", "no reference numbers at", "needs the npm package")
+
+
+# Folders whose files take longest. A worker takes a file at a time: the short ones, at the end, leave none idle.
+_LONG = (
+    "cli",
+    "export",
+    "train",
+    "monitor",
+    "cluster",
+    "feeds",
+    "benchmarks",
+    "packaging",
+    "deploy",
+    "bridge",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Long files come first."""
+    place = {name: rank for rank, name in enumerate(_LONG)}
+
+    def rank(item):
+        folder = item.path.relative_to(REPO / "tests").parts[0]
+        return place.get(folder, len(_LONG))
+
+    items.sort(key=rank)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -38,12 +65,31 @@ def _one_thread():
         torch.set_num_threads(1)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef):
+    """What a fixture of many tests draws depends on its name alone, and nobody's numbers depend on who asks first."""
+    torch = sys.modules.get("torch")
+    if torch is None or fixturedef.scope == "function":
+        return (yield)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(zlib.crc32(fixturedef.argname.encode()))
+        return (yield)
+
+
 @pytest.fixture(autouse=True)
 def _same_numbers():
     """What a test draws unseeded does not depend on the tests before it: workers take files as they come."""
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patience():
+    """A disk that all tests share may be slow; it is not one that hangs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ecgedge.patience.PATIENCE_S", 60.0)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,12 @@ def gate():
     ends(lambda: not patience._any_hangs())
 
 
+@pytest.fixture(autouse=True)
+def _unhurried(monkeypatch):
+    """A thread that a busy machine begins late does not hang; a test that wants one says so."""
+    monkeypatch.setattr(patience, "PATIENCE_S", 60.0)
+
+
 def ends(is_so):
     for _ in range(2000):
         if is_so():
@@ -53,6 +59,7 @@ def test_what_hangs_is_left_and_nothing_else_is_begun_until_it_ends(gate, monkey
     assert done == []
     gate.set()
     ends(lambda: not patient.hangs)
+    monkeypatch.setattr(patience, "PATIENCE_S", 60.0)
     patient.do(lambda: done.append("next"))
     assert done == ["late", "next"]
 
@@ -62,19 +69,20 @@ def test_what_hung_and_was_forgotten_makes_nobody_impatient_once_it_has_ended(ga
     with pytest.raises(RecordError):
         Patient("of a bed that has left").do(gate.wait)
     gate.set()
-    monkeypatch.setattr(patience, "PATIENCE_S", 5.0)
+    monkeypatch.setattr(patience, "PATIENCE_S", 60.0)
     ends(lambda: not patience._any_hangs())
     Patient("another").do(lambda: time.sleep(3 * patience.NONE_LEFT_S))
 
 
 def test_while_the_disk_does_not_answer_one_the_others_wait_for_a_moment_only(gate, monkeypatch):
-    monkeypatch.setattr(patience, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(patience, "PATIENCE_S", 1.0)
     patients = [Patient(str(k)) for k in range(20)]
     began_s = time.monotonic()
     for patient in patients:
         with pytest.raises(RecordError):
             patient.do(gate.wait)
-    assert time.monotonic() - began_s < 20 * 0.3 / 2
+    assert time.monotonic() - began_s < 20 * 1.0 / 2
+    monkeypatch.setattr(patience, "PATIENCE_S", 60.0)
     gate.set()
     ends(lambda: not any(patient.hangs for patient in patients))
     patients[0].do(lambda: time.sleep(2 * patience.NONE_LEFT_S))  # all is well again, and it has time

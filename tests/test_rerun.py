@@ -10,6 +10,7 @@ from typing import get_args
 import numpy as np
 import pytest
 from memory_feed import MemoryFeed as Feed
+from own_time import run_in_own_time
 
 from ecgedge.alarms import Reading
 from ecgedge.control import Acknowledge, PauseAudio, ResumeAudio, Uncalibrate
@@ -68,7 +69,8 @@ def run(path, bed, feed, *, runtimes=None, **options):
     options = {"speed": math.inf, "sinks": [], **options}
     facts = facts_of_bed(bed, "memory:", runtimes or {})
     with Journal(path, facts=facts) as journal:
-        asyncio.run(run_stream(bed, feed, journal=journal, read_clock=lambda: None, **options))
+        running = run_stream(bed, feed, journal=journal, read_clock=lambda: None, **options)
+        run_in_own_time(running, "ecgedge.service", "ecgedge.station")
 
 
 def replay(path, bundle, variants, feed, number=0):

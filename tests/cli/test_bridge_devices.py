@@ -44,7 +44,7 @@ class Device:
     def __exit__(self, *_):
         if self.process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(10.0)
+                self.process.wait(60.0)
         self.process.kill()
         self._user.join()
         self.process.wait()
@@ -64,7 +64,7 @@ def test_a_device_and_its_host(cli, ecg_data, target):
         exits = 3 if target.startswith("serial") else 0
         words = ["--feed", device.uri, "--sink", "bridge", "--format", "jsonl", "--bed", "icu-3"]
         done = cli("stream", *words, exits=exits)
-        device.process.wait(20.0)
+        device.process.wait(60.0)
     events = [json.loads(line) for line in done.stdout.splitlines()]
 
     # The lead comes off, its alarm goes to the device, whose user acknowledges it; the device is told so.

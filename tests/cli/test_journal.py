@@ -100,7 +100,7 @@ def test_ctrl_c_or_a_service_manager_ends_the_stream_in_good_order(cli, tmp_path
     try:
         _wait_for(path, '"type":"estimate"')
         process.send_signal(number)
-        done = cli.finish(process, exits=0, timeout_s=20.0)
+        done = cli.finish(process, exits=0, timeout_s=120.0)
     finally:
         process.kill()
     assert "Research use only" in done.stdout.splitlines()[-1]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from fhir.resources.observation import Observation
-from mosquitto import broker, program
-from nats_server import free_port
+from free_ports import free_port
+from mosquitto import broker, ready_subscriber
 from sink_events import http_server
 
 CONSUMER = Path(__file__).parents[1] / "support" / "sdc_consumer.py"
@@ -28,9 +28,7 @@ def run(*words, **more):
 def test_one_stream_into_every_language(tmp_path):
     fhir, jsonl, journal = tmp_path / "out.ndjson", tmp_path / "out.jsonl", tmp_path / "bed.jsonl"
     with broker(tmp_path) as running:
-        command = [program("mosquitto_sub"), "-h", "127.0.0.1", "-p", str(running.port), "-V", "5", "-q", "1"]
-        reader = subprocess.Popen([*command, "-t", "ward/icu-3/event"], stdout=subprocess.PIPE, text=True)
-        time.sleep(0.5)
+        reader = ready_subscriber(running, "ward/icu-3/event")
 
         async def main():
             async with http_server() as server:
@@ -113,6 +111,7 @@ def test_a_time_without_a_zone_is_refused(tmp_path, zero):
     assert "its zone" in done.stderr
 
 
+@pytest.mark.slow  # half a minute of waiting, most of it for the 10 s
 def test_a_ward_whose_broker_dies_tells_its_beds_and_loses_nothing(tmp_path):
     """DELIVERY_FAILED comes on after 10 s, and goes when the broker is back and has all."""
     with broker(tmp_path) as running:
@@ -121,14 +120,6 @@ def test_a_ward_whose_broker_dies_tells_its_beds_and_loses_nothing(tmp_path):
             f'[ward]\nevents = "events.jsonl"\ncontrol = "ward.sock"\nsinks = ["mqtt://127.0.0.1:{running.port}/ward"]\n'
             '[[bed]]\nname = "a"\nfeed = "sim:stable"\n[[bed]]\nname = "b"\nfeed = "sim:stable?seed=2"\n'
         )
-        command = [program("mosquitto_sub"), "-h", "127.0.0.1", "-p", str(running.port), "-V", "5", "-q", "1"]
-        command += [
-            "-i",
-            "reader",
-            "-c",
-            "-x",
-            "600",
-        ]  # the broker's session goes with it, so it comes back anew
         ward = subprocess.Popen(ecgedge("ward", "--beds", config), stderr=subprocess.PIPE, text=True)
         try:
             events = tmp_path / "events.jsonl"
@@ -136,7 +127,7 @@ def test_a_ward_whose_broker_dies_tells_its_beds_and_loses_nothing(tmp_path):
             running.kill()
             _until(lambda: len(_of(events, "on")) == 2, within_s=60.0)
             running.start()
-            reader = subprocess.Popen([*command, "-t", "ward/+/event"], stdout=subprocess.PIPE, text=True)
+            reader = ready_subscriber(running, "ward/+/event")  # of the broker before nothing is left
             _until(lambda: len(_of(events, "off")) == 2, within_s=60.0)
             status = json.loads(run("tell", tmp_path / "ward.sock", "status").stdout)
             (sink,) = status["channels"]["sinks"].values()

@@ -30,7 +30,9 @@ OPENINGS = ("journal", "reopened", "recovered")
 OF_THE_JOURNAL = (*OPENINGS, "continued", "input", "bundle")
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "kills", [6, pytest.param(20, marks=pytest.mark.slow), pytest.param(200, marks=pytest.mark.soak)]
+)
 def test_no_alarm_is_lost_however_often_the_ward_is_killed(cli, tmp_path, kills):
     _write_files(tmp_path)
     chance, told, told_anew = np.random.default_rng(kills), {name: {} for name in BEDS}, 0
@@ -78,17 +80,20 @@ def _write_files(folder):
 
 
 def _killed(cli, folder, chance):
-    """Serve, kill at some time from the start of the process on; return the events told, and what was said."""
+    """Serve, kill at some time from the start of the process on; return the events told, and what was said.
+
+    Most are killed some events on, not some seconds: a busy machine tells as much before.
+    """
     events = folder / "events.jsonl"
     before = events.stat().st_size if events.exists() else 0
     process = cli.start("ward", "--beds", "beds.toml", "--speed", "1000")
     if chance.random() < 0.9:
-        end_s = time.monotonic() + 60.0
-        while not (events.exists() and events.stat().st_size > before + 1):
+        end_s, wanted = time.monotonic() + 60.0, chance.integers(1, 40_000)
+        while not (events.exists() and events.stat().st_size >= before + wanted):
             assert process.poll() is None, process.stderr.read()
             assert time.monotonic() < end_s
             time.sleep(0.005)
-        time.sleep(chance.uniform(0.0, 0.6))
+        time.sleep(chance.uniform(0.0, 0.02))
         if chance.random() < 0.5:
             _acknowledge(folder / "ward.sock")
             time.sleep(chance.uniform(0.0, 0.1))

@@ -21,7 +21,7 @@ async def read(bus, bed, n, *, after=0):
             there.set()
 
     following = await bus.follow(bed, take, after=after)
-    await asyncio.wait_for(there.wait(), 20.0)
+    await asyncio.wait_for(there.wait(), 60.0)
     await following.close()
     return found, following
 
@@ -180,7 +180,8 @@ def test_a_server_that_was_restarted_goes_on(tmp_path):
     assert any("is there again" in text for text in said)
 
 
-def test_nobody_answers():
+def test_nobody_answers(monkeypatch):
+    monkeypatch.setattr("ecgedge.cluster.bus.CONNECT_S", 0.5)
     with pytest.raises(
         BusError, match=r"cannot reach the bus nats://127\.0\.0\.1:.*Start one with: nats-server"
     ):

@@ -51,6 +51,8 @@ def check(found):
     assert found["alarm lines expected"] >= 2 * on_time  # a lead that is off, and on again
 
 
+# Judged by the clock, so by itself: three nodes beside other tests are late on two cores.
+@pytest.mark.slow
 def test_one_of_three_nodes_is_killed(tmp_path):
     check(story(tmp_path, beds=30, speed=4))
 

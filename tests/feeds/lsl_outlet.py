@@ -3,7 +3,7 @@
 Run as `python lsl_outlet.py PLAN`, a JSON object: the stream's name, rate_hz, labels, units, format, steps. A step is
 ["push", first, n] (samples `first`.. in one chunk, sample k being k + channel, stamped k/rate and
 AHEAD_S after the last "wait"),
-["one", first, n] (the same sample by sample, stamped with the clock), ["old", first, n, age_s], ["sleep", seconds],
+["one", first, n] (the same sample by sample, with stamps that tremble), ["old", first, n, age_s], ["sleep", seconds],
 ["wait"] (until somebody listens) or ["value", v, n].
 """
 
@@ -66,10 +66,11 @@ class Outlet:
         self._outlet.push_chunk(np.full((n, self._channels), value), self._begin_s + n / self._rate_hz)
 
     def one(self, first, n):
-        begin_s = pylsl.local_clock()
-        for k, row in enumerate(self._ramp(first, n)):
-            self._outlet.push_sample(row)
-            time.sleep(max(0.0, begin_s + (k + 1) / self._rate_hz - pylsl.local_clock()))
+        # As of a program that stamps each sample when it comes to it, but never later for this machine being busy.
+        late_s = np.random.default_rng(first).exponential(0.0005, n)
+        stamps_s = self._begin_s + np.maximum.accumulate(np.arange(first, first + n) / self._rate_hz + late_s)
+        for row, stamp_s in zip(self._ramp(first, n), stamps_s, strict=True):
+            self._outlet.push_sample(row, stamp_s)
 
 
 def run(plan):

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +23,14 @@ OUTLET = Path(__file__).with_name("lsl_outlet.py")
 @pytest.fixture(scope="module", autouse=True)
 def pylsl(tmp_path_factory):
     return lsl_network.on_this_machine(tmp_path_factory.mktemp("lsl"))
+
+
+@pytest.fixture(autouse=True)
+def _nobody_else(monkeypatch):
+    """No other stream has a test's name, so none is waited for; a busy machine answers late."""
+    monkeypatch.setattr("ecgedge.feeds.lsl.ALONE_S", 0.05)
+    monkeypatch.setattr("ecgedge.feeds.lsl.RESOLVE_S", 30.0)
+    monkeypatch.setattr("ecgedge.feeds.lsl.ANSWER_S", 30.0)
 
 
 @contextmanager
@@ -112,7 +119,7 @@ def test_a_real_ecg_arrives_exactly_from_a_second_process(ecg_data):
     ) as device:
         assert f"waiting for a host: lsl:{name}" in device.stderr.readline()
         info, chunks, dropped, why = asyncio.run(asyncio.wait_for(run(), 60.0))
-        assert device.wait(20.0) == 0
+        assert device.wait(60.0) == 0
     assert "the outlet is gone" in why
     ecg = read(record)
     assert (info.leads, info.rate_hz, info.mode, info.live) == (ecg.leads, 500.0, "test", True)
@@ -132,7 +139,7 @@ def test_another_vendors_outlet_is_put_in_standard_order_and_is_real():
     np.testing.assert_allclose(np.diff(times_s), np.array(sizes[:-1]) / 500.0, atol=1e-9)
 
 
-def test_samples_pushed_one_by_one_and_stamped_by_software_leave_no_hole():
+def test_samples_pushed_one_by_one_and_stamped_each_by_itself_leave_no_hole():
     with outlet(["wait"], ["one", 0, 500]) as (_, name):
         _, samples_mv, _, dropped = hear(name, 400)
     np.testing.assert_array_equal(samples_mv[:, :400], ramp(0, 400))
@@ -154,18 +161,18 @@ def test_units_are_converted(unit, form, mv):
     np.testing.assert_array_equal(samples_mv, (ramp(0, 100).astype(np.float64) * mv).astype(np.float32))
 
 
-def test_old_samples_are_dropped_and_counted_and_the_age_of_the_rest_is_known():
+def test_old_samples_are_dropped_and_counted_and_the_age_of_the_rest_is_known(monkeypatch):
+    monkeypatch.setattr("ecgedge.feeds.lsl_inlet.FRESH_S", 0.3)
     steps = [
         ["wait"],
         ["old", 0, 300, 0.0],
-        ["sleep", 2.0],
         *(["push", k, 50] for k in range(1000, 1500, 50)),
     ]
     with outlet(*steps) as (_, name):
 
         async def run():
             feed = await open_feed(f"lsl:{name}")
-            await asyncio.sleep(2.5)  # a bed takes its time to begin, and LSL keeps what comes
+            await asyncio.sleep(1.0)  # a bed takes its time to begin, and LSL keeps what comes
             samples_mv, _ = await samples_of(feed, 500)
             age_s = feed._source.age_s
             await feed.close()
@@ -209,21 +216,18 @@ def test_leads_that_are_off_are_nan_and_what_is_infinite_counts_as_not_measured(
 def test_an_outlet_that_is_killed_or_falls_silent_is_told():
     async def end_of(name, process):
         feed = await open_feed(f"lsl:{name}")
-        feed._silent_s = 1.0
+        feed._silent_s = 1.0 if process is None else 60.0
         try:
             async for _ in feed:
                 if process is not None:
                     process.kill()
-                    feed._silent_s = 15.0
         except FeedError as error:
             return str(error)
         finally:
             await feed.close()
 
     with outlet(["wait"], ["push", 0, 100]) as (process, name):
-        began_s = time.monotonic()
-        assert "the outlet is gone" in asyncio.run(end_of(name, process))
-        assert time.monotonic() - began_s < 12.0  # by the connection, not by silence
+        assert "the outlet is gone" in asyncio.run(end_of(name, process)), "by the connection, not by silence"
     with outlet(["wait"], ["push", 0, 100]) as (_, name):
         assert "nothing has come for 1 s" in asyncio.run(end_of(name, None))
 
@@ -251,10 +255,13 @@ def test_streams_that_nobody_offers_or_two_do(monkeypatch):
     monkeypatch.setattr("ecgedge.feeds.lsl.RESOLVE_S", 0.5)
     with pytest.raises(FeedError, match="no such stream within"):
         asyncio.run(open_feed(f"lsl:{lsl_network.a_name()}"))
+    monkeypatch.setattr("ecgedge.feeds.lsl.RESOLVE_S", 30.0)
     kind = lsl_network.a_name()
     with outlet(type=kind) as (_, first), outlet(type=kind) as (_, second):
+        monkeypatch.setattr("ecgedge.feeds.lsl.ALONE_S", 30.0)  # no longer than until both have answered
         with pytest.raises(FeedError, match="2 streams fit") as caught:
             asyncio.run(open_feed(f"lsl:?type={kind}"))
+        monkeypatch.setattr("ecgedge.feeds.lsl.ALONE_S", 0.05)
         assert first in str(caught.value)
         assert second in str(caught.value)
 
@@ -320,7 +327,7 @@ def test_the_recorder_of_that_world_records_our_sender_exactly(ecg_data, tmp_pat
     ) as device:
         assert "waiting" in device.stderr.readline()
         subprocess.run(recorder, stdout=subprocess.DEVNULL, check=True, timeout=60)
-        assert device.wait(20.0) == 0
+        assert device.wait(60.0) == 0
     (stream,), _ = pyxdf.load_xdf(str(file), synchronize_clocks=False, dejitter_timestamps=False)
     ecg = read(record)
     np.testing.assert_array_equal(stream["time_series"].T, ecg.samples_mv)

@@ -8,10 +8,10 @@ from datetime import datetime, timezone
 
 import numpy as np
 import pytest
+from free_ports import free_port
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mosquitto import certificates
-from nats_server import free_port
 
 from ecgedge import read
 from ecgedge.errors import FeedError

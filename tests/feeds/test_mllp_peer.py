@@ -8,7 +8,8 @@ from datetime import datetime, timedelta, timezone
 
 import npm_peers
 import numpy as np
-from nats_server import answers, free_port
+from free_ports import free_port
+from nats_server import answers
 from sink_events import alarm, estimate, outbox, until
 
 from ecgedge import read

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from mosquitto import broker, certificates, program
+from mosquitto import broker, certificates, program, ready_subscriber
 
 from ecgedge import read
 from ecgedge.errors import FeedError
@@ -206,9 +206,7 @@ def test_mosquittos_own_clients_are_understood_and_understand(running):
     np.testing.assert_allclose(got, [[0.1, 0.2, 0.3, np.nan]], rtol=1e-6)
     assert dropped == {"bad_json": 1, "bad_unit": 1, "bad_length": 1}
 
-    listen = [program("mosquitto_sub"), *base, "-t", "bed/json", "-C", "1", "-W", "20"]
-    with subprocess.Popen(listen, stdout=subprocess.PIPE, text=True) as listening:
-        time.sleep(0.3)
+    with ready_subscriber(running, "bed/json", "-C", "2") as listening:
         uri = f"mqtt://127.0.0.1:{running.port}/bed?format=json"
         with sender("sim:stable?chunk_ms=40", uri, "--duration", "2"):
             said = json.loads(listening.stdout.readline())

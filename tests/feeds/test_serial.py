@@ -59,7 +59,7 @@ def test_a_real_ecg_arrives_exactly_and_results_go_back(ecg_data):
     with device("--from", f"file:{record}", "--to", "serial:pty", "--speed", 10) as (process, uri):
         assert uri.startswith("serial:/dev/")
         info, chunks, end, dropped = asyncio.run(asyncio.wait_for(heard(uri, results=3), 60.0))
-        out, said = process.communicate(timeout=20)
+        out, said = process.communicate(timeout=60)
     ecg = read(record)
     assert (info.leads, info.rate_hz, info.mode, info.live) == (ecg.leads, 500.0, "test", True)
     np.testing.assert_array_equal(np.concatenate([c.samples_mv for c in chunks], axis=1), ecg.samples_mv)
@@ -135,7 +135,7 @@ def test_a_pulled_cable_is_told_once_all_is_read():
         assert os.read(ours, 10) == b"hello"
         os.close(ours)
         with pytest.raises(FeedError, match=r"the port is gone .* was the cable pulled out"):
-            await asyncio.wait_for(port.receive(), 5.0)
+            await asyncio.wait_for(port.receive(), 60.0)
         assert port.unsent == NEVER
         port.write(b"into nothing")
         await port.close()
@@ -151,11 +151,13 @@ def test_who_does_not_read_gets_no_more_than_has_room():
         port = FdPort(source, release=lambda: os.close(source), uri="serial:x")
         writing = asyncio.to_thread(os.write, sink, bytes(3 * MAX_UNREAD))
         task = asyncio.create_task(writing)
-        await asyncio.sleep(0.3)
+        while len(port._unread) < MAX_UNREAD:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)  # in which it could take more
         got = await port.receive()
         assert len(got) == MAX_UNREAD
         while len(got) < 3 * MAX_UNREAD:
-            got += await asyncio.wait_for(port.receive(), 5.0)
+            got += await asyncio.wait_for(port.receive(), 60.0)
         await task
         await port.close()
         os.close(sink)
@@ -173,14 +175,14 @@ def test_where_only_threads_can_wait_it_is_the_same():
         os.write(ours, b"abc")
         received = b""
         while len(received) < 3:  # it may come byte by byte
-            received += await asyncio.wait_for(link.receive(), 5.0)
+            received += await asyncio.wait_for(link.receive(), 60.0)
         assert received == b"abc"
         link.write(b"hello")
-        await asyncio.wait_for(link._port.drained(), 5.0)
+        await asyncio.wait_for(link._port.drained(), 60.0)
         assert os.read(ours, 10) == b"hello"
         os.close(ours)
         with pytest.raises(FeedError, match="the port is gone"):
-            await asyncio.wait_for(link.receive(), 5.0)
+            await asyncio.wait_for(link.receive(), 60.0)
         await link.close()
         await link.close()
         assert await link.receive() is None
@@ -196,7 +198,7 @@ def test_closing_ends_the_iteration():
         reading = asyncio.create_task(port.receive())
         await asyncio.sleep(0.05)
         await port.close()
-        assert await asyncio.wait_for(reading, 2.0) is None
+        assert await asyncio.wait_for(reading, 60.0) is None
         os.close(ours)
 
     asyncio.run(run())

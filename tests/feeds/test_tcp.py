@@ -372,7 +372,7 @@ def test_a_device_that_does_not_read_never_holds_up_the_host():
         assert feed.status()["sent"] == sent
         assert next(feed._host.out.take(now_s=1e9)).condition == 5  # kept, and first when there is room
         assert feed._link.unsent <= MAX_UNSENT + len(to_wire(result))
-        await asyncio.wait_for(feed.close(), 2.0)
+        await asyncio.wait_for(feed.close(), 30.0)
 
     with silent_peer() as uri:
         asyncio.run(run(uri))
@@ -385,7 +385,7 @@ def test_closing_ends_the_iteration():
         await asyncio.sleep(0.05)
         assert not reading.done()
         await feed.close()
-        assert await asyncio.wait_for(reading, 2.0) == []
+        assert await asyncio.wait_for(reading, 30.0) == []
 
     with silent_peer() as uri:
         asyncio.run(run(uri))

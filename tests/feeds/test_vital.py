@@ -12,7 +12,7 @@ import aiohttp
 import needs
 import numpy as np
 import pytest
-from nats_server import free_port
+from free_ports import free_port
 
 from ecgedge import read
 from ecgedge.errors import FeedError, UsageError
@@ -198,7 +198,7 @@ async def client(port, code=None):
         yield one
     finally:
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(one.eio.queue.join(), 2.0)
+            await asyncio.wait_for(one.eio.queue.join(), 30.0)
         await one.disconnect()
 
 

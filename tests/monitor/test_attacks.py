@@ -33,7 +33,7 @@ async def looking(page):
         page.page.hub.take_event("a", alarm())
         kinds = set()
         while "alarm" not in kinds:
-            message = await asyncio.wait_for(ws.receive(), 10.0)
+            message = await asyncio.wait_for(ws.receive(), 60.0)
             assert message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY)
             kinds.add("samples" if message.type == aiohttp.WSMsgType.BINARY else message.json()["type"])
         assert "samples" in kinds
@@ -144,7 +144,7 @@ def test_an_oversized_message_ends_its_own_socket_alone(run, kind):
         async with served() as page, looking(page), browser() as session:
             ws = await session.ws_connect(f"{page.url}/ws")
             await (ws.send_str("x" * 5000) if kind == "text" else ws.send_bytes(bytes(5000)))
-            while not (message := await asyncio.wait_for(ws.receive(), 10.0)).type.name.startswith("CLOS"):
+            while not (message := await asyncio.wait_for(ws.receive(), 60.0)).type.name.startswith("CLOS"):
                 pass
             assert message.data == 1009
             await until(lambda: page.page.counts())
@@ -170,7 +170,7 @@ def test_too_many_messages_end_the_socket(run):
             with contextlib.suppress(ConnectionError):
                 for _ in range(200):
                     await ws.send_str("{}")
-            while not (await asyncio.wait_for(ws.receive(), 10.0)).type.name.startswith("CLOS"):
+            while not (await asyncio.wait_for(ws.receive(), 60.0)).type.name.startswith("CLOS"):
                 pass
             counts = page.page.counts()
             assert counts["too_many_messages"] == 1
@@ -192,7 +192,7 @@ def test_who_asks_slowly_is_cut_off(run):
                     slow.write(b"X-a: b\r\n")  # a header at a time, as slowloris does
                     await slow.drain()
                     await asyncio.sleep(0.02)
-            assert 0.2 < asyncio.get_running_loop().time() - begin_s < 5.0
+            assert 0.2 < asyncio.get_running_loop().time() - begin_s < 30.0
             assert page.page.counts()["slow_request"] == 2, "also who says nothing at all"
             for one in (slow, writer):
                 one.close()

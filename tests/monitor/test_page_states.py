@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 
 import pytest
-from browser import axe_violations, chromium, layout_faults, opened
+from browser import axe_violations, chromium, lasting_layout_faults, layout_faults, opened
 from page_rig import PageRig, real_ecg
 from page_scenes import HELLO_OF, SCENES, past_events, tiles, trend_of
 
@@ -42,8 +42,7 @@ def faults_at_each_size(page):
     found = {}
     for width, height in SIZES:
         page.set_viewport_size({"width": width, "height": height})
-        page.wait_for_timeout(120)  # two frames, and the observers of sizes
-        found[width] = layout_faults(page)
+        found[width] = lasting_layout_faults(page)
     return found
 
 

@@ -162,7 +162,7 @@ def test_a_nurse_logs_in_acts_in_her_name_and_logs_out(run, tmp_path):
                     f"{page.url}/logout", headers=page.origin, allow_redirects=False
                 ) as out:
                     assert (out.status, out.headers["Location"]) == (303, "/login")
-                while not (await asyncio.wait_for(ws.receive(), 10.0)).type.name.startswith("CLOS"):
+                while not (await asyncio.wait_for(ws.receive(), 60.0)).type.name.startswith("CLOS"):
                     pass
             async with session.get(page.url + "/whoami") as answer:
                 assert answer.status == 401
@@ -207,7 +207,7 @@ def test_a_program_comes_in_by_its_token_until_it_ends(run, tmp_path):
                 assert page.obeyed == [("a", PauseAudio(30.0, "prog"))]
                 left = [u for u in load_users(tmp_path / "u.toml").user if u.name != "prog"]
                 write_users(tmp_path / "u.toml", UsersFile(tuple(left)))
-                while not (await asyncio.wait_for(ws.receive(), 10.0)).type.name.startswith("CLOS"):
+                while not (await asyncio.wait_for(ws.receive(), 60.0)).type.name.startswith("CLOS"):
                     pass
             assert page.page.counts()["session_ended"] == 1
             for bad in (bearer, {"Authorization": "Bearer x"}, {"Authorization": "Basic eDp5"}):

@@ -375,7 +375,7 @@ def test_the_duration_ends_a_feed_that_never_ends(bed, sink):
 def test_the_duration_ends_a_feed_that_has_gone_silent(bed, sink):
     async def stream():
         feed = Feed(*chunks_of(1.0, chunk_s=1.0), 60.0)
-        return await asyncio.wait_for(run_stream(bed, feed, sinks=[sink], duration_s=1.5, speed=1.0), 10.0)
+        return await asyncio.wait_for(run_stream(bed, feed, sinks=[sink], duration_s=1.5, speed=1.0), 60.0)
 
     assert asyncio.run(stream()).lost is None
 

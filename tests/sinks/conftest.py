@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from nats_server import free_port
+from free_ports import free_port
 
 
 @pytest.fixture

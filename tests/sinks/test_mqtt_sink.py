@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-import subprocess
-import time
 
 import pytest
-from mosquitto import broker, certificates, program
+from mosquitto import broker, certificates, ready_subscriber, retained_lines
 from sink_events import alarm, estimate, expired, outbox, until
 
 from ecgedge.errors import UsageError
@@ -16,18 +14,13 @@ from ecgedge.sinks.outbox import Told
 pytest.importorskip("aiomqtt", reason="needs the extra mqtt: pip install 'ecgedge[mqtt]'")
 
 
-def subscriber(running, topic, *more):
-    """mosquitto_sub: lines of topic, retained or not, payload."""
-    command = [program("mosquitto_sub"), "-h", "127.0.0.1", "-p", str(running.port), "-V", "5", "-q", "1"]
-    command += ["-t", topic, "-F", "%t %r %p", *more]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+SHOWN = ("-F", "%t %r %p")
+"""Topic, retained or not, payload."""
 
 
-def retained(running, topic="#", *more):
+def retained(running, topic="#"):
     """What a subscriber that comes now finds, by topic."""
-    with subscriber(running, topic, "-W", "1", *more) as process:
-        out, _ = process.communicate()
-    lines = [line.split(" ", 2) for line in out.splitlines()]
+    lines = [line.split(" ", 2) for line in retained_lines(running, topic, *SHOWN)]
     assert {flag for _, flag, _ in lines} <= {"1"}
     return {topic: payload for topic, _, payload in lines}
 
@@ -40,8 +33,7 @@ def running(tmp_path):
 
 def test_state_is_retained_and_events_are_not(run, running):
     uri = f"mqtt://127.0.0.1:{running.port}/ward?discovery=homeassistant"
-    with subscriber(running, "ward/+/event") as reader:
-        time.sleep(0.5)
+    with ready_subscriber(running, "ward/+/event", *SHOWN) as reader:
 
         async def main():
             async with outbox(open_mqtt_sink(uri)) as box:

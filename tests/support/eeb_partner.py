@@ -37,7 +37,7 @@ class CDecoder:
     def close(self) -> int:
         self._process.stdin.close()
         self._process.stdout.close()
-        return self._process.wait(timeout=10)
+        return self._process.wait(timeout=60)
 
 
 def lines_of(frames, counters):

@@ -7,7 +7,8 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from nats_server import answers, free_port
+from free_ports import free_port
+from nats_server import answers
 
 
 def program(name):
@@ -33,7 +34,7 @@ class Broker:
     def start(self):
         command = [self._program, "-c", str(self._config)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline_s = time.monotonic() + 20.0
+        deadline_s = time.monotonic() + 60.0
         while not answers(self.port):
             assert self._process.poll() is None, "mosquitto ended at once"
             assert time.monotonic() < deadline_s, "mosquitto does not answer"
@@ -41,7 +42,7 @@ class Broker:
 
     def kill(self):
         self._process.kill()
-        self._process.wait(20.0)
+        self._process.wait(60.0)
 
 
 @contextmanager
@@ -52,6 +53,40 @@ def broker(folder, *, tls=None):
         yield running
     finally:
         running.kill()
+
+
+def publish(running, topic, message, *more):
+    """Publish one message with Debian's own client."""
+    base = [program("mosquitto_pub"), "-h", "127.0.0.1", "-p", str(running.port)]
+    subprocess.run([*base, "-t", topic, "-m", message, *more], check=True)
+
+
+def subscriber(running, topic, *more):
+    """Start mosquitto_sub; who wants to know when it has subscribed takes `ready_subscriber`."""
+    command = [program("mosquitto_sub"), "-h", "127.0.0.1", "-p", str(running.port), "-V", "5", "-q", "1"]
+    return subprocess.Popen([*command, "-t", topic, *more], stdout=subprocess.PIPE, text=True)
+
+
+def ready_subscriber(running, topic, *more):
+    """Start mosquitto_sub and wait until it has subscribed to a topic of which nothing is retained.
+
+    It subscribes to another one after it; the broker sends what is retained of that when it has taken both.
+    """
+    publish(running, "subscribed", "yes", "-r", "-q", "1")
+    process = subscriber(running, topic, "-t", "subscribed", *more)
+    assert "yes" in process.stdout.readline()
+    return process
+
+
+def retained_lines(running, topic, *more):
+    """Return the lines of mosquitto_sub on all that is retained of a topic now, which must match ward/nothing too.
+
+    The first message that is not retained ends it: that comes after all that are.
+    """
+    with subscriber(running, topic, "--retained-only", "-W", "60", *more) as process:
+        while process.poll() is None:
+            publish(running, "ward/nothing", "that is all")
+        return process.stdout.read().splitlines()
 
 
 def certificates(folder):

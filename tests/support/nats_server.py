@@ -7,12 +7,7 @@ import time
 from contextlib import closing, contextmanager
 
 import pytest
-
-
-def free_port():
-    with closing(socket.socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+from free_ports import free_port
 
 
 def answers(port):
@@ -35,7 +30,7 @@ class NatsServer:
         where = ["-a", "127.0.0.1", "-p", str(self.port)]
         command = [self._program, *where, "--jetstream", "--store_dir", str(self._folder)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline_s = time.monotonic() + 20.0
+        deadline_s = time.monotonic() + 60.0
         while not answers(self.port):
             assert self._process.poll() is None, "nats-server ended at once"
             assert time.monotonic() < deadline_s, "nats-server does not answer"
@@ -43,7 +38,7 @@ class NatsServer:
 
     def stop(self):
         self._process.terminate()
-        self._process.wait(20.0)
+        self._process.wait(60.0)
 
 
 def nats_program():

@@ -76,7 +76,7 @@ def main(url, *files):
             mdib.descriptions.handle.get_one(target)
         )
         proposed.Presence = pm_types.AlertSignalPresence.ACK
-        result = service.set_alert_state(operation, proposed).result(timeout=10)
+        result = service.set_alert_state(operation, proposed).result(timeout=60)
         why = "".join(text.text for text in result.InvocationInfo.InvocationErrorMessage)
         say(answer=result.InvocationInfo.InvocationState.value, why=why)
 

@@ -3,6 +3,8 @@
 import asyncio
 import math
 
+from own_time import run_in_own_time
+
 from ecgedge.feeds import Chunk
 from ecgedge.service import run_stream
 from ecgedge.sim import Simulator
@@ -34,5 +36,9 @@ def chunks_of(seconds, *, chunk_s, t0_s=0.0, scenario="stable"):
 
 
 def run_bed(bed, feed, *sinks, **options):
+    """Run the loop in a time of its own; in true time where a user types, whom a thread hears."""
     options = {"speed": math.inf, "read_clock": lambda: None, **options}
-    return asyncio.run(run_stream(bed, feed, sinks=sinks, **options))
+    running = run_stream(bed, feed, sinks=sinks, **options)
+    if options.get("control") is not None:
+        return asyncio.run(running)
+    return run_in_own_time(running, "ecgedge.service", "ecgedge.station")

@@ -51,7 +51,7 @@ def self_check(t_s=60.0):
     return SelfCheck(t_s=t_s, count=2, period_s=30.0, audio_pause_left_s=None)
 
 
-async def until(condition, *, within_s=20.0):
+async def until(condition, *, within_s=50.0):
     """Wait until a condition holds; fail if it never does."""
     deadline_s = time.monotonic() + within_s
     while not (found := condition()):

@@ -1,14 +1,17 @@
-"""Run by torch's process launcher in the tests of several processes: one rank of a gathered loss, or of a training."""
+"""Run in the tests of several processes: one rank of a gathered loss, or of a training."""
 
 import importlib.util
 import os
+import signal
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ecgedge_train import run
 from ecgedge_train.distributed import (
     GatheredBatchNorm,
     current_world,
@@ -16,8 +19,10 @@ from ecgedge_train.distributed import (
     leave_world,
     world_gather,
 )
+from ecgedge_train.loop import train
 from ecgedge_train.losses import Gathered, TimeFrequency, cmsc_loss, nt_xent, tfc_loss, triplet_loss
 from ecgedge_train.miners import label_distance_triplets
+from ecgedge_train.recipe import load_recipe
 
 ITEMS = 16
 PATIENTS = torch.tensor([0, 1, 2, 3, 4, 5, 6, 1, 8, 9, 10, 11, 2, 13, 14, 15])
@@ -93,9 +98,12 @@ def gradients(name):
 
 
 def main():
-    job, out = sys.argv[1], Path(sys.argv[2])
-    if job == "train":
-        return train_job(out)
+    job, out = sys.argv[1], Path(sys.argv[2].replace("RANK", os.environ["RANK"]))
+    torch.set_num_threads(1)
+    return gradients_job(out) if job == "gradients" else train_job(job, sys.argv[3], out)
+
+
+def gradients_job(out):
     distributed.init_process_group("gloo")
     results = {}
     for name in LOSSES:
@@ -105,18 +113,38 @@ def main():
     if current_world().first:
         torch.save(results, out)
     leave_world()
-    return None
 
 
-def train_job(out):
-    from ecgedge_train.loop import train
-    from ecgedge_train.recipe import load_recipe
+def train_job(job, recipe, out):
+    """Train by a recipe; from the environment: RESUME, STOP_AT or KILL_AFTER a step, labels to HIDE."""
+    data = memory_data()
+    for name in os.environ.get("HIDE", "").split():
+        # Two of three records do not know this label.
+        hidden = np.arange(len(data.windows)) % 3 > 0
+        data.label_columns[name] = np.where(hidden, np.nan, data.label_columns[name])
+    options = {"resume": "RESUME" in os.environ, "max_steps": int(os.environ.get("STOP_AT", "0")) or None}
+    if job == "stages":
+        run.open_dataset = lambda _: data
+        run.train_run(recipe, data=out, out=out, **options)
+    else:
+        train(load_recipe(recipe), data, out, report=die_after(os.environ.get("KILL_AFTER")), **options)
 
+
+def memory_data():
     spec = importlib.util.spec_from_file_location("memory_data", Path(__file__).with_name("memory_data.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    stop = int(os.environ.get("STOP_AT", "0")) or None
-    train(load_recipe(sys.argv[3]), module.make_data(), out, resume="RESUME" in os.environ, max_steps=stop)
+    return module.make_data()
+
+
+def die_after(step):
+    """Return a report of progress by which the process kills itself: from outside it may be a step too late."""
+
+    def report(done, total, loss):
+        if str(done) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return report
 
 
 if __name__ == "__main__":

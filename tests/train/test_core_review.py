@@ -1,16 +1,13 @@
 """What a hostile reader of the loop, the recipe and the processes asks; each test names what must hold."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ranks import run_ranks
 from safetensors.torch import load_file
 from torch import nn
 
@@ -28,60 +25,14 @@ from ecgedge_train.session import open_session
 
 HERE = Path(__file__).parent
 CPU = torch.device("cpu")
-
-CHILD = """
-import importlib.util, os, sys
-from pathlib import Path
-import numpy as np
-import torch
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, os.path.join(sys.argv[1], name + ".py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-from ecgedge_train import run
-from ecgedge_train.loop import train
-from ecgedge_train.recipe import load_recipe
-torch.set_num_threads(1)
-data = load("memory_data").make_data()
-for name in os.environ.get("HIDE", "").split():
-    # Two of three records do not know this label.
-    hidden = np.arange(len(data.windows)) % 3 > 0
-    data.label_columns[name] = np.where(hidden, np.nan, data.label_columns[name])
-out = Path(sys.argv[3].replace("RANK", os.environ["RANK"]))
-resume = "RESUME" in os.environ
-stop = int(os.environ.get("STOP_AT", "0")) or None
-if "STAGES" in os.environ:
-    run.open_dataset = lambda path: data
-    run.train_run(sys.argv[2], data=out, out=out, resume=resume, max_steps=stop)
-else:
-    train(load_recipe(sys.argv[2]), data, out, resume=resume, max_steps=stop)
-"""
+CHILD = HERE / "distributed_child.py"
 
 
-def launch(processes, recipe, out, *, tmp_path, **environment):
-    """Run a training in several processes; return (code, errors) of each."""
+def launch(processes, recipe, out, *, tmp_path, job="train", **environment):
+    """Run a training in several processes; return (errors, code) of each."""
     file = tmp_path / "launched.toml"
     file.write_text(to_toml(recipe))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {**os.environ, **environment, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    shared |= {"WORLD_SIZE": str(processes), "OMP_NUM_THREADS": "1"}
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", CHILD, str(HERE), str(file), str(out)],
-            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(processes)
-    ]
-    try:
-        return [(child.communicate(timeout=60)[1], child.returncode) for child in children]
-    finally:
-        for child in children:
-            child.kill()
+    return run_ranks(CHILD, processes, job, out, file, folder=tmp_path, **environment)
 
 
 def source(data, recipe, split="train", **plan):
@@ -159,7 +110,7 @@ class TestSeveralProcesses:
             schedule={"steps": 2, "warmup_steps": 0},
             pretrain={"objective": {"name": "pclr"}, "schedule": {"steps": 2}},
         )
-        ends = launch(2, recipe, tmp_path / "run", tmp_path=tmp_path, STAGES="1")
+        ends = launch(2, recipe, tmp_path / "run", tmp_path=tmp_path, job="stages")
         assert [code for _, code in ends] == [0, 0], ends
         assert (tmp_path / "run" / "model.safetensors").is_file()
 

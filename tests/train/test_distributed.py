@@ -2,14 +2,11 @@
 
 import importlib.util
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from ranks import run_ranks
 from safetensors.torch import load_file
 from torch import nn
 
@@ -21,28 +18,8 @@ from ecgedge_train.recipe import to_toml
 CHILD = Path(__file__).with_name("distributed_child.py")
 
 
-def launch(processes, *arguments, **environment):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {
-        **os.environ,
-        **environment,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-        "WORLD_SIZE": str(processes),
-        "OMP_NUM_THREADS": "1",
-    }
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", str(CHILD), *map(str, arguments)],
-            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(processes)
-    ]
-    ends = [(child.communicate(timeout=240)[1], child.returncode) for child in children]
+def launch(processes, *arguments, folder, **environment):
+    ends = run_ranks(CHILD, processes, *arguments, folder=folder, **environment)
     assert all(code == 0 for _, code in ends), "\n".join(text for text, _ in ends)
 
 
@@ -56,7 +33,7 @@ def child_module():
 @pytest.fixture(scope="module", params=[2, 4])
 def gathered(request, tmp_path_factory):
     out = tmp_path_factory.mktemp("gathered") / "gradients.pt"
-    launch(request.param, "gradients", out)
+    launch(request.param, "gradients", out, folder=out.parent)
     return torch.load(out, weights_only=True)
 
 
@@ -148,9 +125,9 @@ def test_training_in_two_processes_equals_one_and_resumes(data, exact, tmp_path)
     file = tmp_path / "recipe.toml"
     file.write_text(to_toml(exact))
     train(exact, data, tmp_path / "one")
-    launch(2, "train", tmp_path / "two", file)
-    launch(2, "train", tmp_path / "resumed", file, STOP_AT="5")
-    launch(2, "train", tmp_path / "resumed", file, RESUME="1")
+    launch(2, "train", tmp_path / "two", file, folder=tmp_path)
+    launch(2, "train", tmp_path / "resumed", file, folder=tmp_path, STOP_AT="5")
+    launch(2, "train", tmp_path / "resumed", file, folder=tmp_path, RESUME="1")
     one, two, resumed = (load_file(tmp_path / d / "model.safetensors") for d in ("one", "two", "resumed"))
     start = build_model(exact).state_dict()
     assert all(torch.equal(two[name], resumed[name]) for name in two)

@@ -4,13 +4,12 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ranks import run_ranks
 from safetensors.torch import load_file
 
 from ecgedge.errors import EcgedgeError, RecipeError, UsageError
@@ -23,19 +22,6 @@ from ecgedge_train.recipe import OptimizerRecipe, ScheduleRecipe, load_recipe, t
 from ecgedge_train.run import load_run, train_run
 
 HERE = Path(__file__).parent
-
-CHILD = """
-import importlib.util, sys
-from pathlib import Path
-spec = importlib.util.spec_from_file_location("memory_data", sys.argv[1])
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-from ecgedge_train.loop import train
-from ecgedge_train.recipe import load_recipe
-recipe = load_recipe(sys.argv[2])
-print("ready", flush=True)
-train(recipe, module.make_data(), Path(sys.argv[3]), report=lambda done, total, loss: print(done, flush=True))
-"""
 
 
 def metrics(run_dir):
@@ -58,18 +44,6 @@ def assert_same_tensors(a, b):
         assert torch.equal(one[name], two[name]), name
 
 
-def train_in_child_and_kill(recipe_file, run_dir, *, after_step):
-    """Run the training in a process of its own and SIGKILL it once `after_step` steps are done."""
-    command = [sys.executable, "-c", CHILD, str(HERE / "memory_data.py"), str(recipe_file), str(run_dir)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as child:
-        for line in child.stdout:
-            if line.strip() == str(after_step):
-                child.send_signal(signal.SIGKILL)
-                break
-    assert child.returncode == -signal.SIGKILL
-
-
 COMBINED = {
     "name": "combined",
     "parts": [
@@ -88,7 +62,9 @@ def test_killed_and_resumed_equals_uninterrupted_bit_by_bit(objective, data, rec
     train(recipe, data, tmp_path / "whole")
     file = tmp_path / "recipe.toml"
     file.write_text(to_toml(recipe))
-    train_in_child_and_kill(file, tmp_path / "killed", after_step=7)
+    child, killed = HERE / "distributed_child.py", tmp_path / "killed"
+    ((said, code),) = run_ranks(child, 1, "train", killed, file, folder=tmp_path, KILL_AFTER="7")
+    assert code == -signal.SIGKILL, said
     state = json.loads((tmp_path / "killed" / "checkpoints" / "last" / "state.json").read_text())
     assert state["step"] == 4  # steps 5 to 7 were lost with the process
     assert not (tmp_path / "killed" / "model.safetensors").exists()

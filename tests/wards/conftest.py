@@ -6,6 +6,7 @@ import math
 
 import pytest
 from memory_feed import MemoryFeed
+from own_time import run_in_own_time
 from ward_lines import RATE_HZ, timeless
 
 from ecgedge.errors import FeedError
@@ -93,11 +94,17 @@ def ecg():
     return Simulator("lead-off", seed=3, rate_hz=RATE_HZ).read(round(100 * RATE_HZ))
 
 
+TOLD_THE_TIME = ("ecgedge.station", "ecgedge.wards.delivery", "ecgedge.wards.place", "ecgedge.wards.serve")
+
+
 @pytest.fixture
 def ward(formula_bundle, new_variants, new_lines):
-    """Run a test's coroutine beside a ward; return all lines, after the end, and what was said."""
+    """Run a test's coroutine beside a ward, in a time of their own; return all lines, after the end, and what was said.
 
-    def run(test, *, speed=math.inf, read_clock=lambda: None, **chosen):
+    A disk that hangs needs the true time.
+    """
+
+    def run(test, *, speed=math.inf, read_clock=lambda: None, true_time=False, **chosen):
         said, lines = [], new_lines()
 
         async def main():
@@ -123,7 +130,10 @@ def ward(formula_bundle, new_variants, new_lines):
                 service.stop()
                 await serving
 
-        asyncio.run(main())
+        if true_time:
+            asyncio.run(main())
+        else:
+            run_in_own_time(main(), *TOLD_THE_TIME)
         return lines.lines, said
 
     return run

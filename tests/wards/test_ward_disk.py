@@ -61,7 +61,8 @@ def test_alarms_are_told_and_the_journal_has_them_when_the_disk_answers_again(wa
 
     for folder in ("journals", "state"):
         (tmp_path / folder).mkdir()
-    lines, said = ward(test, journals=tmp_path / "journals", state=tmp_path / "state", speed=1e3)
+    folders = {"journals": tmp_path / "journals", "state": tmp_path / "state"}
+    lines, said = ward(test, **folders, speed=1e3, true_time=True)
     for name in "abc":
         path = tmp_path / "journals" / f"{name}.jsonl"
         assert verify_journal(path).ok
