@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +22,7 @@ from ecgedge.cli.app import (
     open_variants,
     say,
 )
-from ecgedge.cli.warding import prepare_for_many
+from ecgedge.cli.warding import facts_of, prepare_for_many, show_answer
 from ecgedge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -194,6 +194,76 @@ async def _publish(
             return
         dropped = f", {done.dropped} dropped" if done.dropped else ""
         typer.echo(f"{done.sent} messages of {bed} are on the bus{dropped}")
+    finally:
+        await bus.close()
+
+
+@cluster_app.command()
+def tell(
+    bus: BusOption,
+    do: Annotated[
+        str,
+        typer.Argument(help="status, acknowledge, pause_audio, resume_audio, calibrate or uncalibrate."),
+    ],
+    facts: Annotated[
+        list[str], typer.Argument(help="name=BED and further key=value, as docs/ward.md lists them.")
+    ],
+    wait_s: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 15.0,
+) -> None:
+    """Tell a bed to do something, wherever it is served, and print its answer.
+
+    Example: `ecgedge cluster tell --bus nats://bus:4222 acknowledge name=icu-1 condition=LEAD_OFF user="Nurse Seven"`
+    """
+    from ecgedge.cli.outputs import bed_name
+
+    asked = facts_of(facts)
+    bed = asked.pop("name", None)
+    if bed is None:
+        raise UsageError("name=BED is missing: which bed is it for?")
+    answer = asyncio.run(_tell(bus, bed_name(bed), do, asked, wait_s))
+    show_answer({key: answer[key] for key in ("ok", "error", "status") if key in answer})
+
+
+async def _tell(uri: str, bed: str, do: str, asked: dict[str, Any], wait_s: float) -> dict[str, Any]:
+    from ecgedge.cluster.bus import open_bus
+    from ecgedge.cluster.tell import tell_bed
+
+    bus = await open_bus(uri, say=say)
+    try:
+        return await tell_bed(bus, bed, do, asked, wait_s=wait_s)
+    finally:
+        await bus.close()
+
+
+@cluster_app.command()
+def journal(
+    bus: BusOption,
+    folder: Annotated[Path, typer.Option(help="One journal a bed comes here, NAME.jsonl; made if need be.")],
+    max_mb: Annotated[
+        float | None, typer.Option(help="A journal goes over several files of this size.")
+    ] = None,
+) -> None:
+    """Write the hash-chained journals of all beds of a cluster, until a signal.
+
+    Example: `ecgedge cluster journal --bus nats://10.0.0.5:4222 --folder journals`
+    """
+    from ecgedge.wards.config import SMALLEST_JOURNAL_MB
+
+    if max_mb is not None and not SMALLEST_JOURNAL_MB <= max_mb < float("inf"):
+        raise UsageError(f"--max-mb is {max_mb:g}; it must be a number from {SMALLEST_JOURNAL_MB:g} up")
+    folder.mkdir(parents=True, exist_ok=True)
+    asyncio.run(_keep_journals(bus, folder, None if max_mb is None else round(max_mb * 1e6)))
+
+
+async def _keep_journals(uri: str, folder: Path, rotate_bytes: int | None) -> None:
+    from ecgedge.cluster.bus import open_bus
+    from ecgedge.cluster.journal_keeper import JournalKeeper
+
+    bus = await open_bus(uri, say=say)
+    try:
+        keeper = JournalKeeper(bus, folder, rotate_bytes=rotate_bytes, say=say)
+        _stop_by_signal(keeper.stop)
+        await keeper.run()
     finally:
         await bus.close()
 

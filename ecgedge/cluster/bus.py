@@ -1,8 +1,11 @@
 """The bus between feeds and wards: NATS JetStream, which remembers for a while what it carried.
 
-    stream ECG      subjects ecg.BED      the samples (`ecgedge.cluster.message`), kept for the replay window
+    stream ECG      subjects ecg.BED      the samples (`ecgedge.cluster.message`), and among them the commands of users
+                                          (`ecgedge.cluster.command`), kept for the replay window
     stream EVENTS   subjects events.BED   what the beds say, one JSON line a message, kept for a day
+    stream JOURNAL  subjects journal.BED  what goes into the beds' journals (`ecgedge.cluster.journal_part`), a week
     bucket BEDS     keys BED              each bed's newest checkpoint (`ecgedge.cluster.checkpoint`)
+                    keys reader/NAME      how far a reader of EVENTS or JOURNAL has come
 
 A dot in a bed's name is written =2E, since dots part the words of a subject.
 """
@@ -18,22 +21,32 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
+from ecgedge.cluster.message import MODES
+from ecgedge.ecg import Mode
 from ecgedge.errors import EcgedgeError, FeedError, UsageError, missing_extra
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
-ECG, EVENTS, BEDS = "ECG", "EVENTS", "BEDS"
+ECG, EVENTS, JOURNAL, BEDS = "ECG", "EVENTS", "JOURNAL", "BEDS"
 REPLAY_S: Final = 120.0
 """How long the bus keeps samples by default: a bed that is served again within this time misses nothing."""
 
 EVENTS_S: Final = 86_400.0
+JOURNAL_S: Final = 7 * 86_400.0
+"""How long the bus keeps what is told, and what goes to the journals: whoever takes it may be away for so long."""
+
+_MODE: Final = "Ecgedge-Mode"
 CONNECT_S: Final = 5.0
 ANSWER_S: Final = 5.0
 """So long an answer of the bus is waited for."""
 
 HEARTBEAT_S: Final = 2.0
 """How often the bus says that a quiet subscription is alive; after two that were missed it is made again."""
+
+
+READER_S: Final = 60.0
+"""The server forgets a reader that has asked for nothing for so long; it is made again."""
 
 
 class BusError(FeedError):
@@ -74,13 +87,14 @@ class BusSettings:
 class Delivery:
     """A message as it comes: its place in the stream, how many of its subject wait behind it, when it was published.
 
-    `published_s` is in seconds since 1970 by the server's clock.
+    `published_s` is in seconds since 1970 by the server's clock; an event has its bed's `mode`.
     """
 
     data: bytes
     sequence: int
     pending: int
     published_s: float
+    mode: Mode | None = None
 
 
 Take = Callable[[Delivery], Awaitable[None]]
@@ -111,6 +125,75 @@ class Following:
             await self._subscription.unsubscribe()
 
 
+class Reader:
+    """Reads EVENTS or JOURNAL in order, a few messages at a time, from where it left off; made by `Bus.reader`.
+
+    What was read is not done with until `keep`: who dies before reads it again.
+    """
+
+    def __init__(self, js: Any, beds: Any, stream: str, name: str) -> None:
+        self._js, self._beds, self._stream, self._key = js, beds, stream, f"reader/{name}"
+        self._subscription: Any = None
+        self._after = 0
+        self._made = ""
+
+    async def open(self, *, from_now: bool) -> None:
+        """Find out how far it has come; one that has never read begins at the stream's beginning, or `from_now`."""
+        from nats.js.errors import KeyNotFoundError
+
+        with _told(f"say how far {self._key} has come"):
+            info = await self._js.stream_info(self._stream)
+            self._made = str(info.created)  # of another stream of this name nothing has been read
+            try:
+                kept = json.loads((await self._beds.get(self._key)).value)
+            except KeyNotFoundError:
+                kept = {"made": self._made, "after": info.state.last_seq if from_now else 0}
+        self._after = int(kept["after"]) if kept["made"] == self._made else 0
+
+    async def read(self, most: int, *, wait_s: float) -> list[Delivery]:
+        """Return the next messages as soon as there are any; none if none came in `wait_s`."""
+        from nats.errors import TimeoutError as NatsTimeoutError
+
+        with _told(f"give {self._stream}"):
+            try:
+                if self._subscription is None:
+                    self._subscription = await self._subscribe()
+                found = await self._subscription.fetch(most, timeout=wait_s)
+            except NatsTimeoutError:
+                return []
+            except BaseException:  # the server has forgotten it: the next call makes another
+                await self.close()
+                raise
+        deliveries = [_delivery(msg) for msg in found]
+        if deliveries:
+            self._after = deliveries[-1].sequence
+        return deliveries
+
+    async def keep(self, sequence: int) -> None:
+        """Keep that all up to `sequence` is done with."""
+        kept = json.dumps({"made": self._made, "after": sequence}).encode()
+        with _told(f"keep how far {self._key} has come"):
+            await self._beds.put(self._key, kept)
+
+    async def close(self) -> None:
+        """End it; safe to call twice."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            with suppress(Exception):  # a bus that has gone has forgotten it anyway
+                await subscription.unsubscribe()
+
+    async def _subscribe(self) -> Any:
+        from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=self._after + 1,
+            ack_policy=AckPolicy.NONE,
+            inactive_threshold=READER_S,
+        )
+        return await self._js.pull_subscribe(f"{self._stream.lower()}.*", stream=self._stream, config=config)
+
+
 class Bus:
     """A connection; made by `open_bus`. Every method raises BusError where the bus does not do it."""
 
@@ -126,7 +209,11 @@ class Bus:
         from nats.js.errors import BucketNotFoundError, NotFoundError
 
         shared: dict[str, Any] = {"num_replicas": settings.replicas, "storage": StorageType(settings.storage)}
-        ages = {ECG: ("ecg.*", settings.replay_s), EVENTS: ("events.*", EVENTS_S)}
+        ages = {
+            ECG: ("ecg.*", settings.replay_s),
+            EVENTS: ("events.*", EVENTS_S),
+            JOURNAL: ("journal.*", JOURNAL_S),
+        }
         with _told("make its streams"):
             for name, (subjects, age_s) in ages.items():
                 try:
@@ -151,14 +238,34 @@ class Bus:
 
         The same `number` again, by this connection, is taken once: so what was not answered may be sent again.
         """
-        headers = {"Nats-Msg-Id": f"{self._publisher}-{bed}-{number}"}
-        with _told(f"take samples of {bed}"):
-            return int((await self._js.publish(f"ecg.{bed_token(bed)}", message, headers=headers)).seq)
+        return await self._put(bed, message, f"{self._publisher}-{bed}-{number}", what="samples")
 
-    async def tell(self, bed: str, line: bytes) -> None:
-        """Put what a bed says on the bus; it is safe when this returns."""
+    async def command(self, bed: str, message: bytes, *, key: str) -> int:
+        """Put a command among a bed's samples; return its sequence. What has the same `key` is taken once."""
+        return await self._put(bed, message, key, what="a command")
+
+    async def withdraw(self, sequence: int) -> None:
+        """Take a command back; who has read it may have obeyed it."""
+        from nats.js.errors import NotFoundError
+
+        with _told("take a command back"), suppress(NotFoundError):  # it is gone already
+            await self._js.delete_msg(ECG, sequence)
+
+    async def last_event(self) -> int:
+        """Return the sequence of what was told last, of any bed."""
+        with _told("say what was told last"):
+            return int((await self._js.stream_info(EVENTS)).state.last_seq)
+
+    async def tell(self, bed: str, line: bytes, *, mode: Mode | None = None) -> None:
+        """Put what a bed of this mode says on the bus; it is safe when this returns."""
+        headers = None if mode is None else {_MODE: mode}
         with _told(f"take an event of {bed}"):
-            await self._js.publish(f"events.{bed_token(bed)}", line)
+            await self._js.publish(f"events.{bed_token(bed)}", line, headers=headers)
+
+    async def record(self, bed: str, part: bytes) -> None:
+        """Put a part of a bed's journal on the bus; it is safe when this returns."""
+        with _told(f"take a part of the journal of {bed}"):
+            await self._js.publish(f"journal.{bed_token(bed)}", part)
 
     async def follow(self, bed: str, take: Take, *, after: int) -> Following:
         """Give all samples of a bed behind the sequence `after` to `take`, then those that come, in order.
@@ -173,6 +280,23 @@ class Bus:
     async def follow_events(self, take: Take, *, bed: str | None = None, after: int = 0) -> Following:
         """Give what all beds, or one, have said and say to `take`, in order."""
         return await self._follow(EVENTS, f"events.{bed_token(bed) if bed else '*'}", take, after=after)
+
+    async def reader(self, stream: str, name: str, *, from_now: bool = False) -> Reader:
+        """Return what reads EVENTS or JOURNAL under a name, on from where that name has come to."""
+        reader = Reader(self._js, self._beds, stream, name)
+        await reader.open(from_now=from_now)
+        return reader
+
+    async def beds(self) -> list[str]:
+        """Return the beds that have a checkpoint."""
+        from nats.js.errors import NoKeysError
+
+        with _told("list its beds"):
+            try:
+                keys = await self._beds.keys()
+            except NoKeysError:
+                return []
+        return sorted(key.replace("=2E", ".") for key in keys if "/" not in key)
 
     async def checkpoint(self, bed: str) -> Kept | None:
         """Return a bed's newest checkpoint, or None if there is none."""
@@ -215,6 +339,11 @@ class Bus:
         """Close the connection; safe to call twice."""
         with suppress(Exception):  # a bus that has gone is closed
             await self._nats.close()
+
+    async def _put(self, bed: str, message: bytes, key: str, *, what: str) -> int:
+        headers = {"Nats-Msg-Id": key}
+        with _told(f"take {what} of {bed}"):
+            return int((await self._js.publish(f"ecg.{bed_token(bed)}", message, headers=headers)).seq)
 
     async def _follow(self, stream: str, subject: str, take: Take, *, after: int) -> Following:
         from nats.js.api import ConsumerConfig, DeliverPolicy
@@ -321,7 +450,8 @@ def _servers(uri: str) -> list[str]:
 
 def _delivery(msg: Msg) -> Delivery:
     facts = msg.metadata
-    return Delivery(msg.data, facts.sequence.stream, facts.num_pending, facts.timestamp.timestamp())
+    mode = next((mode for mode in MODES if (msg.headers or {}).get(_MODE) == mode), None)
+    return Delivery(msg.data, facts.sequence.stream, facts.num_pending, facts.timestamp.timestamp(), mode)
 
 
 @contextmanager

@@ -17,7 +17,9 @@ from typing import Any, Final
 
 from ecgedge.bundle import Bundle
 from ecgedge.cluster.bus import BedTaken, Bus, BusError, Delivery, Following
-from ecgedge.cluster.checkpoint import Checkpoint, Position
+from ecgedge.cluster.checkpoint import Checkpoint, JournalPlace, Message, Position
+from ecgedge.cluster.command import BedCommand, decode_command, is_command
+from ecgedge.cluster.journal_part import Entries
 from ecgedge.cluster.message import BedChunk, decode_chunk
 from ecgedge.cluster.outbox import AGAIN_S, Outbox
 from ecgedge.ecg import Mode
@@ -26,10 +28,13 @@ from ecgedge.events import Estimate, Event, event_to_json
 from ecgedge.feeds import Chunk
 from ecgedge.pace import AgeWatch, PaceWatch
 from ecgedge.policy import AlarmPolicy
+from ecgedge.rerun import facts_of_bed
 from ecgedge.station import Station
 from ecgedge.stream import Bed, Variants, Ward
 from ecgedge.stream.inbox import INBOX_S
+from ecgedge.wards.commands import BED_COMMANDS, read_command
 from ecgedge.wards.in_ward import InWard
+from ecgedge.wards.lines import URGENT
 from ecgedge.wards.state import ended_alarms
 
 SILENT_S: Final = 2.0
@@ -50,9 +55,6 @@ LOOK_S: Final = 0.005
 
 CLAIMS: Final = 5
 """So often a bed is asked for whose last node still keeps checkpoints."""
-
-URGENT: Final = ("alarm", "audio", "expired")
-"""Told only behind a checkpoint that knows it."""
 
 
 @dataclass
@@ -79,18 +81,26 @@ class _Came:
 
 @dataclass
 class _Said:
-    """A sink of one bed: lines, and whether one of them is urgent."""
+    """A sink of one bed: its lines, and whether one of them is urgent: told only behind a checkpoint that knows it."""
 
     bed: str
-    lines: list[str] = field(default_factory=list)
+    mode: Mode | None = None
+    messages: list[Message] = field(default_factory=list)
     urgent: bool = False
 
+    def say(self, line: str) -> None:
+        self.messages.append(Message("events", line, self.mode))
+
     async def send(self, event: Event) -> None:
-        self.lines.append(f'{{"bed":"{self.bed}",' + event_to_json(event)[1:])
+        self.say(f'{{"bed":"{self.bed}",' + event_to_json(event)[1:])
         self.urgent = self.urgent or event.type in URGENT
 
     async def close(self) -> None:
         """Have nothing to close."""
+
+
+_OF_THE_WORLD: Final = ("delivery", "journal")
+"""Commands of those who deliver events and write journals: whether they can."""
 
 
 class ServedBed:
@@ -105,6 +115,7 @@ class ServedBed:
         self._said = _Said(name)
         self._signal: tuple[tuple[str, ...], float, Mode] | None = None
         self._station: Station | None = None
+        self._entries: Entries | None = None
         self._pace: PaceWatch | None = None
         self._age = AgeWatch()
         self._outbox: Outbox | None = None
@@ -238,17 +249,21 @@ class ServedBed:
             )
             return
         facts = checkpoint.snapshot.facts
-        station = self._add(bed, facts.mode)
-        self._said.lines += checkpoint.lines
+        station = self._add(bed, facts.mode, checkpoint.journal, restored=True)
+        self._said.messages += checkpoint.messages
         on = bed.alarms()
         # Who heard of an alarm, and whether of its end, nobody knows: what is on and what is not any more is told anew.
         await station.emit([*on, *ended_alarms(checkpoint.snapshot, on)])
         await station.call("model_late", t_s=bed.due_s)
         station.wrong_rate, station.delayed = bed.holds("FEED_RATE"), bed.holds("FEED_DELAYED")
+        station.undelivered, station.unwritten = bed.holds("DELIVERY_FAILED"), bed.holds("JOURNAL_FAILED")
+        self._published_s = checkpoint.published_s
+        if self._entries is not None and station.unwritten:
+            self._entries.why = "as told before the restart"
         self._age = AgeWatch(checkpoint.quickest, delayed=station.delayed)
-        lines = self._take_said()
-        await outbox.claim(self._kept(lines))
-        outbox.put(lines)
+        messages = (*self._take_said(), *self._take_part())
+        await outbox.claim(self._kept(messages))
+        outbox.put(messages)
 
     def _begin(self, chunk: BedChunk) -> None:
         shared = self._shared
@@ -261,17 +276,22 @@ class ServedBed:
             policy=policy,
             mode=chunk.mode,
         )
-        self._add(bed, chunk.mode)
+        self._add(bed, chunk.mode, JournalPlace(uuid.uuid4().hex, 0), restored=False)
         self._flush(keep=True)  # from here on it is this node's
 
-    def _add(self, bed: Bed, mode: Mode) -> Station:
-        self._signal = (bed.leads, bed.rate_hz, mode)
+    def _add(self, bed: Bed, mode: Mode, journal: JournalPlace, *, restored: bool) -> Station:
+        self._signal, self._said.mode = (bed.leads, bed.rate_hz, mode), mode
+        variants = self._shared.variants
+        facts = facts_of_bed(
+            bed, f"bus:{self.name}", variants.runtimes, form=variants.form, restored=restored
+        )
+        self._entries = Entries(self.name, journal.journal, self._owner, facts, journal.number)
         self._pace, self._age = PaceWatch(bed.rate_hz), AgeWatch()
         self._shared.ward.add(self.name, bed)
         self._station = Station(
             InWard(self._shared.ward, self.name),
             [self._said],
-            None,
+            self._entries,
             late_ms=bed.hop_s * 1e3,
             age_ms=self._age_ms,
             taken=lambda: (self._n_came - self._shared.ward.waiting(self.name), bed.due_s),
@@ -289,13 +309,13 @@ class ServedBed:
     async def _take(self, delivery: Delivery) -> None:
         self._is_taking = True
         try:
-            await self._push(delivery)
+            await (self._obey if is_command(delivery.data) else self._push)(delivery)
         except EcgedgeError as error:  # leads or a rate that no bed takes
             self._drop("refused", delivery)
             self._say(f"a message is dropped: {error}")
         finally:
             self._is_taking, self._delivered_s = False, time.monotonic()
-        self._delivered, self._published_s = delivery.sequence, delivery.published_s
+        self._delivered = delivery.sequence
         if delivery.pending == 0:
             self._catch_up()
 
@@ -319,6 +339,7 @@ class ServedBed:
             end_s = t_s + samples_mv.shape[1] / chunk.rate_hz
             await self._station.push(Chunk(t_s, samples_mv, chunk.sequence), end_s=end_s)
             self._note(delivery, samples_mv.shape[1], begun=begun)
+            self._published_s = delivery.published_s
             if chunk.live:
                 await self._watch(self._station, t_s, end_s, delivery.published_s)
 
@@ -357,6 +378,55 @@ class ServedBed:
         self._is_caught_up = True
         self.back.set()
 
+    # --- commands ---
+
+    async def _obey(self, delivery: Delivery) -> None:
+        """Do what is asked, in its place among the samples: whoever restores the bed before it does it there again."""
+        command = decode_command(delivery.data)
+        if command is None:
+            self._drop("command", delivery)
+            return
+        if self._station is not None:
+            await self.emit(self._shared.ward.settle(self.name))
+        # From here to the checkpoint nothing else may run: one in between would hold the place without the deed.
+        self._note(delivery, 0)
+        try:
+            answer = command.answer(self.name, **await self._do(command, delivery.published_s))
+        except (EcgedgeError, ValueError) as error:  # ValueError: a key of a wrong name, type or value
+            answer = command.answer(self.name, error=str(error))
+        if command.id is not None:
+            self._said.say(answer)
+        self._flush(keep=True)
+
+    async def _do(self, command: BedCommand, at_s: float) -> dict[str, Any]:
+        """Do what was asked at a time of the bus; return what else there is to answer."""
+        if command.do == "status":
+            return {"status": self.status()}
+        if command.do not in (*BED_COMMANDS, *_OF_THE_WORLD):
+            raise UsageError(f"unknown command {command.do!r}; known are status, {', '.join(BED_COMMANDS)}")
+        if self._station is None:
+            raise UsageError(f"bed {self.name} has heard nothing of its feed yet")
+        bed = self._shared.ward[self.name]
+        if command.do in _OF_THE_WORLD:
+            await self._hear_of(command)
+        else:
+            # The samples' time by the bus's clock, not by this machine's: the next owner must find the same.
+            t_s = bed.due_s + max(0.0, at_s - self._published_s)
+            await self._station.obey(read_command(command.do, command.asked, bed.policy), t_s)
+        return {}
+
+    async def _hear_of(self, command: BedCommand) -> None:
+        """Take that events or entries are not taken, or are again."""
+        why = command.asked.get("why")
+        why = None if why is None else str(why)
+        if self._station is None or self._entries is None:
+            return
+        if command.do == "delivery":
+            await self._station.tell_of_delivery(why)
+        else:
+            self._entries.why = why
+            await self._station.tell_of_journal(why)
+
     # --- what it says ---
 
     async def emit(self, events: Sequence[Event]) -> None:
@@ -384,24 +454,43 @@ class ServedBed:
 
     def _flush(self, *, keep: bool = False) -> None:
         """Send what was said; behind a checkpoint where it is urgent."""
-        if self._outbox is None or self._station is None:
+        if self._outbox is None:
             return
         urgent = self._said.urgent
-        lines = self._take_said()
-        if keep or urgent:
+        messages = self._take_said()
+        if self._station is not None and (keep or urgent):
             self.saved_s = time.monotonic()
-            self._outbox.put(lines, checkpoint=self._kept((*self._outbox.unsent, *lines)))
-        elif lines:
-            self._outbox.put(lines)
+            messages = (
+                *self._take_part(),
+                *messages,
+            )  # an alarm is on its way to the journal before it is told
+            self._outbox.put(messages, checkpoint=self._kept((*self._outbox.unsent, *messages)))
+        elif messages:
+            self._outbox.put(messages)
 
-    def _take_said(self) -> tuple[str, ...]:
-        lines = tuple(self._said.lines)
-        self._said.lines, self._said.urgent = [], False
-        return lines
+    def _take_said(self) -> tuple[Message, ...]:
+        messages = tuple(self._said.messages)
+        self._said.messages, self._said.urgent = [], False
+        return messages
 
-    def _kept(self, unsent: tuple[str, ...]) -> bytes:
-        snapshot = self._shared.ward[self.name].snapshot()
-        return Checkpoint(self._read_up_to(), unsent, snapshot, self._owner, self._age.quickest).to_bytes()
+    def _take_part(self) -> tuple[Message, ...]:
+        """Return what the journal is given behind the next checkpoint: only what that knows has its number for good."""
+        part = None if self._entries is None else self._entries.take()
+        return () if part is None else (Message("journal", part.to_json()),)
+
+    def _kept(self, unsent: tuple[Message, ...]) -> bytes:
+        entries = self._entries
+        assert entries is not None  # noqa: S101 - it comes with the bed
+        checkpoint = Checkpoint(
+            self._read_up_to(),
+            unsent,
+            self._shared.ward[self.name].snapshot(),
+            self._owner,
+            JournalPlace(entries.journal, entries.number),
+            self._age.quickest,
+            self._published_s,
+        )
+        return checkpoint.to_bytes()
 
     def _read_up_to(self) -> Position:
         """Return how far the bed has read: what waits in its inbox is in no snapshot, and must be read again."""

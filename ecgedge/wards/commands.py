@@ -1,10 +1,10 @@
 """What a user asks of a bed, as plain JSON types: read and checked the same on a ward and on a cluster.
 
-    {"do":"acknowledge","condition":"MPCWP_ELEVATED","user":"Nurse Seven"}
-    {"do":"pause_audio","duration_s":60,"user":"Nurse Seven"}
-    {"do":"resume_audio","user":"Nurse Seven"}
-    {"do":"calibrate","mpcwp_mmhg":14.0,"sd_mmhg":2.0,"user":"Dr Eight"}
-    {"do":"uncalibrate","user":"Dr Eight"}
+{"do":"acknowledge","condition":"MPCWP_ELEVATED","user":"Nurse Seven"}
+{"do":"pause_audio","duration_s":60,"user":"Nurse Seven"}
+{"do":"resume_audio","user":"Nurse Seven"}
+{"do":"calibrate","mpcwp_mmhg":14.0,"sd_mmhg":2.0,"user":"Dr Eight"}
+{"do":"uncalibrate","user":"Dr Eight"}
 """
 
 from __future__ import annotations

@@ -1,0 +1,174 @@
+"""Takes the journals' parts off the bus and has them written; a bed whose journal the disk does not take is told.
+
+The bus keeps the parts meanwhile, and how far they are on the disk: whoever comes next goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from ecgedge.cluster.bus import JOURNAL, Bus, BusError, Delivery, Reader
+from ecgedge.cluster.command import BedCommand, encode_command
+from ecgedge.cluster.journal_files import JournalFile
+from ecgedge.cluster.journal_part import JournalPart, read_part
+from ecgedge.errors import RecordError
+from ecgedge.patience import Patient
+
+SYNC_S: Final = 5.0
+"""How often all is brought to the disk, and the bus told so; alarms are on the disk at once."""
+
+AGAIN_S: Final = 2.0
+"""A disk, or a bus, that does not take something is asked again after so long."""
+
+MOST_WAITING: Final = 1_000
+"""Parts of one bed that wait for the disk, of about three hours; then the oldest are given up, and the file says so."""
+
+READ_AT_ONCE: Final = 100
+
+
+class _Bed:
+    """One bed's journal, and what waits for it: sequence, part, when it was published."""
+
+    def __init__(self, path: Path, rotate_bytes: int | None) -> None:
+        self.file = JournalFile(path, rotate_bytes)
+        self.disk = Patient(f"the journal {path}")
+        self.waiting: deque[tuple[int, JournalPart, float]] = deque(maxlen=MOST_WAITING)
+        self.told: bool | None = None  # whether the bed was told that it fails; not known at first
+        self.is_synced = True
+
+    def write(self) -> None:
+        """Write what waits; RecordError where the disk does not take it."""
+        while self.waiting:
+            _, part, published_s = self.waiting[0]
+            self.is_synced = False
+            self.disk.do(partial(self.file.write, part, published_s=published_s))
+            self.waiting.popleft()
+
+    def sync(self) -> None:
+        """Bring all to the disk; RecordError where it does not take it."""
+        if not self.is_synced:
+            self.disk.do(self.file.sync)
+            self.is_synced = True
+
+
+class JournalKeeper:
+    """Writes the journals of all beds into a folder.
+
+    Parameters
+    ----------
+    bus
+        Left open.
+    folder
+        One file a bed, NAME.jsonl, as a ward's.
+    rotate_bytes
+        See `ecgedge.journal.Journal`.
+    say
+        Takes what people must know.
+    """
+
+    def __init__(
+        self, bus: Bus, folder: Path, *, rotate_bytes: int | None = None, say: Callable[[str], None]
+    ) -> None:
+        self._bus, self._folder, self._rotate_bytes, self._say = bus, folder, rotate_bytes, say
+        self._beds: dict[str, _Bed] = {}
+        self._read_up_to = 0
+        self._said = ""
+        self._stop = asyncio.Event()
+        self.dropped = 0
+
+    def stop(self) -> None:
+        """End `run` in good order."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Write what comes until `stop`, then bring all to the disk."""
+        reader = await self._bus.reader(JOURNAL, "journal")
+        try:
+            await self._write_all(reader)
+        finally:
+            await self._settle(reader)
+            await reader.close()
+            for bed in self._beds.values():
+                self._try(bed, bed.file.close)
+
+    async def _write_all(self, reader: Reader) -> None:
+        next_sync_s = time.monotonic() + SYNC_S
+        next_try_s = 0.0
+        while not self._stop.is_set():
+            try:
+                for delivery in await reader.read(READ_AT_ONCE, wait_s=0.5):
+                    await self._take(delivery)
+            except BusError as error:
+                self._tell_once(f"{error}; trying again")
+                await asyncio.sleep(AGAIN_S)
+            now_s = time.monotonic()
+            if now_s >= next_try_s:
+                next_try_s = now_s + AGAIN_S
+                for name in [name for name, bed in self._beds.items() if bed.waiting]:
+                    await self._write(name)
+            if now_s >= next_sync_s:
+                next_sync_s = now_s + SYNC_S
+                await self._settle(reader)
+
+    async def _take(self, delivery: Delivery) -> None:
+        part = read_part(delivery.data)
+        if part is None:
+            self.dropped += 1
+            self._say(f"what is no part of a journal is dropped ({self.dropped} so far)")
+        else:
+            bed = self._beds.get(part.bed)
+            if bed is None:
+                bed = self._beds[part.bed] = _Bed(self._folder / f"{part.bed}.jsonl", self._rotate_bytes)
+            bed.waiting.append((delivery.sequence, part, delivery.published_s))
+            if len(bed.waiting) == 1:  # else the disk does not take it now, and is tried again later
+                await self._write(part.bed)
+        self._read_up_to = delivery.sequence
+
+    async def _write(self, name: str) -> None:
+        bed = self._beds[name]
+        why = self._try(bed, bed.write)
+        if bed.told is None or bed.told != (why is not None):
+            bed.told = why is not None
+            await self._tell(name, why)
+
+    def _try(self, bed: _Bed, work: Callable[[], None]) -> str | None:
+        """Do it; return why the disk did not take it."""
+        try:
+            work()
+        except RecordError as error:
+            if not bed.told:
+                self._say(f"{error}; its entries wait on the bus")
+            return str(error)
+        return None
+
+    async def _tell(self, name: str, why: str | None) -> None:
+        """Tell a bed whether its journal is written: its alarm JOURNAL_FAILED says so."""
+        command = encode_command(BedCommand("journal", {"why": why}))
+        try:
+            await self._bus.command(name, command, key=f"journal-{name}-{time.time_ns()}")
+        except BusError as error:
+            self._beds[name].told = None  # so it is told again with the next part
+            self._tell_once(str(error))
+
+    async def _settle(self, reader: Reader) -> None:
+        """Bring all to the disk, and have the bus keep up to where it is there."""
+        failed = [bed for bed in self._beds.values() if self._try(bed, bed.sync) is not None]
+        waiting = [bed.waiting[0][0] for bed in self._beds.values() if bed.waiting]
+        if failed or not self._read_up_to:
+            return
+        try:
+            await reader.keep(min(waiting) - 1 if waiting else self._read_up_to)
+            self._said = ""
+        except BusError as error:
+            self._tell_once(str(error))
+
+    def _tell_once(self, text: str) -> None:
+        if text != self._said:
+            self._said = text
+            self._say(text)
