@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -47,6 +48,9 @@ HEARTBEAT_S: Final = 2.0
 
 READER_S: Final = 60.0
 """The server forgets a reader that has asked for nothing for so long; it is made again."""
+
+QUIET_S: Final = 10.0
+"""So is one that was given nothing for so long: the server may have forgotten it and not said so."""
 
 
 class BusError(FeedError):
@@ -136,6 +140,7 @@ class Reader:
         self._subscription: Any = None
         self._after = 0
         self._made = ""
+        self._heard_s = 0.0
 
     async def open(self, *, from_now: bool) -> None:
         """Find out how far it has come; one that has never read begins at the stream's beginning, or `from_now`."""
@@ -152,18 +157,19 @@ class Reader:
 
     async def read(self, most: int, *, wait_s: float) -> list[Delivery]:
         """Return the next messages as soon as there are any; none if none came in `wait_s`."""
-        from nats.errors import TimeoutError as NatsTimeoutError
-
         with _told(f"give {self._stream}"):
             try:
                 if self._subscription is None:
                     self._subscription = await self._subscribe()
                 found = await self._subscription.fetch(most, timeout=wait_s)
-            except NatsTimeoutError:
+            except (asyncio.TimeoutError, TimeoutError):
+                if time.monotonic() - self._heard_s > QUIET_S:
+                    await self.close()
                 return []
             except BaseException:  # the server has forgotten it: the next call makes another
                 await self.close()
                 raise
+        self._heard_s = time.monotonic()
         deliveries = [_delivery(msg) for msg in found]
         if deliveries:
             self._after = deliveries[-1].sequence
@@ -185,6 +191,7 @@ class Reader:
     async def _subscribe(self) -> Any:
         from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
+        self._heard_s = time.monotonic()
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
             opt_start_seq=self._after + 1,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ecgedge.cluster.journal_part import JournalPart
+from ecgedge.errors import RecordError
 from ecgedge.journal import Journal, JournalEntry
 from ecgedge.journal.chain import check_lines, start_of
 from ecgedge.journal.files import segment_numbers, segment_path
@@ -35,9 +36,20 @@ class Reached:
 
 
 def reached(path: Path) -> Reached | None:
-    """Return how far a journal's file has come; None where it has nothing of a cluster's bed."""
-    if not path.exists():
-        return None
+    """Return how far a journal's file has come; None where it has nothing of a cluster's bed.
+
+    Raises
+    ------
+    RecordError
+        If it cannot be read.
+    """
+    try:
+        return _reached_in_all(path) if path.exists() else None
+    except OSError as error:
+        raise RecordError(f"cannot read the journal {path}: {error.strerror}") from error
+
+
+def _reached_in_all(path: Path) -> Reached | None:
     files = [segment_path(path, number) for number in segment_numbers(path)]
     found: Reached | None = None
     n_behind = 0

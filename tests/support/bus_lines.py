@@ -11,7 +11,7 @@ from ecgedge.inputs import apply, from_command
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.policy import AlarmPolicy
 from ecgedge.stream import Bed
-from ecgedge.wards.commands import read_command
+from ecgedge.wards.commands import BED_COMMANDS, read_command
 
 RATE_HZ = 250.0
 QUICK = AlarmPolicy(persistence_s=20.0, recovery_window_s=20.0)
@@ -107,11 +107,11 @@ def obeyed_alone(bundle, variants, bed, deliveries, *, policy=QUICK):
             chunk = decode_chunk(delivery.data)
             events += straight.push(chunk.samples_mv, t_s=chunk.t_s)
             came_s = delivery.published_s
-        else:
+        elif command.do in BED_COMMANDS:
             asked = from_command(
                 read_command(command.do, command.asked, policy),
                 samples=0,
-                t_s=straight.due_s + delivery.published_s - came_s,
+                t_s=straight.due_s + (delivery.published_s - came_s),
             )
             events += apply(straight, asked)
     return [{"bed": bed, **event_to_dict(event)} for event in events]
