@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -266,6 +268,44 @@ async def _keep_journals(uri: str, folder: Path, rotate_bytes: int | None) -> No
         await keeper.run()
     finally:
         await bus.close()
+
+
+@cluster_app.command()
+def deliver(
+    bus: BusOption,
+    sink: Annotated[
+        list[str] | None,
+        typer.Option(help="Where events go, as docs/sinks.md shows them; repeat it for more."),
+    ] = None,
+    beds: Annotated[Path | None, typer.Option(help="A ward's file, of which the sinks count.")] = None,
+) -> None:
+    """Give the events of all beds of a cluster to sinks, until a signal; one process for all sinks.
+
+    Example: `ecgedge cluster deliver --bus nats://10.0.0.5:4222 --sink mqtts://broker/ward`
+    """
+    from ecgedge.wards.config import load_ward
+
+    sinks = [*(sink or []), *(load_ward(beds).ward.sinks if beds is not None else ())]
+    if not sinks:
+        raise UsageError("there is no sink: give --sink URI, or --beds FILE with sinks = [...] below [ward]")
+    asyncio.run(_deliver(bus, tuple(dict.fromkeys(sinks))))
+
+
+async def _deliver(uri: str, sinks: tuple[str, ...]) -> None:
+    from ecgedge.cli.outputs import open_outputs
+    from ecgedge.cluster.bus import open_bus
+    from ecgedge.cluster.deliver import Deliverer, acknowledge_at
+
+    async with AsyncExitStack() as opened:
+        bus = await open_bus(uri, say=say)
+        opened.push_async_callback(bus.close)
+        outputs = await open_outputs(sinks, acknowledge=partial(acknowledge_at, bus), opened=opened)
+        deliverer = Deliverer(bus, dict(zip(sinks, outputs, strict=True)), say=say)
+        _stop_by_signal(deliverer.stop)
+        await deliverer.run()
+    if deliverer.dropped:
+        lost = ", ".join(f"{n} with {why}" for why, n in deliverer.dropped.items())
+        say(f"lines of the bus that were not delivered: {lost}")
 
 
 def _stop_by_signal(stop: Callable[[], object]) -> None:

@@ -6,6 +6,7 @@
     stream JOURNAL  subjects journal.BED  what goes into the beds' journals (`ecgedge.cluster.journal_part`), a week
     bucket BEDS     keys BED              each bed's newest checkpoint (`ecgedge.cluster.checkpoint`)
                     keys reader/NAME      how far a reader of EVENTS or JOURNAL has come
+                    key state/deliver     what keeps events from the sinks (`ecgedge.cluster.deliver`)
 
 A dot in a bed's name is written =2E, since dots part the words of a subject.
 """
@@ -334,6 +335,25 @@ class Bus:
         if kept is not None and kept.data == data:  # it was kept, and only the answer was lost
             return kept.revision
         raise BedTaken(f"bed {bed} is served by another node now; this one lets it go")
+
+    async def state(self, name: str) -> Kept | None:
+        """Return the newest that a service of the cluster has said of itself, or None if it says nothing."""
+        from nats.js.errors import KeyNotFoundError
+
+        with _told(f"give the state of {name}"):
+            try:
+                entry = await self._beds.get(f"state/{name}")
+            except KeyNotFoundError:
+                return None
+        return Kept(entry.value or b"", entry.revision)
+
+    async def set_state(self, name: str, data: bytes | None) -> None:
+        """Say of a service how it is, in the place of what it said before; None: it is no more."""
+        with _told(f"keep the state of {name}"):
+            if data is None:
+                await self._beds.delete(f"state/{name}")
+            else:
+                await self._beds.put(f"state/{name}", data)
 
     async def set_aside(self, bed: str, data: bytes) -> str:
         """Keep bytes beside the checkpoints, for people to look at; return under which key."""

@@ -2,9 +2,8 @@
 
     DO1, a line end, and a JSON object: {"id":"5d0c...","do":"acknowledge","condition":"LEAD_OFF","user":"Nurse Seven"}
 
-`do` and its keys are those of `ecgedge.wards.commands`; `status` asks how the bed does, and {"do":"delivery"} and
-{"do":"journal"} say what the sinks and the journals do: `why` is what is wrong, null that all is well. The bed answers
-among its events, unless there is no `id`:
+`do` and its keys are those of `ecgedge.wards.commands`; `status` asks how the bed does, and "journal" says whether its
+journal is written: `why` is why not. The bed answers among its events, unless there is no `id`:
 
     {"bed":"icu-3","type":"answer","id":"5d0c...","do":"acknowledge","user":"Nurse Seven","ok":true}
     {"bed":"icu-3","type":"answer","id":"5d0c...","do":"acknowledge","ok":false,"error":"condition is None; ..."}

@@ -19,6 +19,7 @@ from ecgedge.bundle import Bundle
 from ecgedge.cluster.bus import BedTaken, Bus, BusError, Delivery, Following
 from ecgedge.cluster.checkpoint import Checkpoint, JournalPlace, Message, Position
 from ecgedge.cluster.command import BedCommand, decode_command, is_command
+from ecgedge.cluster.deliver import DeliveryWatch
 from ecgedge.cluster.journal_part import Entries
 from ecgedge.cluster.message import BedChunk, decode_chunk
 from ecgedge.cluster.outbox import AGAIN_S, Outbox
@@ -67,6 +68,7 @@ class NodeShared:
     bus: Bus
     policies: dict[str, AlarmPolicy]
     say: Callable[[str], None]
+    delivery: DeliveryWatch = field(default_factory=DeliveryWatch)
     catching_up: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CATCHING_UP))
 
 
@@ -97,10 +99,6 @@ class _Said:
 
     async def close(self) -> None:
         """Have nothing to close."""
-
-
-_OF_THE_WORLD: Final = ("delivery", "journal")
-"""Commands of those who deliver events and write journals: whether they can."""
 
 
 class ServedBed:
@@ -402,30 +400,24 @@ class ServedBed:
         """Do what was asked at a time of the bus; return what else there is to answer."""
         if command.do == "status":
             return {"status": self.status()}
-        if command.do not in (*BED_COMMANDS, *_OF_THE_WORLD):
+        if command.do not in (*BED_COMMANDS, "journal"):
             raise UsageError(f"unknown command {command.do!r}; known are status, {', '.join(BED_COMMANDS)}")
         if self._station is None:
             raise UsageError(f"bed {self.name} has heard nothing of its feed yet")
         bed = self._shared.ward[self.name]
-        if command.do in _OF_THE_WORLD:
-            await self._hear_of(command)
+        if command.do == "journal":
+            await self._hear_of_journal(command.asked.get("why"))
         else:
             # The samples' time by the bus's clock, not by this machine's: the next owner must find the same.
             t_s = bed.due_s + max(0.0, at_s - self._published_s)
             await self._station.obey(read_command(command.do, command.asked, bed.policy), t_s)
         return {}
 
-    async def _hear_of(self, command: BedCommand) -> None:
-        """Take that events or entries are not taken, or are again."""
-        why = command.asked.get("why")
-        why = None if why is None else str(why)
-        if self._station is None or self._entries is None:
-            return
-        if command.do == "delivery":
-            await self._station.tell_of_delivery(why)
-        else:
-            self._entries.why = why
-            await self._station.tell_of_journal(why)
+    async def _hear_of_journal(self, why: Any) -> None:
+        """Take that the journal is not written, or is again."""
+        if self._station is not None and self._entries is not None:
+            self._entries.why = None if why is None else str(why)
+            await self._station.tell_of_journal(self._entries.why)
 
     # --- what it says ---
 
@@ -436,10 +428,13 @@ class ServedBed:
             self._flush()
 
     async def look_after(self, now_s: float) -> None:
-        """Notice silence: not while the bus has more, unless it is stuck."""
+        """Notice that events are not delivered, and silence: not while the bus has more, unless it is stuck."""
         silent_s = now_s - self._heard_s
         if self._station is None or self._following is None:
             return
+        if self._is_caught_up and self._shared.delivery.is_known:
+            await self._station.tell_of_delivery(self._shared.delivery.why)
+            self._flush()
         if silent_s < (SILENT_S if self._is_caught_up else STUCK_S):
             return
         await self.emit(self._shared.ward.settle(self.name))

@@ -34,8 +34,8 @@ async def tell_bed(
     answered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
 
     async def take(delivery: Delivery) -> None:
-        line = json.loads(delivery.data)
-        if line.get("type") == "answer" and line.get("id") == key and not answered.done():
+        line = _answer(delivery.data)
+        if line.get("id") == key and not answered.done():
             answered.set_result(line)
 
     following = await bus.follow_events(take, bed=bed, after=await bus.last_event())
@@ -50,3 +50,12 @@ async def tell_bed(
         ) from error
     finally:
         await following.close()
+
+
+def _answer(line: bytes) -> dict[str, Any]:
+    """Return an answer; nothing of what is none."""
+    try:
+        plain = dict(json.loads(line))
+    except (ValueError, TypeError, RecursionError):
+        return {}
+    return plain if plain.get("type") == "answer" else {}
