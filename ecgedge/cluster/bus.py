@@ -5,8 +5,7 @@
     stream EVENTS   subjects events.BED   what the beds say, one JSON line a message, kept for a day
     stream JOURNAL  subjects journal.BED  what goes into the beds' journals (`ecgedge.cluster.journal_part`), a week
     bucket BEDS     keys BED              each bed's newest checkpoint (`ecgedge.cluster.checkpoint`)
-                    keys reader/NAME      how far a reader of EVENTS or JOURNAL has come
-                    key state/deliver     what keeps events from the sinks (`ecgedge.cluster.deliver`)
+                    keys state/NAME       what services say of themselves (`ecgedge.cluster.deliver`)
 
 A dot in a bed's name is written =2E, since dots part the words of a subject.
 """
@@ -26,6 +25,7 @@ from urllib.parse import urlsplit
 from ecgedge.cluster.message import MODES
 from ecgedge.ecg import Mode
 from ecgedge.errors import EcgedgeError, FeedError, UsageError, missing_extra
+from ecgedge.schema import from_plain
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
@@ -130,31 +130,37 @@ class Following:
             await self._subscription.unsubscribe()
 
 
+@dataclass(frozen=True)
+class Mark:
+    """How far a stream was read: `made` says which one, since another of its name may begin to count anew."""
+
+    made: str
+    after: int
+
+    def to_bytes(self) -> bytes:
+        """Return it as it is kept."""
+        return json.dumps({"made": self.made, "after": self.after}).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Mark | None:
+        """Read what `to_bytes` gave; None if it is none."""
+        try:
+            return from_plain(cls, json.loads(data))
+        except (ValueError, RecursionError):  # SchemaError is one
+            return None
+
+
 class Reader:
-    """Reads EVENTS or JOURNAL in order, a few messages at a time, from where it left off; made by `Bus.reader`.
+    """Reads a stream in order, a few messages at a time; made by `Bus.reader`. It has read up to `reached`."""
 
-    What was read is not done with until `keep`: who dies before reads it again.
-    """
-
-    def __init__(self, js: Any, beds: Any, stream: str, name: str) -> None:
-        self._js, self._beds, self._stream, self._key = js, beds, stream, f"reader/{name}"
+    def __init__(self, js: Any, stream: str, mark: Mark) -> None:
+        self._js, self._stream, self.reached = js, stream, mark
         self._subscription: Any = None
-        self._after = 0
-        self._made = ""
         self._heard_s = 0.0
 
-    async def open(self, *, from_now: bool) -> None:
-        """Find out how far it has come; one that has never read begins at the stream's beginning, or `from_now`."""
-        from nats.js.errors import KeyNotFoundError
-
-        with _told(f"say how far {self._key} has come"):
-            info = await self._js.stream_info(self._stream)
-            self._made = str(info.created)  # of another stream of this name nothing has been read
-            try:
-                kept = json.loads((await self._beds.get(self._key)).value)
-            except KeyNotFoundError:
-                kept = {"made": self._made, "after": info.state.last_seq if from_now else 0}
-        self._after = int(kept["after"]) if kept["made"] == self._made else 0
+    def mark(self, sequence: int) -> Mark:
+        """Return the mark of a reader that has read up to a sequence."""
+        return Mark(self.reached.made, sequence)
 
     async def read(self, most: int, *, wait_s: float) -> list[Delivery]:
         """Return the next messages as soon as there are any; none if none came in `wait_s`."""
@@ -171,16 +177,11 @@ class Reader:
                 await self.close()
                 raise
         self._heard_s = time.monotonic()
-        deliveries = [_delivery(msg) for msg in found]
+        # A server that was started again may have forgotten how far it had given.
+        deliveries = [one for one in map(_delivery, found) if one.sequence > self.reached.after]
         if deliveries:
-            self._after = deliveries[-1].sequence
+            self.reached = self.mark(deliveries[-1].sequence)
         return deliveries
-
-    async def keep(self, sequence: int) -> None:
-        """Keep that all up to `sequence` is done with."""
-        kept = json.dumps({"made": self._made, "after": sequence}).encode()
-        with _told(f"keep how far {self._key} has come"):
-            await self._beds.put(self._key, kept)
 
     async def close(self) -> None:
         """End it; safe to call twice."""
@@ -195,7 +196,7 @@ class Reader:
         self._heard_s = time.monotonic()
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-            opt_start_seq=self._after + 1,
+            opt_start_seq=self.reached.after + 1,
             ack_policy=AckPolicy.NONE,
             inactive_threshold=READER_S,
         )
@@ -289,11 +290,14 @@ class Bus:
         """Give what all beds, or one, have said and say to `take`, in order."""
         return await self._follow(EVENTS, f"events.{bed_token(bed) if bed else '*'}", take, after=after)
 
-    async def reader(self, stream: str, name: str, *, from_now: bool = False) -> Reader:
-        """Return what reads EVENTS or JOURNAL under a name, on from where that name has come to."""
-        reader = Reader(self._js, self._beds, stream, name)
-        await reader.open(from_now=from_now)
-        return reader
+    async def reader(self, stream: str, mark: Mark | None, *, from_now: bool = False) -> Reader:
+        """Return what reads EVENTS or JOURNAL behind a mark; without one all that is there, or `from_now` on."""
+        with _told(f"give {stream}"):
+            info = await self._js.stream_info(stream)
+        made = str(info.created)
+        if mark is None:
+            mark = Mark(made, info.state.last_seq if from_now else 0)
+        return Reader(self._js, stream, mark if mark.made == made else Mark(made, 0))
 
     async def beds(self) -> list[str]:
         """Return the beds that have a checkpoint."""

@@ -13,11 +13,12 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Final
 
-from ecgedge.cluster.bus import EVENTS, Bus, BusError, Delivery, Reader
+from ecgedge.cluster.bus import EVENTS, Bus, BusError, Delivery, Mark, Reader
 from ecgedge.cluster.tell import tell_bed
 from ecgedge.errors import UsageError
 from ecgedge.events import event_from_dict
@@ -76,20 +77,18 @@ class Deliverer:
             If another process delivers.
         """
         await self._require_alone()
-        readers = {
-            uri: await self._bus.reader(EVENTS, _reader_name(uri), from_now=True) for uri in self._outputs
-        }
-        tasks = [
-            asyncio.create_task(self._deliver(readers[uri], output), name=f"events for {output.name}")
+        routes = [
+            await _Route.open(self._bus, uri, output, self.dropped, self._say)
             for uri, output in self._outputs.items()
         ]
+        tasks = [asyncio.create_task(route.run(), name=f"events for {route.output.name}") for route in routes]
         try:
             await self._renew()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self._try(self._bus.set_state(STATE, None))
+            await self._say_state(None)
 
     async def _require_alone(self) -> None:
         first = await self._bus.state(STATE)
@@ -104,37 +103,74 @@ class Deliverer:
 
     async def _renew(self) -> None:
         while not self._stop.is_set():
-            state = json.dumps({"why": first_trouble(self._outputs.values())}).encode()
-            await self._try(self._bus.set_state(STATE, state))
-            try:
+            await self._say_state(json.dumps({"why": first_trouble(self._outputs.values())}).encode())
+            with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), RENEW_S)
-            except (asyncio.TimeoutError, TimeoutError):
-                continue
 
-    async def _deliver(self, reader: Reader, output: Output) -> None:
-        done = kept = 0
-        next_keep_s = 0.0
+    async def _say_state(self, state: bytes | None) -> None:
+        try:
+            await self._bus.set_state(STATE, state)
+        except BusError as error:
+            self._say(str(error))
+
+
+class _Route:
+    """One sink's way through the events."""
+
+    def __init__(
+        self, bus: Bus, uri: str, output: Output, dropped: Counter[str], say: Callable[[str], None]
+    ) -> None:
+        self._bus, self.output, self._dropped, self._say = bus, output, dropped, say
+        # The URI itself may hold a secret.
+        self._name = f"sink-{hashlib.sha256(uri.encode()).hexdigest()[:16]}"
+        self._reader: Reader
+        self._done = self._kept = 0
+        self._next_keep_s = 0.0
+
+    @classmethod
+    async def open(
+        cls, bus: Bus, uri: str, output: Output, dropped: Counter[str], say: Callable[[str], None]
+    ) -> _Route:
+        """Find out how far the sink has come; a new one begins now, and again there should this process die at once."""
+        route = cls(bus, uri, output, dropped, say)
+        kept = await bus.state(route._name)
+        mark = None if kept is None else Mark.from_bytes(kept.data)
+        route._reader = await bus.reader(EVENTS, mark, from_now=True)
+        await bus.set_state(route._name, route._reader.reached.to_bytes())
+        return route
+
+    async def run(self) -> None:
+        """Deliver until cancelled."""
         try:
             while True:
                 try:
-                    deliveries = await reader.read(READ_AT_ONCE, wait_s=0.5)
-                    for delivery in deliveries:
-                        self._put(output, delivery)
-                    await output.taken()
-                    done = deliveries[-1].sequence if deliveries else done
-                    if done > kept and time.monotonic() >= next_keep_s:
-                        next_keep_s = time.monotonic() + KEEP_S
-                        await reader.keep(done)
-                        kept = done
+                    await self._deliver()
                 except BusError as error:
                     self._say(f"{error}; trying again")
                     await asyncio.sleep(AGAIN_S)
         finally:
-            if done > kept:
-                await self._try(reader.keep(done))
-            await reader.close()
+            with suppress(BusError):  # what is not kept is delivered again
+                await self._keep()
+            await self._reader.close()
 
-    def _put(self, output: Output, delivery: Delivery) -> None:
+    async def _deliver(self) -> None:
+        deliveries = await self._reader.read(READ_AT_ONCE, wait_s=0.5)
+        for delivery in deliveries:
+            self._put(delivery)
+        await self.output.taken()
+        if deliveries:
+            self._done = deliveries[-1].sequence
+        if time.monotonic() >= self._next_keep_s:
+            self._next_keep_s = time.monotonic() + KEEP_S
+            await self._keep()
+
+    async def _keep(self) -> None:
+        """Have the bus keep how far the sink has come."""
+        if self._done > self._kept:
+            await self._bus.set_state(self._name, self._reader.mark(self._done).to_bytes())
+            self._kept = self._done
+
+    def _put(self, delivery: Delivery) -> None:
         try:
             line = dict(json.loads(delivery.data))
             if line.get("type") in _NOT_EVENTS:
@@ -142,24 +178,16 @@ class Deliverer:
             bed = str(line.pop("bed"))
             event = event_from_dict(line)
         except (ValueError, TypeError, KeyError, RecursionError):
-            self.dropped["no event"] += 1
+            self._dropped["no event"] += 1
             return
-        if delivery.mode is None:  # of what is not known to be real, nobody may be told as though it were
-            self.dropped["no mode"] += 1
+        if (
+            delivery.mode is None
+        ):  # of what is not known to be simulated, nobody may be told as though it were real
+            self._dropped["no mode"] += 1
             return
-        output.put(bed, delivery.mode, event, at=datetime.fromtimestamp(delivery.published_s, timezone.utc))
-
-    async def _try(self, work: Awaitable[None]) -> None:
-        """Have the bus do it; where it does not, say so."""
-        try:
-            await work
-        except BusError as error:
-            self._say(str(error))
-
-
-def _reader_name(uri: str) -> str:
-    """Return a name for a sink's place in the events; the URI itself may hold a secret."""
-    return f"sink-{hashlib.sha256(uri.encode()).hexdigest()[:16]}"
+        self.output.put(
+            bed, delivery.mode, event, at=datetime.fromtimestamp(delivery.published_s, timezone.utc)
+        )
 
 
 async def acknowledge_at(bus: Bus, bed: str, condition: str, user: str) -> None:

@@ -1,6 +1,6 @@
 """Takes the journals' parts off the bus and has them written; a bed whose journal the disk does not take is told.
 
-The bus keeps the parts meanwhile, and how far they are on the disk: whoever comes next goes on from there.
+The bus keeps the parts for a week, and the folder how far they are on its disk: whoever comes next goes on from there.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from ecgedge.cluster.bus import JOURNAL, Bus, BusError, Delivery, Reader
+from ecgedge.cluster.bus import JOURNAL, Bus, BusError, Delivery, Mark, Reader
 from ecgedge.cluster.command import BedCommand, encode_command
 from ecgedge.cluster.journal_files import JournalFile
 from ecgedge.cluster.journal_part import JournalPart, read_part
 from ecgedge.errors import RecordError
 from ecgedge.patience import Patient
+from ecgedge.wards.state import replace_file
 
 SYNC_S: Final = 5.0
 """How often all is brought to the disk, and the bus told so; alarms are on the disk at once."""
@@ -30,6 +32,9 @@ MOST_WAITING: Final = 1_000
 """Parts of one bed that wait for the disk, of about three hours; then the oldest are given up, and the file says so."""
 
 READ_AT_ONCE: Final = 100
+
+MARK: Final = "read-up-to.json"
+"""File of the folder that keeps how far the bus was read: without it all that the bus has is read again."""
 
 
 class _Bed:
@@ -76,6 +81,7 @@ class JournalKeeper:
         self, bus: Bus, folder: Path, *, rotate_bytes: int | None = None, say: Callable[[str], None]
     ) -> None:
         self._bus, self._folder, self._rotate_bytes, self._say = bus, folder, rotate_bytes, say
+        self._mark_path = folder / MARK
         self._beds: dict[str, _Bed] = {}
         self._read_up_to = 0
         self._said = ""
@@ -88,11 +94,11 @@ class JournalKeeper:
 
     async def run(self) -> None:
         """Write what comes until `stop`, then bring all to the disk."""
-        reader = await self._bus.reader(JOURNAL, "journal")
+        reader = await self._bus.reader(JOURNAL, self._mark())
         try:
             await self._write_all(reader)
         finally:
-            await self._settle(reader)
+            self._settle(reader)
             await reader.close()
             for bed in self._beds.values():
                 self._try(bed, bed.file.close)
@@ -114,7 +120,7 @@ class JournalKeeper:
                     await self._write(name)
             if now_s >= next_sync_s:
                 next_sync_s = now_s + SYNC_S
-                await self._settle(reader)
+                self._settle(reader)
 
     async def _take(self, delivery: Delivery) -> None:
         part = read_part(delivery.data)
@@ -156,17 +162,24 @@ class JournalKeeper:
             self._beds[name].told = None  # so it is told again with the next part
             self._tell_once(str(error))
 
-    async def _settle(self, reader: Reader) -> None:
-        """Bring all to the disk, and have the bus keep up to where it is there."""
+    def _settle(self, reader: Reader) -> None:
+        """Bring all to the disk, and keep up to where it is there."""
         failed = [bed for bed in self._beds.values() if self._try(bed, bed.sync) is not None]
         waiting = [bed.waiting[0][0] for bed in self._beds.values() if bed.waiting]
         if failed or not self._read_up_to:
             return
+        mark = reader.mark(min(waiting) - 1 if waiting else self._read_up_to)
         try:
-            await reader.keep(min(waiting) - 1 if waiting else self._read_up_to)
+            replace_file(self._mark_path, mark.to_bytes())
             self._said = ""
-        except BusError as error:
+        except RecordError as error:  # then more is read again, and is not written twice
             self._tell_once(str(error))
+
+    def _mark(self) -> Mark | None:
+        """Return how far all journals of the folder are on its disk."""
+        with suppress(OSError):
+            return Mark.from_bytes(self._mark_path.read_bytes())
+        return None
 
     def _tell_once(self, text: str) -> None:
         if text != self._said:

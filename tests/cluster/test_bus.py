@@ -6,7 +6,7 @@ import needs
 import pytest
 from nats_server import free_port, nats_server
 
-from ecgedge.cluster.bus import EVENTS, JOURNAL, BedTaken, BusError, BusSettings, bed_token, open_bus
+from ecgedge.cluster.bus import EVENTS, JOURNAL, BedTaken, BusError, BusSettings, Mark, bed_token, open_bus
 from ecgedge.errors import UsageError
 
 needs.nats()
@@ -134,17 +134,19 @@ def test_a_reader_goes_on_where_it_left_off(on_bus):
     async def test(bus):
         for k in range(5):
             await bus.record("r.1", b"%d" % k)
-        reader = await bus.reader(JOURNAL, "first")
+        reader = await bus.reader(JOURNAL, None)
         found = await reader.read(3, wait_s=5.0)
         assert [d.data for d in found] == [b"0", b"1", b"2"]
-        await reader.keep(found[1].sequence)
+        mark = Mark.from_bytes(reader.mark(found[1].sequence).to_bytes())
         await reader.close()
-        again = await bus.reader(JOURNAL, "first")
+        again = await bus.reader(JOURNAL, mark)
         assert [d.data for d in await again.read(9, wait_s=5.0)] == [b"2", b"3", b"4"]
         assert await again.read(9, wait_s=0.2) == []
         await bus.record("r.1", b"5")
         assert [d.data for d in await again.read(9, wait_s=5.0)] == [b"5"]
-        from_now = await bus.reader(JOURNAL, "second", from_now=True)
+        of_another_stream = await bus.reader(JOURNAL, Mark("another", mark.after))
+        assert len(await of_another_stream.read(99, wait_s=5.0)) == 6
+        from_now = await bus.reader(JOURNAL, None, from_now=True)
         await bus.record("r.1", b"6")
         assert [d.data for d in await from_now.read(9, wait_s=5.0)] == [b"6"]
 
@@ -153,7 +155,7 @@ def test_a_reader_goes_on_where_it_left_off(on_bus):
 
 def test_an_event_has_its_beds_mode(on_bus):
     async def test(bus):
-        reader = await bus.reader(EVENTS, "modes", from_now=True)
+        reader = await bus.reader(EVENTS, None, from_now=True)
         await bus.tell("m", b"a", mode="demo")
         await bus.tell("m", b"b")
         found = []
@@ -182,7 +184,7 @@ def test_a_reader_outlives_a_restart_of_the_server(tmp_path, monkeypatch):
 
         async def main():
             bus, found = await open_bus(server.uri), []
-            reader = await bus.reader(JOURNAL, "journal")
+            reader = await bus.reader(JOURNAL, None)
             await bus.record("up", b"a")
             found += await reader.read(9, wait_s=5.0)
             server.stop()
@@ -271,3 +273,8 @@ def test_settings_that_cannot_be(wrong):
 
 def test_a_dot_does_not_part_a_name():
     assert bed_token("a.b-c_d") == "a=2Eb-c_d"
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"made":1,"after":2}', b"[" * 5000])
+def test_what_is_no_mark(data):
+    assert Mark.from_bytes(data) is None
