@@ -366,6 +366,11 @@ class Bus:
             await self._beds.put(key, data)
         return key
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return bool(self._nats.is_closed)
+
     async def close(self) -> None:
         """Close the connection; safe to call twice."""
         with suppress(Exception):  # a bus that has gone is closed
@@ -431,9 +436,11 @@ async def open_bus(
     except ModuleNotFoundError as error:
         raise missing_extra(extra="cluster", package="nats-py", purpose="the bus") from error
     tell = say or (lambda _: None)
+    bus: Bus | None = None
 
     async def on_lost() -> None:
-        tell(f"the bus {uri} is lost; trying again")
+        if bus is None or not bus.is_closed:  # else we have hung up ourselves
+            tell(f"the bus {uri} is lost; trying again")
 
     async def on_back() -> None:
         tell(f"the bus {uri} is there again")

@@ -4,7 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import needs
@@ -96,30 +96,31 @@ def test_a_node_is_killed_and_events_acknowledgement_and_journal_are_those_of_a_
     bed, path = f"icu.{seed}", tmp_path / f"icu.{seed}.jsonl"
     rng, sent, said = np.random.default_rng(seed), messages(ecg), []
 
-    def start():
+    @contextmanager
+    def child():
         command = [sys.executable, str(CHILD), server.uri, str(formula_bundle.source), bed]
-        return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            process.kill()
+            process.communicate()
 
     async def main():
-        bus, child = await open_bus(server.uri), start()
+        bus = await open_bus(server.uri)
         told = await Told.follow(bus)
         async with keeping(server.uri, tmp_path, said):
-            publishing = asyncio.create_task(put_all(bus, bed, sent, pause_s=0.03))
-            await told.until(to(bed, 29.0))
-            asking = asyncio.create_task(
-                tell_bed(bus, bed, "acknowledge", {"condition": "LEAD_OFF", "user": NURSE})
-            )
-            await asyncio.sleep(rng.uniform(0.0, 0.03))
-            child.kill()
-            child.communicate()
-            child = start()
-            answer = await asking
-            last = await publishing
-            await told.until(to(bed, SECONDS - 1.0))
-            await until_written(path, SECONDS - 1.0)
+            with child():
+                publishing = asyncio.create_task(put_all(bus, bed, sent, pause_s=0.03))
+                await told.until(to(bed, 29.0))
+                asked = {"condition": "LEAD_OFF", "user": NURSE}
+                asking = asyncio.create_task(tell_bed(bus, bed, "acknowledge", asked))
+                await asyncio.sleep(rng.uniform(0.0, 0.03))
+            with child():
+                answer, last = await asking, await publishing
+                await told.until(to(bed, SECONDS - 1.0))
+                await until_written(path, SECONDS - 1.0)
             deliveries = await stream_of(bus, bed, last)
-        child.kill()
-        child.communicate()
         await bus.close()
         return told, answer, deliveries
 
