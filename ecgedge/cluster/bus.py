@@ -260,10 +260,10 @@ class Bus:
         with _told("take a command back"), suppress(NotFoundError):  # it is gone already
             await self._js.delete_msg(ECG, sequence)
 
-    async def last_event(self) -> int:
-        """Return the sequence of what was told last, of any bed."""
-        with _told("say what was told last"):
-            return int((await self._js.stream_info(EVENTS)).state.last_seq)
+    async def last(self, stream: str) -> int:
+        """Return the sequence of a stream's newest message, of any bed."""
+        with _told(f"say what is new in {stream}"):
+            return int((await self._js.stream_info(stream)).state.last_seq)
 
     async def tell(self, bed: str, line: bytes, *, mode: Mode | None = None) -> None:
         """Put what a bed of this mode says on the bus; it is safe when this returns."""

@@ -75,6 +75,13 @@ class JournalKeeper:
         See `ecgedge.journal.Journal`.
     say
         Takes what people must know.
+
+    Attributes
+    ----------
+    read_up_to
+        The sequence of the last message that was read.
+    dropped
+        How many were no part of a journal.
     """
 
     def __init__(
@@ -83,7 +90,7 @@ class JournalKeeper:
         self._bus, self._folder, self._rotate_bytes, self._say = bus, folder, rotate_bytes, say
         self._mark_path = folder / MARK
         self._beds: dict[str, _Bed] = {}
-        self._read_up_to = 0
+        self.read_up_to = 0
         self._said = ""
         self._stop = asyncio.Event()
         self.dropped = 0
@@ -134,7 +141,7 @@ class JournalKeeper:
             bed.waiting.append((delivery.sequence, part, delivery.published_s))
             if len(bed.waiting) == 1:  # else the disk does not take it now, and is tried again later
                 await self._write(part.bed)
-        self._read_up_to = delivery.sequence
+        self.read_up_to = delivery.sequence
 
     async def _write(self, name: str) -> None:
         bed = self._beds[name]
@@ -166,9 +173,9 @@ class JournalKeeper:
         """Bring all to the disk, and keep up to where it is there."""
         failed = [bed for bed in self._beds.values() if self._try(bed, bed.sync) is not None]
         waiting = [bed.waiting[0][0] for bed in self._beds.values() if bed.waiting]
-        if failed or not self._read_up_to:
+        if failed or not self.read_up_to:
             return
-        mark = reader.mark(min(waiting) - 1 if waiting else self._read_up_to)
+        mark = reader.mark(min(waiting) - 1 if waiting else self.read_up_to)
         try:
             replace_file(self._mark_path, mark.to_bytes())
             self._said = ""

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ecgedge.cluster.bus import Bus, Delivery
+from ecgedge.cluster.bus import EVENTS, Bus, Delivery
 from ecgedge.cluster.command import BedCommand, encode_command
 from ecgedge.errors import EcgedgeError
 
@@ -38,7 +38,7 @@ async def tell_bed(
         if line.get("id") == key and not answered.done():
             answered.set_result(line)
 
-    following = await bus.follow_events(take, bed=bed, after=await bus.last_event())
+    following = await bus.follow_events(take, bed=bed, after=await bus.last(EVENTS))
     try:
         sequence = await bus.command(bed, encode_command(BedCommand(do, asked, key)), key=key)
         return await asyncio.wait_for(answered, wait_s)
