@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,9 +23,11 @@ from ecgedge.cluster.deliver import DeliveryWatch
 from ecgedge.cluster.journal_part import Entries
 from ecgedge.cluster.message import BedChunk, decode_chunk
 from ecgedge.cluster.outbox import AGAIN_S, Outbox
+from ecgedge.cluster.reading import Reading
+from ecgedge.cluster.said import Said
 from ecgedge.ecg import Mode
 from ecgedge.errors import EcgedgeError, RecordError, UsageError
-from ecgedge.events import Estimate, Event, event_to_json
+from ecgedge.events import Estimate, Event
 from ecgedge.feeds import Chunk
 from ecgedge.pace import AgeWatch, PaceWatch
 from ecgedge.policy import AlarmPolicy
@@ -35,7 +37,6 @@ from ecgedge.stream import Bed, Variants, Ward
 from ecgedge.stream.inbox import INBOX_S
 from ecgedge.wards.commands import BED_COMMANDS, read_command
 from ecgedge.wards.in_ward import InWard
-from ecgedge.wards.lines import URGENT
 from ecgedge.wards.state import ended_alarms
 
 SILENT_S: Final = 2.0
@@ -72,35 +73,6 @@ class NodeShared:
     catching_up: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CATCHING_UP))
 
 
-@dataclass
-class _Came:
-    """A message that the bed may not have taken whole: its sequence, its samples, and all that came up to its end."""
-
-    sequence: int
-    n: int
-    until: int
-
-
-@dataclass
-class _Said:
-    """A sink of one bed: its lines, and whether one of them is urgent: told only behind a checkpoint that knows it."""
-
-    bed: str
-    mode: Mode | None = None
-    messages: list[Message] = field(default_factory=list)
-    urgent: bool = False
-
-    def say(self, line: str) -> None:
-        self.messages.append(Message("events", line, self.mode))
-
-    async def send(self, event: Event) -> None:
-        self.say(f'{{"bed":"{self.bed}",' + event_to_json(event)[1:])
-        self.urgent = self.urgent or event.type in URGENT
-
-    async def close(self) -> None:
-        """Have nothing to close."""
-
-
 class ServedBed:
     """A bed, from the moment that it is asked for; there is a `Bed` once a checkpoint or a message has come."""
 
@@ -110,17 +82,14 @@ class ServedBed:
         self.dropped: Counter[str] = Counter()
         self.saved_s = 0.0
         self.back = asyncio.Event()
-        self._said = _Said(name)
+        self._said = Said(name)
         self._signal: tuple[tuple[str, ...], float, Mode] | None = None
         self._station: Station | None = None
-        self._entries: Entries | None = None
         self._pace: PaceWatch | None = None
         self._age = AgeWatch()
         self._outbox: Outbox | None = None
         self._following: Following | None = None
-        self._came: deque[_Came] = deque()
-        self._position = Position()
-        self._n_came = 0
+        self._reading = Reading()
         self._heard_s = self._delivered_s = time.monotonic()
         self._delivered, self._is_taking = 0, False
         self._published_s = 0.0
@@ -138,7 +107,7 @@ class ServedBed:
             When another node serves it.
         """
         self._outbox = await self._claim()
-        self._delivered = self._position.sequence
+        self._delivered = self._up_to().sequence
         following = asyncio.create_task(self._follow(), name=f"samples of {self.name}")
         try:
             await self._outbox.write()
@@ -212,7 +181,7 @@ class ServedBed:
         if self._station is not None:
             self._shared.ward.remove(self.name)
             self._station = None
-        self._take_said()
+        self._said.take()
 
     def status(self) -> dict[str, Any]:
         """Return what an overseer wants to know, as plain JSON types."""
@@ -237,7 +206,7 @@ class ServedBed:
         shared = self._shared
         try:
             checkpoint = Checkpoint.from_bytes(data, source=f"the checkpoint of {self.name}")
-            self._position = checkpoint.position
+            self._reading = Reading(checkpoint.position)
             policy = shared.policies.get(self.name)
             bed = Bed.restore(shared.bundle, checkpoint.snapshot, variants=shared.variants, policy=policy)
         except (RecordError, UsageError) as error:
@@ -246,9 +215,7 @@ class ServedBed:
                 f"begins anew: {error}. What was kept is {key}: what was on or latched must be looked at by hand"
             )
             return
-        facts = checkpoint.snapshot.facts
-        station = self._add(bed, facts.mode, checkpoint.journal, restored=True)
-        self._said.messages += checkpoint.messages
+        station = self._add(bed, checkpoint.snapshot.facts.mode, checkpoint.journal, restored=True)
         on = bed.alarms()
         # Who heard of an alarm, and whether of its end, nobody knows: what is on and what is not any more is told anew.
         await station.emit([*on, *ended_alarms(checkpoint.snapshot, on)])
@@ -256,12 +223,10 @@ class ServedBed:
         station.wrong_rate, station.delayed = bed.holds("FEED_RATE"), bed.holds("FEED_DELAYED")
         station.undelivered, station.unwritten = bed.holds("DELIVERY_FAILED"), bed.holds("JOURNAL_FAILED")
         self._published_s = checkpoint.published_s
-        if self._entries is not None and station.unwritten:
-            self._entries.why = "as told before the restart"
         self._age = AgeWatch(checkpoint.quickest, delayed=station.delayed)
-        messages = (*self._take_said(), *self._take_part())
-        await outbox.claim(self._kept(messages))
-        outbox.put(messages)
+        messages, data = self._checkpoint(checkpoint.messages)
+        await outbox.claim(data)
+        outbox.put((*checkpoint.messages, *messages))
 
     def _begin(self, chunk: BedChunk) -> None:
         shared = self._shared
@@ -278,21 +243,23 @@ class ServedBed:
         self._flush(keep=True)  # from here on it is this node's
 
     def _add(self, bed: Bed, mode: Mode, journal: JournalPlace, *, restored: bool) -> Station:
-        self._signal, self._said.mode = (bed.leads, bed.rate_hz, mode), mode
+        self._signal = (bed.leads, bed.rate_hz, mode)
         variants = self._shared.variants
         facts = facts_of_bed(
             bed, f"bus:{self.name}", variants.runtimes, form=variants.form, restored=restored
         )
-        self._entries = Entries(self.name, journal.journal, self._owner, facts, journal.number)
+        entries = Entries(self.name, journal.journal, self._owner, facts, journal.number)
+        entries.why = "not written when the bed was restored" if bed.holds("JOURNAL_FAILED") else None
+        self._said.begin(entries, mode)
         self._pace, self._age = PaceWatch(bed.rate_hz), AgeWatch()
         self._shared.ward.add(self.name, bed)
         self._station = Station(
             InWard(self._shared.ward, self.name),
             [self._said],
-            self._entries,
+            entries,
             late_ms=bed.hop_s * 1e3,
             age_ms=self._age_ms,
-            taken=lambda: (self._n_came - self._shared.ward.waiting(self.name), bed.due_s),
+            taken=lambda: (self._reading.n_came - self._shared.ward.waiting(self.name), bed.due_s),
         )
         return self._station
 
@@ -328,7 +295,7 @@ class ServedBed:
         if (chunk.leads, chunk.rate_hz, chunk.mode) != self._signal:
             self._drop("signal", delivery)
             return
-        begun = self._position.partial if delivery.sequence == self._position.partial_of else 0
+        begun = self._reading.begun(delivery.sequence)
         samples_mv, t_s = chunk.samples_mv[:, begun:], chunk.t_s + begun / chunk.rate_hz
         await self._make_room(bed, samples_mv.shape[1])
         if self._station is not None:
@@ -336,7 +303,7 @@ class ServedBed:
             self._hear(bed, samples_mv.shape[1], t_s)
             end_s = t_s + samples_mv.shape[1] / chunk.rate_hz
             await self._station.push(Chunk(t_s, samples_mv, chunk.sequence), end_s=end_s)
-            self._note(delivery, samples_mv.shape[1], begun=begun)
+            self._reading.came(delivery.sequence, samples_mv.shape[1], begun=begun)
             self._published_s = delivery.published_s
             if chunk.live:
                 await self._watch(self._station, t_s, end_s, delivery.published_s)
@@ -358,11 +325,7 @@ class ServedBed:
 
     def _drop(self, why: str, delivery: Delivery) -> None:
         self.dropped[why] += 1
-        self._note(delivery, 0)
-
-    def _note(self, delivery: Delivery, n: int, *, begun: int = 0) -> None:
-        self._n_came += n
-        self._came.append(_Came(delivery.sequence, n + begun, self._n_came))
+        self._reading.came(delivery.sequence)
 
     async def _make_room(self, bed: Bed, n: int) -> None:
         """Wait until another n samples fit: the bus remembers, so nothing is lost to a full inbox."""
@@ -387,7 +350,7 @@ class ServedBed:
         if self._station is not None:
             await self.emit(self._shared.ward.settle(self.name))
         # From here to the checkpoint nothing else may run: one in between would hold the place without the deed.
-        self._note(delivery, 0)
+        self._reading.came(delivery.sequence)
         try:
             answer = command.answer(self.name, **await self._do(command, delivery.published_s))
         except (EcgedgeError, ValueError) as error:  # ValueError: a key of a wrong name, type or value
@@ -415,9 +378,9 @@ class ServedBed:
 
     async def _hear_of_journal(self, why: Any) -> None:
         """Take that the journal is not written, or is again."""
-        if self._station is not None and self._entries is not None:
-            self._entries.why = None if why is None else str(why)
-            await self._station.tell_of_journal(self._entries.why)
+        if self._station is not None and self._said.entries is not None:
+            self._said.entries.why = None if why is None else str(why)
+            await self._station.tell_of_journal(self._said.entries.why)
 
     # --- what it says ---
 
@@ -451,52 +414,30 @@ class ServedBed:
         """Send what was said; behind a checkpoint where it is urgent."""
         if self._outbox is None:
             return
-        urgent = self._said.urgent
-        messages = self._take_said()
-        if self._station is not None and (keep or urgent):
+        if self._station is not None and (keep or self._said.urgent):
             self.saved_s = time.monotonic()
-            messages = (
-                *self._take_part(),
-                *messages,
-            )  # an alarm is on its way to the journal before it is told
-            self._outbox.put(messages, checkpoint=self._kept((*self._outbox.unsent, *messages)))
-        elif messages:
+            messages, data = self._checkpoint(self._outbox.unsent)
+            self._outbox.put(messages, checkpoint=data)
+        elif messages := self._said.take():
             self._outbox.put(messages)
 
-    def _take_said(self) -> tuple[Message, ...]:
-        messages = tuple(self._said.messages)
-        self._said.messages, self._said.urgent = [], False
-        return messages
-
-    def _take_part(self) -> tuple[Message, ...]:
-        """Return what the journal is given behind the next checkpoint: only what that knows has its number for good."""
-        part = None if self._entries is None else self._entries.take()
-        return () if part is None else (Message("journal", part.to_json()),)
-
-    def _kept(self, unsent: tuple[Message, ...]) -> bytes:
-        entries = self._entries
-        assert entries is not None  # noqa: S101 - it comes with the bed
+    def _checkpoint(self, unsent: tuple[Message, ...]) -> tuple[tuple[Message, ...], bytes]:
+        """Return what is to be told now, and the checkpoint that knows it and what was not told yet."""
+        messages, journal = self._said.take_all()
         checkpoint = Checkpoint(
-            self._read_up_to(),
-            unsent,
+            self._up_to(),
+            (*unsent, *messages),
             self._shared.ward[self.name].snapshot(),
             self._owner,
-            JournalPlace(entries.journal, entries.number),
+            journal,
             self._age.quickest,
             self._published_s,
         )
-        return checkpoint.to_bytes()
+        return messages, checkpoint.to_bytes()
 
-    def _read_up_to(self) -> Position:
-        """Return how far the bed has read: what waits in its inbox is in no snapshot, and must be read again."""
-        taken = self._n_came - self._shared.ward.waiting(self.name)
-        while self._came and self._came[0].until <= taken:
-            self._position = Position(self._came.popleft().sequence)
-        if self._came:
-            first = self._came[0]
-            partial = max(0, first.n - (first.until - taken))
-            self._position = Position(self._position.sequence, first.sequence, partial)
-        return self._position
+    def _up_to(self) -> Position:
+        waiting = 0 if self._station is None else self._shared.ward.waiting(self.name)
+        return self._reading.up_to(waiting=waiting)
 
     def _say(self, text: str) -> None:
         with suppress(OSError):
