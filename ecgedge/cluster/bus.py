@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,7 +24,6 @@ from urllib.parse import urlsplit
 from ecgedge.cluster.message import MODES
 from ecgedge.ecg import Mode
 from ecgedge.errors import EcgedgeError, FeedError, UsageError, missing_extra
-from ecgedge.schema import from_plain
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
@@ -45,13 +43,6 @@ ANSWER_S: Final = 5.0
 
 HEARTBEAT_S: Final = 2.0
 """How often the bus says that a quiet subscription is alive; after two that were missed it is made again."""
-
-
-READER_S: Final = 60.0
-"""The server forgets a reader that has asked for nothing for so long; it is made again."""
-
-QUIET_S: Final = 10.0
-"""So is one that was given nothing for so long: the server may have forgotten it and not said so."""
 
 
 class BusError(FeedError):
@@ -130,79 +121,6 @@ class Following:
             await self._subscription.unsubscribe()
 
 
-@dataclass(frozen=True)
-class Mark:
-    """How far a stream was read: `made` says which one, since another of its name may begin to count anew."""
-
-    made: str
-    after: int
-
-    def to_bytes(self) -> bytes:
-        """Return it as it is kept."""
-        return json.dumps({"made": self.made, "after": self.after}).encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Mark | None:
-        """Read what `to_bytes` gave; None if it is none."""
-        try:
-            return from_plain(cls, json.loads(data))
-        except (ValueError, RecursionError):  # SchemaError is one
-            return None
-
-
-class Reader:
-    """Reads a stream in order, a few messages at a time; made by `Bus.reader`. It has read up to `reached`."""
-
-    def __init__(self, js: Any, stream: str, mark: Mark) -> None:
-        self._js, self._stream, self.reached = js, stream, mark
-        self._subscription: Any = None
-        self._heard_s = 0.0
-
-    def mark(self, sequence: int) -> Mark:
-        """Return the mark of a reader that has read up to a sequence."""
-        return Mark(self.reached.made, sequence)
-
-    async def read(self, most: int, *, wait_s: float) -> list[Delivery]:
-        """Return the next messages as soon as there are any; none if none came in `wait_s`."""
-        with _told(f"give {self._stream}"):
-            try:
-                if self._subscription is None:
-                    self._subscription = await self._subscribe()
-                found = await self._subscription.fetch(most, timeout=wait_s)
-            except (asyncio.TimeoutError, TimeoutError):
-                if time.monotonic() - self._heard_s > QUIET_S:
-                    await self.close()
-                return []
-            except BaseException:  # the server has forgotten it: the next call makes another
-                await self.close()
-                raise
-        self._heard_s = time.monotonic()
-        # A server that was started again may have forgotten how far it had given.
-        deliveries = [one for one in map(_delivery, found) if one.sequence > self.reached.after]
-        if deliveries:
-            self.reached = self.mark(deliveries[-1].sequence)
-        return deliveries
-
-    async def close(self) -> None:
-        """End it; safe to call twice."""
-        subscription, self._subscription = self._subscription, None
-        if subscription is not None:
-            with suppress(Exception):  # a bus that has gone has forgotten it anyway
-                await subscription.unsubscribe()
-
-    async def _subscribe(self) -> Any:
-        from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
-
-        self._heard_s = time.monotonic()
-        config = ConsumerConfig(
-            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-            opt_start_seq=self.reached.after + 1,
-            ack_policy=AckPolicy.NONE,
-            inactive_threshold=READER_S,
-        )
-        return await self._js.pull_subscribe(f"{self._stream.lower()}.*", stream=self._stream, config=config)
-
-
 class Bus:
     """A connection; made by `open_bus`. Every method raises BusError where the bus does not do it."""
 
@@ -223,7 +141,7 @@ class Bus:
             EVENTS: ("events.*", EVENTS_S),
             JOURNAL: ("journal.*", JOURNAL_S),
         }
-        with _told("make its streams"):
+        with told("make its streams"):
             for name, (subjects, age_s) in ages.items():
                 try:
                     await self._js.stream_info(name)
@@ -257,23 +175,23 @@ class Bus:
         """Take a command back; who has read it may have obeyed it."""
         from nats.js.errors import NotFoundError
 
-        with _told("take a command back"), suppress(NotFoundError):  # it is gone already
+        with told("take a command back"), suppress(NotFoundError):  # it is gone already
             await self._js.delete_msg(ECG, sequence)
 
     async def last(self, stream: str) -> int:
         """Return the sequence of a stream's newest message, of any bed."""
-        with _told(f"say what is new in {stream}"):
+        with told(f"say what is new in {stream}"):
             return int((await self._js.stream_info(stream)).state.last_seq)
 
     async def tell(self, bed: str, line: bytes, *, mode: Mode | None = None) -> None:
         """Put what a bed of this mode says on the bus; it is safe when this returns."""
         headers = None if mode is None else {_MODE: mode}
-        with _told(f"take an event of {bed}"):
+        with told(f"take an event of {bed}"):
             await self._js.publish(f"events.{bed_token(bed)}", line, headers=headers)
 
     async def record(self, bed: str, part: bytes) -> None:
         """Put a part of a bed's journal on the bus; it is safe when this returns."""
-        with _told(f"take a part of the journal of {bed}"):
+        with told(f"take a part of the journal of {bed}"):
             await self._js.publish(f"journal.{bed_token(bed)}", part)
 
     async def follow(self, bed: str, take: Take, *, after: int) -> Following:
@@ -282,7 +200,7 @@ class Bus:
         What is older than the replay window is gone. A stream that ends before `after` is another one than that of
         which `after` was told: then all that it has is given.
         """
-        with _told(f"give samples of {bed}"):
+        with told(f"give samples of {bed}"):
             last = (await self._js.stream_info(ECG)).state.last_seq
         return await self._follow(ECG, f"ecg.{bed_token(bed)}", take, after=after if after <= last else 0)
 
@@ -290,20 +208,16 @@ class Bus:
         """Give what all beds, or one, have said and say to `take`, in order."""
         return await self._follow(EVENTS, f"events.{bed_token(bed) if bed else '*'}", take, after=after)
 
-    async def reader(self, stream: str, mark: Mark | None, *, from_now: bool = False) -> Reader:
-        """Return what reads EVENTS or JOURNAL behind a mark; without one all that is there, or `from_now` on."""
-        with _told(f"give {stream}"):
-            info = await self._js.stream_info(stream)
-        made = str(info.created)
-        if mark is None:
-            mark = Mark(made, info.state.last_seq if from_now else 0)
-        return Reader(self._js, stream, mark if mark.made == made else Mark(made, 0))
+    @property
+    def jetstream(self) -> Any:
+        """The client's own access to the streams, for who reads them (`ecgedge.cluster.stream_reader`)."""
+        return self._js
 
     async def beds(self) -> list[str]:
         """Return the beds that have a checkpoint."""
         from nats.js.errors import NoKeysError
 
-        with _told("list its beds"):
+        with told("list its beds"):
             try:
                 keys = await self._beds.keys()
             except NoKeysError:
@@ -314,7 +228,7 @@ class Bus:
         """Return a bed's newest checkpoint, or None if there is none."""
         from nats.js.errors import KeyNotFoundError
 
-        with _told(f"give the checkpoint of {bed}"):
+        with told(f"give the checkpoint of {bed}"):
             try:
                 entry = await self._beds.get(bed_token(bed))
             except KeyNotFoundError:
@@ -331,7 +245,7 @@ class Bus:
         """
         from nats.js.errors import KeyWrongLastSequenceError
 
-        with _told(f"keep the checkpoint of {bed}"):
+        with told(f"keep the checkpoint of {bed}"):
             try:
                 return int(await self._beds.update(bed_token(bed), data, last=revision))
             except KeyWrongLastSequenceError:
@@ -344,7 +258,7 @@ class Bus:
         """Return the newest that a service of the cluster has said of itself, or None if it says nothing."""
         from nats.js.errors import KeyNotFoundError
 
-        with _told(f"give the state of {name}"):
+        with told(f"give the state of {name}"):
             try:
                 entry = await self._beds.get(f"state/{name}")
             except KeyNotFoundError:
@@ -353,7 +267,7 @@ class Bus:
 
     async def set_state(self, name: str, data: bytes | None) -> None:
         """Say of a service how it is, in the place of what it said before; None: it is no more."""
-        with _told(f"keep the state of {name}"):
+        with told(f"keep the state of {name}"):
             if data is None:
                 await self._beds.delete(f"state/{name}")
             else:
@@ -362,7 +276,7 @@ class Bus:
     async def set_aside(self, bed: str, data: bytes) -> str:
         """Keep bytes beside the checkpoints, for people to look at; return under which key."""
         key = f"{bed_token(bed)}/unfit"
-        with _told(f"set aside what was kept of {bed}"):
+        with told(f"set aside what was kept of {bed}"):
             await self._beds.put(key, data)
         return key
 
@@ -378,7 +292,7 @@ class Bus:
 
     async def _put(self, bed: str, message: bytes, key: str, *, what: str) -> int:
         headers = {"Nats-Msg-Id": key}
-        with _told(f"take {what} of {bed}"):
+        with told(f"take {what} of {bed}"):
             return int((await self._js.publish(f"ecg.{bed_token(bed)}", message, headers=headers)).seq)
 
     async def _follow(self, stream: str, subject: str, take: Take, *, after: int) -> Following:
@@ -388,13 +302,13 @@ class Bus:
 
         async def deliver(msg: Msg) -> None:
             nonlocal last
-            found = _delivery(msg)
+            found = delivery_of(msg)
             if found.sequence > last:  # a subscription that was made again may begin too early
                 last = found.sequence
                 await take(found)
 
         config = ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=after + 1)
-        with _told(f"follow {subject}"):
+        with told(f"follow {subject}"):
             subscription = await self._js.subscribe(
                 subject,
                 stream=stream,
@@ -486,15 +400,16 @@ def _servers(uri: str) -> list[str]:
     return servers
 
 
-def _delivery(msg: Msg) -> Delivery:
+def delivery_of(msg: Msg) -> Delivery:
+    """Return a message of the client's as ours."""
     facts = msg.metadata
     mode = next((mode for mode in MODES if (msg.headers or {}).get(_MODE) == mode), None)
     return Delivery(msg.data, facts.sequence.stream, facts.num_pending, facts.timestamp.timestamp(), mode)
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Turn the client's errors into ours."""
+def told(what: str) -> Iterator[None]:
+    """Turn the client's errors into BusError: that the bus does not do `what`."""
     from nats.errors import Error
 
     try:

@@ -18,7 +18,8 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Final
 
-from ecgedge.cluster.bus import EVENTS, Bus, BusError, Delivery, Mark, Reader
+from ecgedge.cluster.bus import EVENTS, Bus, BusError, Delivery
+from ecgedge.cluster.stream_reader import Mark, Reader, open_reader
 from ecgedge.cluster.tell import tell_bed
 from ecgedge.errors import UsageError
 from ecgedge.events import event_from_dict
@@ -135,7 +136,7 @@ class _Route:
         route = cls(bus, uri, output, dropped, say)
         kept = await bus.state(route._name)
         mark = None if kept is None else Mark.from_bytes(kept.data)
-        route._reader = await bus.reader(EVENTS, mark, from_now=True)
+        route._reader = await open_reader(bus, EVENTS, mark, from_now=True)
         await bus.set_state(route._name, route._reader.reached.to_bytes())
         return route
 

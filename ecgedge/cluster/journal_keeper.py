@@ -14,10 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from ecgedge.cluster.bus import JOURNAL, Bus, BusError, Delivery, Mark, Reader
+from ecgedge.cluster.bus import JOURNAL, Bus, BusError, Delivery
 from ecgedge.cluster.command import BedCommand, encode_command
 from ecgedge.cluster.journal_files import JournalFile
 from ecgedge.cluster.journal_part import JournalPart, read_part
+from ecgedge.cluster.stream_reader import Mark, Reader, open_reader
 from ecgedge.errors import RecordError
 from ecgedge.patience import Patient
 from ecgedge.wards.state import replace_file
@@ -101,7 +102,7 @@ class JournalKeeper:
 
     async def run(self) -> None:
         """Write what comes until `stop`, then bring all to the disk."""
-        reader = await self._bus.reader(JOURNAL, self._mark())
+        reader = await open_reader(self._bus, JOURNAL, self._mark())
         try:
             await self._write_all(reader)
         finally:

@@ -6,7 +6,8 @@ import needs
 import pytest
 from nats_server import free_port, nats_server
 
-from ecgedge.cluster.bus import EVENTS, JOURNAL, BedTaken, BusError, BusSettings, Mark, bed_token, open_bus
+from ecgedge.cluster.bus import EVENTS, JOURNAL, BedTaken, BusError, BusSettings, bed_token, open_bus
+from ecgedge.cluster.stream_reader import Mark, open_reader
 from ecgedge.errors import UsageError
 
 needs.nats()
@@ -134,19 +135,19 @@ def test_a_reader_goes_on_where_it_left_off(on_bus):
     async def test(bus):
         for k in range(5):
             await bus.record("r.1", b"%d" % k)
-        reader = await bus.reader(JOURNAL, None)
+        reader = await open_reader(bus, JOURNAL, None)
         found = await reader.read(3, wait_s=5.0)
         assert [d.data for d in found] == [b"0", b"1", b"2"]
         mark = Mark.from_bytes(reader.mark(found[1].sequence).to_bytes())
         await reader.close()
-        again = await bus.reader(JOURNAL, mark)
+        again = await open_reader(bus, JOURNAL, mark)
         assert [d.data for d in await again.read(9, wait_s=5.0)] == [b"2", b"3", b"4"]
         assert await again.read(9, wait_s=0.2) == []
         await bus.record("r.1", b"5")
         assert [d.data for d in await again.read(9, wait_s=5.0)] == [b"5"]
-        of_another_stream = await bus.reader(JOURNAL, Mark("another", mark.after))
+        of_another_stream = await open_reader(bus, JOURNAL, Mark("another", mark.after))
         assert len(await of_another_stream.read(99, wait_s=5.0)) == 6
-        from_now = await bus.reader(JOURNAL, None, from_now=True)
+        from_now = await open_reader(bus, JOURNAL, None, from_now=True)
         await bus.record("r.1", b"6")
         assert [d.data for d in await from_now.read(9, wait_s=5.0)] == [b"6"]
 
@@ -155,7 +156,7 @@ def test_a_reader_goes_on_where_it_left_off(on_bus):
 
 def test_an_event_has_its_beds_mode(on_bus):
     async def test(bus):
-        reader = await bus.reader(EVENTS, None, from_now=True)
+        reader = await open_reader(bus, EVENTS, None, from_now=True)
         await bus.tell("m", b"a", mode="demo")
         await bus.tell("m", b"b")
         found = []
@@ -179,12 +180,12 @@ def test_beds_that_have_a_checkpoint(on_bus):
 
 @pytest.mark.slow
 def test_a_reader_outlives_a_restart_of_the_server(tmp_path, monkeypatch):
-    monkeypatch.setattr("ecgedge.cluster.bus.QUIET_S", 0.5)
+    monkeypatch.setattr("ecgedge.cluster.stream_reader.QUIET_S", 0.5)
     with nats_server(tmp_path) as server:
 
         async def main():
             bus, found = await open_bus(server.uri), []
-            reader = await bus.reader(JOURNAL, None)
+            reader = await open_reader(bus, JOURNAL, None)
             await bus.record("up", b"a")
             found += await reader.read(9, wait_s=5.0)
             server.stop()
