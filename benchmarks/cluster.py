@@ -2,9 +2,11 @@
 
 A NATS server and a Ray cluster of several nodes on this machine, on loopback; beds of two leads at 250 Hz of a
 SIMULATED patient on the embedded bundle. II falls off and returns at another time for each tenth of the beds, so at
-any moment alarms come and go. In the midst one node is killed, raylet and ward at once; later one of its name comes.
-Afterwards every line that each bed has told is held against what a bed alone says of the same samples. A bed whose
-samples this machine published late has lines at times of the wall clock: it is counted, and not held to that.
+any moment alarms come and go. In the midst a user acknowledges at all beds of one node, which is killed at that moment
+(raylet and ward at once); later one of its name comes. Meanwhile the journals are written. Afterwards every line that
+each bed has told, and every entry of its journal, is held against what a bed alone says of the same samples and
+commands. A bed whose samples this machine published late has lines at times of the wall clock: it is counted, and not
+held to that.
 
     python benchmarks/cluster.py [--beds 300] [--seconds 60] [--speed 1] [--out benchmarks/results/cluster.json]
 
@@ -33,21 +35,31 @@ import numpy as np
 import typer
 
 from ecgedge.bundle import Bundle, load_bundle
-from ecgedge.cluster.bus import Bus, BusError, BusSettings, Delivery, open_bus
-from ecgedge.cluster.message import BedChunk, encode_chunk
+from ecgedge.cluster.bus import JOURNAL, Bus, BusError, BusSettings, Delivery, open_bus
+from ecgedge.cluster.command import decode_command
+from ecgedge.cluster.journal_keeper import JournalKeeper
+from ecgedge.cluster.message import BedChunk, decode_chunk, encode_chunk
 from ecgedge.cluster.placement import place_beds
 from ecgedge.cluster.ray_ward import WardSpec
 from ecgedge.cluster.ray_wards import NAMESPACE, RayWards
-from ecgedge.events import event_to_dict
+from ecgedge.cluster.tell import tell_bed
+from ecgedge.events import Event, event_to_dict
+from ecgedge.inputs import apply, from_command
+from ecgedge.journal import read_journal, verify_journal
 from ecgedge.policy import AlarmPolicy
 from ecgedge.sim import Simulator
 from ecgedge.stream import Bed, Variants
+from ecgedge.wards.commands import BED_COMMANDS, read_command
 
 RATE_HZ = 250.0
 LEADS = ("I", "II")
 KINDS = 10
 POLICY = AlarmPolicy(persistence_s=20.0, recovery_window_s=20.0)
 PATIENCE_S = 120.0
+REPLAY_S = 900.0
+"""Longer than the story, whose samples and commands are read again at its end."""
+
+ACKNOWLEDGE = {"condition": "LEAD_OFF", "user": "Nurse Seven"}
 
 
 # --- what is played, and what must be told ---
@@ -70,16 +82,16 @@ def messages(samples_mv: np.ndarray) -> list[bytes]:
     ]
 
 
-def facts(lines: list[dict[str, Any]], seconds: int) -> set[str]:
-    """Return lines as a set, without the bed, what the wall clock brings, and what a restart tells again as off."""
-    return {
+def facts(lines: list[dict[str, Any]], seconds: int) -> list[str]:
+    """Return lines without the bed, what the wall clock brings, and what a restart tells again as off."""
+    return [
         json.dumps({k: v for k, v in line.items() if k not in ("bed", "latency_ms")}, sort_keys=True)
         for line in lines
-        if line["type"] != "moved"
+        if line["type"] not in ("moved", "answer")
         and line["t_s"] <= seconds
         and line.get("condition") != "MODEL_LATE"
         and "as told again after a restart" not in line.get("text", "")
-    }
+    ]
 
 
 def is_of_the_wall_clock(line: dict[str, Any], seconds: int) -> bool:
@@ -90,12 +102,44 @@ def is_of_the_wall_clock(line: dict[str, Any], seconds: int) -> bool:
     return line.get("state") == "lost" or abs(at_sample - round(at_sample)) > 1e-3
 
 
-def expected(bundle: Bundle, kind: int, seconds: int) -> set[str]:
-    """Return what an uninterrupted bed tells."""
+def expected(bundle: Bundle, kind: int, seconds: int) -> list[dict[str, Any]]:
+    """Return what an uninterrupted bed tells, in its order."""
     with Variants(bundle) as variants:
         bed = Bed(bundle, leads=LEADS, rate_hz=RATE_HZ, variants=variants, policy=POLICY, mode="demo")
-        events = bed.push(samples_of(kind, seconds), t_s=0.0)
-        return facts([event_to_dict(event) for event in events], seconds)
+        return [event_to_dict(event) for event in bed.push(samples_of(kind, seconds), t_s=0.0)]
+
+
+def expected_of(bundle: Bundle, deliveries: list[Delivery]) -> list[dict[str, Any]]:
+    """Return what an uninterrupted bed tells that is given samples and commands in the bus's order."""
+    with Variants(bundle) as variants:
+        bed = Bed(bundle, leads=LEADS, rate_hz=RATE_HZ, variants=variants, policy=POLICY, mode="demo")
+        events: list[Event] = []
+        came_s = 0.0
+        for delivery in deliveries:
+            command, chunk = decode_command(delivery.data), decode_chunk(delivery.data)
+            if command is not None and command.do in BED_COMMANDS:
+                t_s = bed.due_s + (delivery.published_s - came_s)
+                asked = read_command(command.do, command.asked, POLICY)
+                events += apply(bed, from_command(asked, samples=0, t_s=t_s))
+            elif not isinstance(chunk, str):
+                events += bed.push(chunk.samples_mv, t_s=chunk.t_s)
+                came_s = delivery.published_s
+        return [event_to_dict(event) for event in events]
+
+
+def journaled(path: Path) -> list[dict[str, Any]]:
+    """Return the events of a journal in their order, without what another owner tells anew when it begins."""
+    found: list[dict[str, Any]] = []
+    is_telling_again = False
+    for entry in read_journal(path):
+        event = dict(entry.event)
+        if event["type"] == "reopened":
+            is_telling_again = True
+        elif event.get("call") == "model_late":  # the last thing that an owner does before samples come
+            is_telling_again = False
+        elif event["type"] not in ("journal", "part", "input") and not is_telling_again:
+            found.append(event)
+    return found
 
 
 # --- servers ---
@@ -114,7 +158,7 @@ async def new_bus(folder: Path) -> AsyncIterator[tuple[str, Bus, int]]:
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         uri = f"nats://127.0.0.1:{port}"
-        bus = await patiently(lambda: open_bus(uri, settings=BusSettings()))
+        bus = await patiently(lambda: open_bus(uri, settings=BusSettings(replay_s=REPLAY_S)))
         yield uri, bus, server.pid
         await bus.close()
     finally:
@@ -224,6 +268,8 @@ async def story(n_beds: int, n_nodes: int, seconds: int, speed: float, folder: P
     async with new_bus(folder) as (uri, bus, _):
         told = Told()
         await bus.follow_events(told.take)
+        keeper = JournalKeeper(bus, folder, say=said.append)
+        keeping = asyncio.create_task(keeper.run())
         spec = WardSpec(uri, "embedded", bundle.id, policies=dict.fromkeys(beds, POLICY))
         with ray_cluster(n_nodes) as (kill, renew):
             wards = RayWards(spec, beds, bus, say=said.append)
@@ -237,7 +283,12 @@ async def story(n_beds: int, n_nodes: int, seconds: int, speed: float, folder: P
             )
             victim = f"n{n_nodes - 1}"
             killed_s = time.time()
+            asking = [
+                asyncio.create_task(tell_bed(bus, bed, "acknowledge", ACKNOWLEDGE, wait_s=PATIENCE_S))
+                for bed in before[victim]
+            ]
             await asyncio.to_thread(kill)
+            answers = await asyncio.gather(*asking)
             await until(lambda: len(wards.moves) >= len(before[victim]) and wards.is_whole)
             after = wards.places
             renew()
@@ -247,6 +298,11 @@ async def story(n_beds: int, n_nodes: int, seconds: int, speed: float, folder: P
             await until(lambda: min(told.reached_s.values()) >= seconds - 1)
             wards.stop()
             await running
+        last = await bus.last(JOURNAL)
+        await until(lambda: keeper.read_up_to >= last)
+        keeper.stop()
+        await keeping
+        of_the_told = {bed: await stream_of(bus, bed) for bed in before[victim]}
     left = [f"n{k}" for k in range(n_nodes - 1)]
     places = {"before": as_sets(before) == as_sets(place_beds(beds, [*left, victim])),
               "after": as_sets(after) == as_sets(place_beds(beds, left)),
@@ -264,7 +320,9 @@ async def story(n_beds: int, n_nodes: int, seconds: int, speed: float, folder: P
         **away("killed", [line["away_s"] for _, line in lost]),
         **away("killed, by the bus", [at_s - killed_s for at_s, _ in lost]),
         **away("renewed", [line["away_s"] for _, line in moves if line["to"] == victim]),
-        **held_against(bundle, beds, told, seconds),
+        "beds that were told to acknowledge": len(answers),
+        "that answered yes": sum(answer["ok"] for answer in answers),
+        **held_against(bundle, beds, told, of_the_told, seconds, folder),
     }
 
 
@@ -280,27 +338,54 @@ def away(why: str, times_s: list[float]) -> dict[str, float]:
     return {f"s away, {why}, p50": float(np.median(times_s)), f"s away, {why}, max": float(np.max(times_s))}
 
 
-def held_against(bundle: Bundle, beds: list[str], told: Told, seconds: int) -> dict[str, Any]:
-    """Return how many lines are missing, or other than those of a bed alone."""
-    wanted = [expected(bundle, kind, seconds) for kind in range(KINDS)]
+def held_against(
+    bundle: Bundle,
+    beds: list[str],
+    told: Told,
+    of_the_told: dict[str, list[Delivery]],
+    seconds: int,
+    folder: Path,
+) -> dict[str, Any]:
+    """Return how many lines are missing, or other than those of a bed alone; and of the journals' entries."""
+    by_kind = [facts(expected(bundle, kind, seconds), seconds) for kind in range(KINDS)]
     by_bed: dict[str, list[dict[str, Any]]] = {bed: [] for bed in beds}
     for _, line in told.lines:
         by_bed[line["bed"]].append(line)
     late = {bed for bed, lines in by_bed.items() if any(is_of_the_wall_clock(x, seconds) for x in lines)}
-    pairs = [
-        (wanted[i % KINDS], facts(by_bed[bed], seconds)) for i, bed in enumerate(beds) if bed not in late
-    ]
+    late -= set(of_the_told)  # a command has the wall clock's time
+    wanted = {bed: by_kind[i % KINDS] for i, bed in enumerate(beds) if bed not in late}
+    for bed, deliveries in of_the_told.items():
+        wanted[bed] = facts(expected_of(bundle, deliveries), seconds)
+    pairs = [(set(expects), set(facts(by_bed[bed], seconds))) for bed, expects in wanted.items()]
     missing = [line for expects, found in pairs for line in expects - found]
     other = [line for expects, found in pairs for line in found - expects]
-    alarms = [line for expects, _ in pairs for line in expects if '"type": "alarm"' in line]
+    journals = {bed: facts(journaled(folder / f"{bed}.jsonl"), seconds) for bed in wanted}
     return {
         "beds whose samples came late": len(late),
         "lines expected": sum(len(expects) for expects, _ in pairs),
-        "alarm lines expected": len(alarms),
+        "alarm lines expected": sum('"type": "alarm"' in line for expects, _ in pairs for line in expects),
         "lines missing": len(missing),
         "lines that are other": len(other),
+        "journals": len(journals),
+        "journals that are other, in any entry or its order": sum(
+            journals[bed] != wanted[bed] for bed in wanted
+        ),
+        "journals whose chain is broken": sum(not verify_journal(folder / f"{bed}.jsonl").ok for bed in beds),
         "examples": [*missing[:2], *other[:2]],
     }
+
+
+async def stream_of(bus: Bus, bed: str) -> list[Delivery]:
+    """Return all messages of a bed, in the bus's order."""
+    found: list[Delivery] = []
+
+    async def take(delivery: Delivery) -> None:
+        found.append(delivery)
+
+    following = await bus.follow(bed, take, after=0)
+    await until(lambda: len(found) >= following.pending)
+    await following.close()
+    return found
 
 
 def main(

@@ -6,9 +6,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, get_args
 
 from ecgedge.ecg import Mode
+from ecgedge.schema import SchemaError, from_plain
 
 Validity = Literal["valid", "questionable", "invalid"]
 Kind = Literal["physiological", "technical"]
@@ -186,6 +187,8 @@ AlarmEvent = Alarm | AudioEvent | Expired
 
 Event = Estimate | AlarmEvent | CalibrationEvent | FeedEvent | SelfCheck | TrendEvent | Summary
 
+_KINDS: Final[dict[str, type[Event]]] = {kind.type: kind for kind in get_args(Event)}
+
 _ONLY_WHERE_SET: Final = frozenset({"outputs", "audible", "user", "dropped_commands", "calibration"})
 """Fields that came to the format later or concern few: where they are empty, a line is what it always was."""
 
@@ -204,6 +207,14 @@ def event_to_dict(event: Event) -> dict[str, Any]:
 def event_to_json(event: Event) -> str:
     """Write an event as one JSON line (without the line end); never NaN."""
     return json.dumps(event_to_dict(event), separators=(",", ":"), allow_nan=False)
+
+
+def event_from_dict(plain: Mapping[str, Any]) -> Event:
+    """Read what `event_to_dict` gave; SchemaError on what is no event."""
+    kind = _KINDS.get(str(plain.get("type")))
+    if kind is None:
+        raise SchemaError(f"type is {plain.get('type')!r}; expected one of {', '.join(_KINDS)}")
+    return from_plain(kind, {key: value for key, value in plain.items() if key != "type"})
 
 
 def _plain(value: object) -> Any:

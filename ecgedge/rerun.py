@@ -36,7 +36,7 @@ LATER_S: Final = 60.0
 """Of a run that was cut off, how long the stream goes on behind the journal's last event."""
 
 _OPENINGS: Final = ("journal", "reopened", "recovered")
-_NOT_EVENTS: Final = (*_OPENINGS, "continued", "not_rotated", "input")
+_NOT_EVENTS: Final = (*_OPENINGS, "continued", "not_rotated", "part", "input")
 _OF_WALL_CLOCK: Final = {
     "estimate": ("latency_ms",),
     "summary": ("latency_ms", "journal", "dropped_commands"),

@@ -19,7 +19,7 @@ from ecgedge.control import Asked, Command, Control, Inbox
 from ecgedge.errors import FeedError, UsageError
 from ecgedge.events import Summary
 from ecgedge.feeds import Chunk, Feed
-from ecgedge.journal import Journal
+from ecgedge.journal import Backlog, Journal
 from ecgedge.pace import AgeWatch, PaceWatch
 from ecgedge.sinks import Output, Sink, first_trouble
 from ecgedge.station import Station, StreamClock
@@ -89,7 +89,8 @@ async def run_stream(
     """
     pace = 1.0 if feed.info.live else speed
     late_ms = bed.hop_s * 1e3 / pace if math.isfinite(pace) else math.inf
-    station = Station(bed, sinks, journal, late_ms=late_ms, tap=tap)
+    record = None if journal is None else Backlog(journal)
+    station = Station(bed, sinks, record, late_ms=late_ms, tap=tap)
     lost: FeedError | None = None
     try:
         clock = StreamClock(pace)

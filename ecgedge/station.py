@@ -20,7 +20,7 @@ from ecgedge.errors import RecordError
 from ecgedge.events import Alarm, AudioEvent, CalibrationEvent, Estimate, Event, event_to_dict
 from ecgedge.feeds import Chunk
 from ecgedge.inputs import Call, Input, Watched, apply, from_command, input_to_dict, time_of
-from ecgedge.journal import Backlog, Journal
+from ecgedge.journal import Record
 from ecgedge.pace import AgeWatch, PaceWatch
 from ecgedge.sinks import Sink
 
@@ -43,7 +43,7 @@ class Station:
         self,
         bed: Watched,
         sinks: Sequence[Sink],
-        journal: Journal | None,
+        record: Record | None,
         *,
         before_alarm: Callable[[], None] | None = None,
         late_ms: float = math.inf,
@@ -53,12 +53,11 @@ class Station:
     ) -> None:
         self._age_ms, self._taken, self._tap = age_ms, taken, tap
         self.late_ms, self._late = late_ms, False
-        self.unsync = self.undelivered = self.wrong_rate = self.delayed = False
+        self.unsync = self.undelivered = self.unwritten = self.wrong_rate = self.delayed = False
         self._before_alarm = before_alarm
         self._bed = bed
         self._sinks = sinks
-        self._backlog = None if journal is None else Backlog(journal)
-        self._failure: str | None = None
+        self._record = record
         self._latencies_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self._samples, self._t_s = 0, 0.0
         self._moved: Input | None = None
@@ -155,19 +154,23 @@ class Station:
 
     def require_written(self) -> None:
         """Raise RecordError if the journal lacks events."""
-        if self._backlog is not None and self._backlog.waiting:
-            raise RecordError(f"{self._backlog.why}; it lacks the last {self._backlog.waiting} entries")
+        if self._record is not None and self._record.waiting:
+            raise RecordError(f"{self._record.why}; it lacks the last {self._record.waiting} entries")
 
     def close_journal(self) -> None:
         """Close the journal, if there is one; RecordError where it cannot be brought to the disk."""
-        if self._backlog is not None:
-            self._backlog.close()
+        if self._record is not None:
+            self._record.close()
 
     async def _tell_of_journal(self) -> None:
         """Tell on every sink where the journal fails since the last call, or works again."""
-        why = None if self._backlog is None else self._backlog.why
-        if (why is None) != (self._failure is None):
-            self._failure = why
+        if self._record is not None:
+            await self.tell_of_journal(self._record.why)
+
+    async def tell_of_journal(self, why: str | None) -> None:
+        """Tell where the journal begins not to be written, or is written again."""
+        if (why is not None) != self.unwritten:
+            self.unwritten = why is not None
             await self.give(Input("journal", self._samples, self._t_s, why=why))
 
     def _note_move(self, times: Iterable[float | None]) -> None:
@@ -182,8 +185,8 @@ class Station:
             self._keep(input_to_dict(moved))
 
     def _keep(self, entry: Mapping[str, Any]) -> None:
-        if self._backlog is not None:
-            self._backlog.append(entry)
+        if self._record is not None:
+            self._record.append(entry)
 
     def latency(self) -> dict[str, float | None]:
         """Return the median and the 99th percentile in milliseconds; None before the first estimate."""

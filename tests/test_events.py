@@ -17,9 +17,11 @@ from ecgedge.events import (
     FeedEvent,
     SelfCheck,
     Summary,
+    event_from_dict,
     event_to_dict,
     event_to_json,
 )
+from ecgedge.schema import SchemaError
 from ecgedge.sinks import TextSink, format_event
 
 ESTIMATE = Estimate(
@@ -107,6 +109,19 @@ LINES = [
 @pytest.mark.parametrize(("event", "line"), LINES, ids=[event.type for event, _ in LINES])
 def test_each_event_is_this_line(event, line):
     assert event_to_json(event) == line
+
+
+@pytest.mark.parametrize(("event", "line"), LINES, ids=[event.type for event, _ in LINES])
+def test_each_line_is_this_event(event, line):
+    assert event_from_dict(json.loads(line)) == event
+
+
+@pytest.mark.parametrize(
+    "plain", [{}, {"type": "dance"}, {"type": "feed"}, {"type": "feed", "t_s": "1", "state": "lost"}]
+)
+def test_what_is_no_event_is_refused(plain):
+    with pytest.raises(SchemaError):
+        event_from_dict(plain)
 
 
 def test_further_outputs_stand_last_and_only_where_there_are_some():

@@ -17,7 +17,7 @@ from ecgedge.control import Acknowledge, PauseAudio, ResumeAudio, Uncalibrate
 from ecgedge.errors import BundleError, FeedError, RecordError, UsageError
 from ecgedge.feeds import Chunk
 from ecgedge.inputs import Call
-from ecgedge.journal import Journal, read_journal
+from ecgedge.journal import Backlog, Journal, read_journal
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.policy import AlarmPolicy
 from ecgedge.rerun import _NOT_EVENTS, compare_run, facts_of_bed, find_runs
@@ -162,7 +162,7 @@ def test_a_command_in_samples_that_come_after_a_tick(tmp_path, new_bed, bundle, 
     parts = [Chunk(12.0, samples_mv[:, :5], 1), Chunk(12.02, samples_mv[:, 5:], 2)]
 
     async def stalled(journal):
-        station = Station(bed := new_bed(), [], journal)
+        station = Station(bed := new_bed(), [], Backlog(journal))
         await station.push(first, end_s=12.0)
         await station.call("advance", t_s=12.25)
         await station.push(parts[0], end_s=12.02)
@@ -185,7 +185,7 @@ def test_a_calibration_is_given_again(tmp_path, new_bed, bundle, variants) -> No
     path, parts = tmp_path / "j", chunks(200.0, chunk_s=20.0)
 
     async def calibrated(journal):
-        station = Station(bed := new_bed(), [], journal)
+        station = Station(bed := new_bed(), [], Backlog(journal))
         for k, part in enumerate(parts):
             if k == 7:
                 await station.obey(Reading(11.0, "Dr Eight", 1.5), 140.0)

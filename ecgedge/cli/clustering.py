@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +24,7 @@ from ecgedge.cli.app import (
     open_variants,
     say,
 )
-from ecgedge.cli.warding import prepare_for_many
+from ecgedge.cli.warding import facts_of, prepare_for_many, show_answer
 from ecgedge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -196,6 +198,114 @@ async def _publish(
         typer.echo(f"{done.sent} messages of {bed} are on the bus{dropped}")
     finally:
         await bus.close()
+
+
+@cluster_app.command()
+def tell(
+    bus: BusOption,
+    do: Annotated[
+        str,
+        typer.Argument(help="status, acknowledge, pause_audio, resume_audio, calibrate or uncalibrate."),
+    ],
+    facts: Annotated[
+        list[str], typer.Argument(help="name=BED and further key=value, as docs/ward.md lists them.")
+    ],
+    wait_s: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 15.0,
+) -> None:
+    """Tell a bed to do something, wherever it is served, and print its answer.
+
+    Example: `ecgedge cluster tell --bus nats://bus:4222 acknowledge name=icu-1 condition=LEAD_OFF user="Nurse Seven"`
+    """
+    from ecgedge.cli.outputs import bed_name
+
+    asked = facts_of(facts)
+    bed = asked.pop("name", None)
+    if bed is None:
+        raise UsageError("name=BED is missing: which bed is it for?")
+    answer = asyncio.run(_tell(bus, bed_name(bed), do, asked, wait_s))
+    show_answer({key: answer[key] for key in ("ok", "error", "status") if key in answer})
+
+
+async def _tell(uri: str, bed: str, do: str, asked: dict[str, Any], wait_s: float) -> dict[str, Any]:
+    from ecgedge.cluster.bus import open_bus
+    from ecgedge.cluster.tell import tell_bed
+
+    bus = await open_bus(uri, say=say)
+    try:
+        return await tell_bed(bus, bed, do, asked, wait_s=wait_s)
+    finally:
+        await bus.close()
+
+
+@cluster_app.command()
+def journal(
+    bus: BusOption,
+    folder: Annotated[Path, typer.Option(help="One journal a bed comes here, NAME.jsonl; made if need be.")],
+    max_mb: Annotated[
+        float | None, typer.Option(help="A journal goes over several files of this size.")
+    ] = None,
+) -> None:
+    """Write the hash-chained journals of all beds of a cluster, until a signal.
+
+    Example: `ecgedge cluster journal --bus nats://10.0.0.5:4222 --folder journals`
+    """
+    from ecgedge.wards.config import SMALLEST_JOURNAL_MB
+
+    if max_mb is not None and not SMALLEST_JOURNAL_MB <= max_mb < float("inf"):
+        raise UsageError(f"--max-mb is {max_mb:g}; it must be a number from {SMALLEST_JOURNAL_MB:g} up")
+    folder.mkdir(parents=True, exist_ok=True)
+    asyncio.run(_keep_journals(bus, folder, None if max_mb is None else round(max_mb * 1e6)))
+
+
+async def _keep_journals(uri: str, folder: Path, rotate_bytes: int | None) -> None:
+    from ecgedge.cluster.bus import open_bus
+    from ecgedge.cluster.journal_keeper import JournalKeeper
+
+    bus = await open_bus(uri, say=say)
+    try:
+        keeper = JournalKeeper(bus, folder, rotate_bytes=rotate_bytes, say=say)
+        _stop_by_signal(keeper.stop)
+        await keeper.run()
+    finally:
+        await bus.close()
+
+
+@cluster_app.command()
+def deliver(
+    bus: BusOption,
+    sink: Annotated[
+        list[str] | None,
+        typer.Option(help="Where events go, as docs/sinks.md shows them; repeat it for more."),
+    ] = None,
+    beds: Annotated[Path | None, typer.Option(help="A ward's file, of which the sinks count.")] = None,
+) -> None:
+    """Give the events of all beds of a cluster to sinks, until a signal; one process for all sinks.
+
+    Example: `ecgedge cluster deliver --bus nats://10.0.0.5:4222 --sink mqtts://broker/ward`
+    """
+    from ecgedge.wards.config import load_ward
+
+    sinks = [*(sink or []), *(load_ward(beds).ward.sinks if beds is not None else ())]
+    if not sinks:
+        raise UsageError("there is no sink: give --sink URI, or --beds FILE with sinks = [...] below [ward]")
+    asyncio.run(_deliver(bus, tuple(dict.fromkeys(sinks))))
+
+
+async def _deliver(uri: str, sinks: tuple[str, ...]) -> None:
+    from ecgedge.cli.outputs import open_outputs
+    from ecgedge.cluster.bus import open_bus
+    from ecgedge.cluster.deliver import Deliverer, acknowledge_at
+
+    async with AsyncExitStack() as opened:
+        bus = await open_bus(uri, say=say)
+        opened.push_async_callback(bus.close)
+        outputs = await open_outputs(sinks, acknowledge=partial(acknowledge_at, bus), opened=opened)
+        deliverer = Deliverer(bus, dict(zip(sinks, outputs, strict=True)), say=say)
+        _stop_by_signal(deliverer.stop)
+        await deliverer.run()
+    if deliverer.dropped:
+        lost = ", ".join(f"{n} with {why}" for why, n in deliverer.dropped.items())
+        say(f"lines of the bus that were not delivered: {lost}")
 
 
 def _stop_by_signal(stop: Callable[[], object]) -> None:

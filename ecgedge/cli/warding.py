@@ -183,15 +183,25 @@ def tell(
     """
     from ecgedge.wards.control import ask
 
-    question: dict[str, Any] = {"do": do}
-    for fact in facts or []:
-        key, separator, value = fact.partition("=")
+    answer = asyncio.run(ask(socket, {"do": do, **facts_of(facts)}))
+    show_answer(answer)
+
+
+def facts_of(texts: list[str] | None) -> dict[str, Any]:
+    """Return what stands as key=value on a command line, numbers as numbers."""
+    found: dict[str, Any] = {}
+    for text in texts or []:
+        key, separator, value = text.partition("=")
         if not separator:
-            raise UsageError(f"{fact!r}: expected key=value")
-        question[key] = _number(key, value) if key in _NUMBERS else value
-    answer = asyncio.run(ask(socket, question))
+            raise UsageError(f"{text!r}: expected key=value")
+        found[key] = _number(key, value) if key in _NUMBERS else value
+    return found
+
+
+def show_answer(answer: dict[str, Any]) -> None:
+    """Print what there is to know of an answer; EcgedgeError where it is no."""
     if not answer.pop("ok", False):
-        raise EcgedgeError(str(answer.get("error", "the ward gave no reason")))
+        raise EcgedgeError(str(answer.get("error", "there was no reason given")))
     typer.echo(json.dumps(answer, indent=1) if answer else "done")
 
 

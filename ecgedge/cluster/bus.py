@@ -1,8 +1,11 @@
 """The bus between feeds and wards: NATS JetStream, which remembers for a while what it carried.
 
-    stream ECG      subjects ecg.BED      the samples (`ecgedge.cluster.message`), kept for the replay window
+    stream ECG      subjects ecg.BED      the samples (`ecgedge.cluster.message`), and among them the commands of users
+                                          (`ecgedge.cluster.command`), kept for the replay window
     stream EVENTS   subjects events.BED   what the beds say, one JSON line a message, kept for a day
+    stream JOURNAL  subjects journal.BED  what goes into the beds' journals (`ecgedge.cluster.journal_part`), a week
     bucket BEDS     keys BED              each bed's newest checkpoint (`ecgedge.cluster.checkpoint`)
+                    keys state/NAME       what services say of themselves (`ecgedge.cluster.deliver`)
 
 A dot in a bed's name is written =2E, since dots part the words of a subject.
 """
@@ -18,16 +21,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
+from ecgedge.cluster.message import MODES
+from ecgedge.ecg import Mode
 from ecgedge.errors import EcgedgeError, FeedError, UsageError, missing_extra
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
-ECG, EVENTS, BEDS = "ECG", "EVENTS", "BEDS"
+ECG, EVENTS, JOURNAL, BEDS = "ECG", "EVENTS", "JOURNAL", "BEDS"
 REPLAY_S: Final = 120.0
 """How long the bus keeps samples by default: a bed that is served again within this time misses nothing."""
 
 EVENTS_S: Final = 86_400.0
+JOURNAL_S: Final = 7 * 86_400.0
+"""How long the bus keeps what is told, and what goes to the journals: whoever takes it may be away for so long."""
+
+_MODE: Final = "Ecgedge-Mode"
 CONNECT_S: Final = 5.0
 ANSWER_S: Final = 5.0
 """So long an answer of the bus is waited for."""
@@ -74,13 +83,14 @@ class BusSettings:
 class Delivery:
     """A message as it comes: its place in the stream, how many of its subject wait behind it, when it was published.
 
-    `published_s` is in seconds since 1970 by the server's clock.
+    `published_s` is in seconds since 1970 by the server's clock; an event has its bed's `mode`.
     """
 
     data: bytes
     sequence: int
     pending: int
     published_s: float
+    mode: Mode | None = None
 
 
 Take = Callable[[Delivery], Awaitable[None]]
@@ -126,8 +136,12 @@ class Bus:
         from nats.js.errors import BucketNotFoundError, NotFoundError
 
         shared: dict[str, Any] = {"num_replicas": settings.replicas, "storage": StorageType(settings.storage)}
-        ages = {ECG: ("ecg.*", settings.replay_s), EVENTS: ("events.*", EVENTS_S)}
-        with _told("make its streams"):
+        ages = {
+            ECG: ("ecg.*", settings.replay_s),
+            EVENTS: ("events.*", EVENTS_S),
+            JOURNAL: ("journal.*", JOURNAL_S),
+        }
+        with told("make its streams"):
             for name, (subjects, age_s) in ages.items():
                 try:
                     await self._js.stream_info(name)
@@ -151,14 +165,34 @@ class Bus:
 
         The same `number` again, by this connection, is taken once: so what was not answered may be sent again.
         """
-        headers = {"Nats-Msg-Id": f"{self._publisher}-{bed}-{number}"}
-        with _told(f"take samples of {bed}"):
-            return int((await self._js.publish(f"ecg.{bed_token(bed)}", message, headers=headers)).seq)
+        return await self._put(bed, message, f"{self._publisher}-{bed}-{number}", what="samples")
 
-    async def tell(self, bed: str, line: bytes) -> None:
-        """Put what a bed says on the bus; it is safe when this returns."""
-        with _told(f"take an event of {bed}"):
-            await self._js.publish(f"events.{bed_token(bed)}", line)
+    async def command(self, bed: str, message: bytes, *, key: str) -> int:
+        """Put a command among a bed's samples; return its sequence. What has the same `key` is taken once."""
+        return await self._put(bed, message, key, what="a command")
+
+    async def withdraw(self, sequence: int) -> None:
+        """Take a command back; who has read it may have obeyed it."""
+        from nats.js.errors import NotFoundError
+
+        with told("take a command back"), suppress(NotFoundError):  # it is gone already
+            await self._js.delete_msg(ECG, sequence)
+
+    async def last(self, stream: str) -> int:
+        """Return the sequence of a stream's newest message, of any bed."""
+        with told(f"say what is new in {stream}"):
+            return int((await self._js.stream_info(stream)).state.last_seq)
+
+    async def tell(self, bed: str, line: bytes, *, mode: Mode | None = None) -> None:
+        """Put what a bed of this mode says on the bus; it is safe when this returns."""
+        headers = None if mode is None else {_MODE: mode}
+        with told(f"take an event of {bed}"):
+            await self._js.publish(f"events.{bed_token(bed)}", line, headers=headers)
+
+    async def record(self, bed: str, part: bytes) -> None:
+        """Put a part of a bed's journal on the bus; it is safe when this returns."""
+        with told(f"take a part of the journal of {bed}"):
+            await self._js.publish(f"journal.{bed_token(bed)}", part)
 
     async def follow(self, bed: str, take: Take, *, after: int) -> Following:
         """Give all samples of a bed behind the sequence `after` to `take`, then those that come, in order.
@@ -166,7 +200,7 @@ class Bus:
         What is older than the replay window is gone. A stream that ends before `after` is another one than that of
         which `after` was told: then all that it has is given.
         """
-        with _told(f"give samples of {bed}"):
+        with told(f"give samples of {bed}"):
             last = (await self._js.stream_info(ECG)).state.last_seq
         return await self._follow(ECG, f"ecg.{bed_token(bed)}", take, after=after if after <= last else 0)
 
@@ -174,11 +208,27 @@ class Bus:
         """Give what all beds, or one, have said and say to `take`, in order."""
         return await self._follow(EVENTS, f"events.{bed_token(bed) if bed else '*'}", take, after=after)
 
+    @property
+    def jetstream(self) -> Any:
+        """The client's own access to the streams, for who reads them (`ecgedge.cluster.stream_reader`)."""
+        return self._js
+
+    async def beds(self) -> list[str]:
+        """Return the beds that have a checkpoint."""
+        from nats.js.errors import NoKeysError
+
+        with told("list its beds"):
+            try:
+                keys = await self._beds.keys()
+            except NoKeysError:
+                return []
+        return sorted(key.replace("=2E", ".") for key in keys if "/" not in key)
+
     async def checkpoint(self, bed: str) -> Kept | None:
         """Return a bed's newest checkpoint, or None if there is none."""
         from nats.js.errors import KeyNotFoundError
 
-        with _told(f"give the checkpoint of {bed}"):
+        with told(f"give the checkpoint of {bed}"):
             try:
                 entry = await self._beds.get(bed_token(bed))
             except KeyNotFoundError:
@@ -195,7 +245,7 @@ class Bus:
         """
         from nats.js.errors import KeyWrongLastSequenceError
 
-        with _told(f"keep the checkpoint of {bed}"):
+        with told(f"keep the checkpoint of {bed}"):
             try:
                 return int(await self._beds.update(bed_token(bed), data, last=revision))
             except KeyWrongLastSequenceError:
@@ -204,17 +254,46 @@ class Bus:
             return kept.revision
         raise BedTaken(f"bed {bed} is served by another node now; this one lets it go")
 
+    async def state(self, name: str) -> Kept | None:
+        """Return the newest that a service of the cluster has said of itself, or None if it says nothing."""
+        from nats.js.errors import KeyNotFoundError
+
+        with told(f"give the state of {name}"):
+            try:
+                entry = await self._beds.get(f"state/{name}")
+            except KeyNotFoundError:
+                return None
+        return Kept(entry.value or b"", entry.revision)
+
+    async def set_state(self, name: str, data: bytes | None) -> None:
+        """Say of a service how it is, in the place of what it said before; None: it is no more."""
+        with told(f"keep the state of {name}"):
+            if data is None:
+                await self._beds.delete(f"state/{name}")
+            else:
+                await self._beds.put(f"state/{name}", data)
+
     async def set_aside(self, bed: str, data: bytes) -> str:
         """Keep bytes beside the checkpoints, for people to look at; return under which key."""
         key = f"{bed_token(bed)}/unfit"
-        with _told(f"set aside what was kept of {bed}"):
+        with told(f"set aside what was kept of {bed}"):
             await self._beds.put(key, data)
         return key
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return bool(self._nats.is_closed)
 
     async def close(self) -> None:
         """Close the connection; safe to call twice."""
         with suppress(Exception):  # a bus that has gone is closed
             await self._nats.close()
+
+    async def _put(self, bed: str, message: bytes, key: str, *, what: str) -> int:
+        headers = {"Nats-Msg-Id": key}
+        with told(f"take {what} of {bed}"):
+            return int((await self._js.publish(f"ecg.{bed_token(bed)}", message, headers=headers)).seq)
 
     async def _follow(self, stream: str, subject: str, take: Take, *, after: int) -> Following:
         from nats.js.api import ConsumerConfig, DeliverPolicy
@@ -223,13 +302,13 @@ class Bus:
 
         async def deliver(msg: Msg) -> None:
             nonlocal last
-            found = _delivery(msg)
+            found = delivery_of(msg)
             if found.sequence > last:  # a subscription that was made again may begin too early
                 last = found.sequence
                 await take(found)
 
         config = ConsumerConfig(deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=after + 1)
-        with _told(f"follow {subject}"):
+        with told(f"follow {subject}"):
             subscription = await self._js.subscribe(
                 subject,
                 stream=stream,
@@ -271,9 +350,11 @@ async def open_bus(
     except ModuleNotFoundError as error:
         raise missing_extra(extra="cluster", package="nats-py", purpose="the bus") from error
     tell = say or (lambda _: None)
+    bus: Bus | None = None
 
     async def on_lost() -> None:
-        tell(f"the bus {uri} is lost; trying again")
+        if bus is None or not bus.is_closed:  # else we have hung up ourselves
+            tell(f"the bus {uri} is lost; trying again")
 
     async def on_back() -> None:
         tell(f"the bus {uri} is there again")
@@ -319,14 +400,16 @@ def _servers(uri: str) -> list[str]:
     return servers
 
 
-def _delivery(msg: Msg) -> Delivery:
+def delivery_of(msg: Msg) -> Delivery:
+    """Return a message of the client's as ours."""
     facts = msg.metadata
-    return Delivery(msg.data, facts.sequence.stream, facts.num_pending, facts.timestamp.timestamp())
+    mode = next((mode for mode in MODES if (msg.headers or {}).get(_MODE) == mode), None)
+    return Delivery(msg.data, facts.sequence.stream, facts.num_pending, facts.timestamp.timestamp(), mode)
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Turn the client's errors into ours."""
+def told(what: str) -> Iterator[None]:
+    """Turn the client's errors into BusError: that the bus does not do `what`."""
     from nats.errors import Error
 
     try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from ecgedge.cluster.bus import Bus, BusError
+from ecgedge.cluster.checkpoint import Message
 
 T = TypeVar("T")
 
@@ -19,7 +20,7 @@ AGAIN_S: Final = 0.2
 @dataclass
 class _Batch:
     checkpoint: bytes | None
-    lines: deque[str]
+    messages: deque[Message]
 
 
 class Outbox:
@@ -42,9 +43,9 @@ class Outbox:
         self.trouble: str | None = None
 
     @property
-    def unsent(self) -> tuple[str, ...]:
-        """Lines that are not known to be on the bus."""
-        return tuple(line for batch in self._batches for line in batch.lines)
+    def unsent(self) -> tuple[Message, ...]:
+        """What is not known to be on the bus."""
+        return tuple(message for batch in self._batches for message in batch.messages)
 
     @property
     def keeping(self) -> bool:
@@ -63,9 +64,9 @@ class Outbox:
             lambda: self._bus.keep(self._bed, checkpoint, revision=self._revision)
         )
 
-    def put(self, lines: Sequence[str], *, checkpoint: bytes | None = None) -> None:
-        """Send lines, behind the checkpoint if there is one."""
-        self._batches.append(_Batch(checkpoint, deque(lines)))
+    def put(self, messages: Sequence[Message], *, checkpoint: bytes | None = None) -> None:
+        """Send messages, behind the checkpoint if there is one."""
+        self._batches.append(_Batch(checkpoint, deque(messages)))
         self._empty.clear()
         self._more.set()
 
@@ -87,9 +88,9 @@ class Outbox:
             if batch.checkpoint is not None:
                 self._revision = await self._again(self._keep)
                 batch.checkpoint = None
-            while batch.lines:
+            while batch.messages:
                 await self._again(self._tell)
-                batch.lines.popleft()
+                batch.messages.popleft()
             self._batches.popleft()
             if not self._batches:
                 self._more.clear()
@@ -99,7 +100,11 @@ class Outbox:
         return await self._bus.keep(self._bed, self._batches[0].checkpoint or b"", revision=self._revision)
 
     async def _tell(self) -> None:
-        await self._bus.tell(self._bed, self._batches[0].lines[0].encode())
+        message = self._batches[0].messages[0]
+        if message.to == "journal":
+            await self._bus.record(self._bed, message.text.encode())
+        else:
+            await self._bus.tell(self._bed, message.text.encode(), mode=message.mode)
 
     async def _again(self, work: Callable[[], Awaitable[T]]) -> T:
         while True:

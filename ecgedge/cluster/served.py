@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,18 +17,25 @@ from typing import Any, Final
 
 from ecgedge.bundle import Bundle
 from ecgedge.cluster.bus import BedTaken, Bus, BusError, Delivery, Following
-from ecgedge.cluster.checkpoint import Checkpoint, Position
+from ecgedge.cluster.checkpoint import Checkpoint, JournalPlace, Message, Position
+from ecgedge.cluster.command import BedCommand, decode_command, is_command
+from ecgedge.cluster.deliver import DeliveryWatch
+from ecgedge.cluster.journal_part import Entries
 from ecgedge.cluster.message import BedChunk, decode_chunk
 from ecgedge.cluster.outbox import AGAIN_S, Outbox
+from ecgedge.cluster.reading import Reading
+from ecgedge.cluster.said import Said
 from ecgedge.ecg import Mode
 from ecgedge.errors import EcgedgeError, RecordError, UsageError
-from ecgedge.events import Estimate, Event, event_to_json
+from ecgedge.events import Estimate, Event
 from ecgedge.feeds import Chunk
 from ecgedge.pace import AgeWatch, PaceWatch
 from ecgedge.policy import AlarmPolicy
+from ecgedge.rerun import facts_of_bed
 from ecgedge.station import Station
 from ecgedge.stream import Bed, Variants, Ward
 from ecgedge.stream.inbox import INBOX_S
+from ecgedge.wards.commands import BED_COMMANDS, read_command
 from ecgedge.wards.in_ward import InWard
 from ecgedge.wards.state import ended_alarms
 
@@ -51,9 +58,6 @@ LOOK_S: Final = 0.005
 CLAIMS: Final = 5
 """So often a bed is asked for whose last node still keeps checkpoints."""
 
-URGENT: Final = ("alarm", "audio", "expired")
-"""Told only behind a checkpoint that knows it."""
-
 
 @dataclass
 class NodeShared:
@@ -65,32 +69,8 @@ class NodeShared:
     bus: Bus
     policies: dict[str, AlarmPolicy]
     say: Callable[[str], None]
+    delivery: DeliveryWatch = field(default_factory=DeliveryWatch)
     catching_up: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CATCHING_UP))
-
-
-@dataclass
-class _Came:
-    """A message that the bed may not have taken whole: its sequence, its samples, and all that came up to its end."""
-
-    sequence: int
-    n: int
-    until: int
-
-
-@dataclass
-class _Said:
-    """A sink of one bed: lines, and whether one of them is urgent."""
-
-    bed: str
-    lines: list[str] = field(default_factory=list)
-    urgent: bool = False
-
-    async def send(self, event: Event) -> None:
-        self.lines.append(f'{{"bed":"{self.bed}",' + event_to_json(event)[1:])
-        self.urgent = self.urgent or event.type in URGENT
-
-    async def close(self) -> None:
-        """Have nothing to close."""
 
 
 class ServedBed:
@@ -102,16 +82,14 @@ class ServedBed:
         self.dropped: Counter[str] = Counter()
         self.saved_s = 0.0
         self.back = asyncio.Event()
-        self._said = _Said(name)
+        self._said = Said(name)
         self._signal: tuple[tuple[str, ...], float, Mode] | None = None
         self._station: Station | None = None
         self._pace: PaceWatch | None = None
         self._age = AgeWatch()
         self._outbox: Outbox | None = None
         self._following: Following | None = None
-        self._came: deque[_Came] = deque()
-        self._position = Position()
-        self._n_came = 0
+        self._reading = Reading()
         self._heard_s = self._delivered_s = time.monotonic()
         self._delivered, self._is_taking = 0, False
         self._published_s = 0.0
@@ -129,7 +107,7 @@ class ServedBed:
             When another node serves it.
         """
         self._outbox = await self._claim()
-        self._delivered = self._position.sequence
+        self._delivered = self._up_to().sequence
         following = asyncio.create_task(self._follow(), name=f"samples of {self.name}")
         try:
             await self._outbox.write()
@@ -203,7 +181,7 @@ class ServedBed:
         if self._station is not None:
             self._shared.ward.remove(self.name)
             self._station = None
-        self._take_said()
+        self._said.take()
 
     def status(self) -> dict[str, Any]:
         """Return what an overseer wants to know, as plain JSON types."""
@@ -228,7 +206,7 @@ class ServedBed:
         shared = self._shared
         try:
             checkpoint = Checkpoint.from_bytes(data, source=f"the checkpoint of {self.name}")
-            self._position = checkpoint.position
+            self._reading = Reading(checkpoint.position)
             policy = shared.policies.get(self.name)
             bed = Bed.restore(shared.bundle, checkpoint.snapshot, variants=shared.variants, policy=policy)
         except (RecordError, UsageError) as error:
@@ -237,18 +215,18 @@ class ServedBed:
                 f"begins anew: {error}. What was kept is {key}: what was on or latched must be looked at by hand"
             )
             return
-        facts = checkpoint.snapshot.facts
-        station = self._add(bed, facts.mode)
-        self._said.lines += checkpoint.lines
+        station = self._add(bed, checkpoint.snapshot.facts.mode, checkpoint.journal, restored=True)
         on = bed.alarms()
         # Who heard of an alarm, and whether of its end, nobody knows: what is on and what is not any more is told anew.
         await station.emit([*on, *ended_alarms(checkpoint.snapshot, on)])
         await station.call("model_late", t_s=bed.due_s)
         station.wrong_rate, station.delayed = bed.holds("FEED_RATE"), bed.holds("FEED_DELAYED")
+        station.undelivered, station.unwritten = bed.holds("DELIVERY_FAILED"), bed.holds("JOURNAL_FAILED")
+        self._published_s = checkpoint.published_s
         self._age = AgeWatch(checkpoint.quickest, delayed=station.delayed)
-        lines = self._take_said()
-        await outbox.claim(self._kept(lines))
-        outbox.put(lines)
+        messages, data = self._checkpoint(checkpoint.messages)
+        await outbox.claim(data)
+        outbox.put((*checkpoint.messages, *messages))
 
     def _begin(self, chunk: BedChunk) -> None:
         shared = self._shared
@@ -261,20 +239,27 @@ class ServedBed:
             policy=policy,
             mode=chunk.mode,
         )
-        self._add(bed, chunk.mode)
+        self._add(bed, chunk.mode, JournalPlace(uuid.uuid4().hex, 0), restored=False)
         self._flush(keep=True)  # from here on it is this node's
 
-    def _add(self, bed: Bed, mode: Mode) -> Station:
+    def _add(self, bed: Bed, mode: Mode, journal: JournalPlace, *, restored: bool) -> Station:
         self._signal = (bed.leads, bed.rate_hz, mode)
+        variants = self._shared.variants
+        facts = facts_of_bed(
+            bed, f"bus:{self.name}", variants.runtimes, form=variants.form, restored=restored
+        )
+        entries = Entries(self.name, journal.journal, self._owner, facts, journal.number)
+        entries.why = "not written when the bed was restored" if bed.holds("JOURNAL_FAILED") else None
+        self._said.begin(entries, mode)
         self._pace, self._age = PaceWatch(bed.rate_hz), AgeWatch()
         self._shared.ward.add(self.name, bed)
         self._station = Station(
             InWard(self._shared.ward, self.name),
             [self._said],
-            None,
+            entries,
             late_ms=bed.hop_s * 1e3,
             age_ms=self._age_ms,
-            taken=lambda: (self._n_came - self._shared.ward.waiting(self.name), bed.due_s),
+            taken=lambda: (self._reading.n_came - self._shared.ward.waiting(self.name), bed.due_s),
         )
         return self._station
 
@@ -289,13 +274,13 @@ class ServedBed:
     async def _take(self, delivery: Delivery) -> None:
         self._is_taking = True
         try:
-            await self._push(delivery)
+            await (self._obey if is_command(delivery.data) else self._push)(delivery)
         except EcgedgeError as error:  # leads or a rate that no bed takes
             self._drop("refused", delivery)
             self._say(f"a message is dropped: {error}")
         finally:
             self._is_taking, self._delivered_s = False, time.monotonic()
-        self._delivered, self._published_s = delivery.sequence, delivery.published_s
+        self._delivered = delivery.sequence
         if delivery.pending == 0:
             self._catch_up()
 
@@ -310,7 +295,7 @@ class ServedBed:
         if (chunk.leads, chunk.rate_hz, chunk.mode) != self._signal:
             self._drop("signal", delivery)
             return
-        begun = self._position.partial if delivery.sequence == self._position.partial_of else 0
+        begun = self._reading.begun(delivery.sequence)
         samples_mv, t_s = chunk.samples_mv[:, begun:], chunk.t_s + begun / chunk.rate_hz
         await self._make_room(bed, samples_mv.shape[1])
         if self._station is not None:
@@ -318,7 +303,8 @@ class ServedBed:
             self._hear(bed, samples_mv.shape[1], t_s)
             end_s = t_s + samples_mv.shape[1] / chunk.rate_hz
             await self._station.push(Chunk(t_s, samples_mv, chunk.sequence), end_s=end_s)
-            self._note(delivery, samples_mv.shape[1], begun=begun)
+            self._reading.came(delivery.sequence, samples_mv.shape[1], begun=begun)
+            self._published_s = delivery.published_s
             if chunk.live:
                 await self._watch(self._station, t_s, end_s, delivery.published_s)
 
@@ -339,11 +325,7 @@ class ServedBed:
 
     def _drop(self, why: str, delivery: Delivery) -> None:
         self.dropped[why] += 1
-        self._note(delivery, 0)
-
-    def _note(self, delivery: Delivery, n: int, *, begun: int = 0) -> None:
-        self._n_came += n
-        self._came.append(_Came(delivery.sequence, n + begun, self._n_came))
+        self._reading.came(delivery.sequence)
 
     async def _make_room(self, bed: Bed, n: int) -> None:
         """Wait until another n samples fit: the bus remembers, so nothing is lost to a full inbox."""
@@ -357,6 +339,49 @@ class ServedBed:
         self._is_caught_up = True
         self.back.set()
 
+    # --- commands ---
+
+    async def _obey(self, delivery: Delivery) -> None:
+        """Do what is asked, in its place among the samples: whoever restores the bed before it does it there again."""
+        command = decode_command(delivery.data)
+        if command is None:
+            self._drop("command", delivery)
+            return
+        if self._station is not None:
+            await self.emit(self._shared.ward.settle(self.name))
+        # From here to the checkpoint nothing else may run: one in between would hold the place without the deed.
+        self._reading.came(delivery.sequence)
+        try:
+            answer = command.answer(self.name, **await self._do(command, delivery.published_s))
+        except (EcgedgeError, ValueError) as error:  # ValueError: a key of a wrong name, type or value
+            answer = command.answer(self.name, error=str(error))
+        if command.id is not None:
+            self._said.say(answer)
+        self._flush(keep=True)
+
+    async def _do(self, command: BedCommand, at_s: float) -> dict[str, Any]:
+        """Do what was asked at a time of the bus; return what else there is to answer."""
+        if command.do == "status":
+            return {"status": self.status()}
+        if command.do not in (*BED_COMMANDS, "journal"):
+            raise UsageError(f"unknown command {command.do!r}; known are status, {', '.join(BED_COMMANDS)}")
+        if self._station is None:
+            raise UsageError(f"bed {self.name} has heard nothing of its feed yet")
+        bed = self._shared.ward[self.name]
+        if command.do == "journal":
+            await self._hear_of_journal(command.asked.get("why"))
+        else:
+            # The samples' time by the bus's clock, not by this machine's: the next owner must find the same.
+            t_s = bed.due_s + max(0.0, at_s - self._published_s)
+            await self._station.obey(read_command(command.do, command.asked, bed.policy), t_s)
+        return {}
+
+    async def _hear_of_journal(self, why: Any) -> None:
+        """Take that the journal is not written, or is again."""
+        if self._station is not None and self._said.entries is not None:
+            self._said.entries.why = None if why is None else str(why)
+            await self._station.tell_of_journal(self._said.entries.why)
+
     # --- what it says ---
 
     async def emit(self, events: Sequence[Event]) -> None:
@@ -366,10 +391,13 @@ class ServedBed:
             self._flush()
 
     async def look_after(self, now_s: float) -> None:
-        """Notice silence: not while the bus has more, unless it is stuck."""
+        """Notice that events are not delivered, and silence: not while the bus has more, unless it is stuck."""
         silent_s = now_s - self._heard_s
         if self._station is None or self._following is None:
             return
+        if self._is_caught_up and self._shared.delivery.is_known:
+            await self._station.tell_of_delivery(self._shared.delivery.why)
+            self._flush()
         if silent_s < (SILENT_S if self._is_caught_up else STUCK_S):
             return
         await self.emit(self._shared.ward.settle(self.name))
@@ -384,35 +412,32 @@ class ServedBed:
 
     def _flush(self, *, keep: bool = False) -> None:
         """Send what was said; behind a checkpoint where it is urgent."""
-        if self._outbox is None or self._station is None:
+        if self._outbox is None:
             return
-        urgent = self._said.urgent
-        lines = self._take_said()
-        if keep or urgent:
+        if self._station is not None and (keep or self._said.urgent):
             self.saved_s = time.monotonic()
-            self._outbox.put(lines, checkpoint=self._kept((*self._outbox.unsent, *lines)))
-        elif lines:
-            self._outbox.put(lines)
+            messages, data = self._checkpoint(self._outbox.unsent)
+            self._outbox.put(messages, checkpoint=data)
+        elif messages := self._said.take():
+            self._outbox.put(messages)
 
-    def _take_said(self) -> tuple[str, ...]:
-        lines = tuple(self._said.lines)
-        self._said.lines, self._said.urgent = [], False
-        return lines
+    def _checkpoint(self, unsent: tuple[Message, ...]) -> tuple[tuple[Message, ...], bytes]:
+        """Return what is to be told now, and the checkpoint that knows it and what was not told yet."""
+        messages, journal = self._said.take_all()
+        checkpoint = Checkpoint(
+            self._up_to(),
+            (*unsent, *messages),
+            self._shared.ward[self.name].snapshot(),
+            self._owner,
+            journal,
+            self._age.quickest,
+            self._published_s,
+        )
+        return messages, checkpoint.to_bytes()
 
-    def _kept(self, unsent: tuple[str, ...]) -> bytes:
-        snapshot = self._shared.ward[self.name].snapshot()
-        return Checkpoint(self._read_up_to(), unsent, snapshot, self._owner, self._age.quickest).to_bytes()
-
-    def _read_up_to(self) -> Position:
-        """Return how far the bed has read: what waits in its inbox is in no snapshot, and must be read again."""
-        taken = self._n_came - self._shared.ward.waiting(self.name)
-        while self._came and self._came[0].until <= taken:
-            self._position = Position(self._came.popleft().sequence)
-        if self._came:
-            first = self._came[0]
-            partial = max(0, first.n - (first.until - taken))
-            self._position = Position(self._position.sequence, first.sequence, partial)
-        return self._position
+    def _up_to(self) -> Position:
+        waiting = 0 if self._station is None else self._shared.ward.waiting(self.name)
+        return self._reading.up_to(waiting=waiting)
 
     def _say(self, text: str) -> None:
         with suppress(OSError):

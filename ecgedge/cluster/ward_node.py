@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from ecgedge.bundle import Bundle
 from ecgedge.cluster.bus import BedTaken, Bus
+from ecgedge.cluster.deliver import RENEW_S
 from ecgedge.cluster.served import NodeShared, ServedBed
 from ecgedge.policy import AlarmPolicy
 from ecgedge.stream import Variants, Ward
@@ -96,9 +97,11 @@ class WardNode:
 
     async def run(self) -> None:
         """Serve until `stop`, then let every bed go."""
+        watching = asyncio.create_task(self._watch_delivery(), name="delivery")
         try:
             await self._serve()
         finally:
+            watching.cancel()
             await self.release(self.beds)
             await self._shared.bus.close()
             self._shared.variants.close()
@@ -149,6 +152,11 @@ class WardNode:
         self._forget(bed)
 
     # --- all of them ---
+
+    async def _watch_delivery(self) -> None:
+        while True:
+            await self._shared.delivery.look(self._shared.bus)
+            await asyncio.sleep(RENEW_S)
 
     async def _serve(self) -> None:
         next_tick_s = 0.0

@@ -22,7 +22,7 @@ links; where it does not, the journal says so in an entry "not_rotated" and grow
 
 from __future__ import annotations
 
-from ecgedge.journal.backlog import Backlog
+from ecgedge.journal.backlog import Backlog, Record
 from ecgedge.journal.chain import GENESIS, JOURNAL_FORMAT, JournalEntry
 from ecgedge.journal.reader import JournalReport, read_journal, verify_journal
 from ecgedge.journal.writer import Journal
@@ -34,6 +34,7 @@ __all__ = [
     "Journal",
     "JournalEntry",
     "JournalReport",
+    "Record",
     "read_journal",
     "verify_journal",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from ecgedge.errors import RecordError
 from ecgedge.journal.writer import Journal
@@ -12,6 +12,28 @@ from ecgedge.patience import Patient
 
 MOST_WAITING: Final = 20_000
 """Events of about 14 hours with an estimate and a self-check each 5 s."""
+
+
+class Record(Protocol):
+    """What takes a bed's entries, in order: a journal's backlog, or a way to a journal elsewhere."""
+
+    @property
+    def why(self) -> str | None:
+        """Why the journal is not written; None if it is."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """How many entries are not in the journal that should be."""
+        ...
+
+    def append(self, event: Mapping[str, Any]) -> None:
+        """Take an entry; never fails."""
+        ...
+
+    def close(self) -> None:
+        """Close the journal; RecordError where it cannot be brought to the disk."""
+        ...
 
 
 class Backlog:

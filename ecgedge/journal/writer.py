@@ -107,6 +107,13 @@ class Journal:
             self._rotate_or_say()
         return self._append(event, wall_s=wall_s, sync=event.get("type") in _SYNCED)
 
+    def sync(self) -> None:
+        """Bring everything to the disk; RecordError where it does not take it, ValueError if the journal is closed."""
+        try:
+            os.fsync(self._open_fd())
+        except OSError as error:
+            raise self._not_on_the_disk(error) from error
+
     def close(self) -> None:
         """Bring everything to the disk and unlock; safe to call twice."""
         if self._fd is None:
@@ -115,11 +122,12 @@ class Journal:
         try:
             os.fsync(fd)
         except OSError as error:
-            raise RecordError(
-                f"cannot bring the journal {self._path} to the disk: {error.strerror}"
-            ) from error
+            raise self._not_on_the_disk(error) from error
         finally:
             os.close(fd)
+
+    def _not_on_the_disk(self, error: OSError) -> RecordError:
+        return RecordError(f"cannot bring the journal {self._path} to the disk: {error.strerror}")
 
     def __enter__(self) -> Journal:
         return self

@@ -209,14 +209,14 @@ class Outbox:
             return f"{self.name}: {self._why_refused}"
         return None
 
-    def put(self, bed: str, mode: Mode, event: Event) -> None:
+    def put(self, bed: str, mode: Mode, event: Event, *, at: datetime | None = None) -> None:
         """Take an event; it never waits and never fails."""
         kinds = self._receiver.kinds
         if self._closed or (kinds is not None and event.type not in kinds):
             return
         number = self._numbers[bed]
         self._numbers[bed] += 1
-        self._waiting.put(Told(bed, mode, event, datetime.now(timezone.utc), number, self._run))
+        self._waiting.put(Told(bed, mode, event, at or datetime.now(timezone.utc), number, self._run))
         self._came.set()
         self._idle.clear()
 
@@ -224,6 +224,10 @@ class Outbox:
         """Wait while many events wait and the receiver takes them: for who can wait, so that none is given up."""
         while len(self._waiting) >= self._room and self.trouble is None:
             await asyncio.sleep(0.01)
+
+    async def taken(self) -> None:
+        """Wait until nothing waits: all was delivered, or refused."""
+        await self._idle.wait()
 
     def status(self) -> dict[str, Any]:
         """Return what an overseer wants to know, as plain JSON types."""
@@ -323,12 +327,16 @@ class Output(Protocol):
         """What keeps events from being delivered, or None."""
         ...
 
-    def put(self, bed: str, mode: Mode, event: Event) -> None:
-        """Take an event; it never waits and never fails."""
+    def put(self, bed: str, mode: Mode, event: Event, *, at: datetime | None = None) -> None:
+        """Take an event that was told at a time, now if it is left out; it never waits and never fails."""
         ...
 
     async def room(self) -> None:
         """Wait until there is room."""
+        ...
+
+    async def taken(self) -> None:
+        """Wait until nothing that was put there waits."""
         ...
 
     def status(self) -> dict[str, Any]:

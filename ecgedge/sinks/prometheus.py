@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -68,12 +69,15 @@ class PrometheusPage:
         """None: nothing is delivered here, it is fetched."""
         return None
 
-    def put(self, bed: str, mode: Mode, event: Event) -> None:
-        """Take an event."""
+    def put(self, bed: str, mode: Mode, event: Event, *, at: datetime | None = None) -> None:  # noqa: ARG002
+        """Take an event; a page shows what is, and not when it was told."""
         self._beds.setdefault(bed, _Bed(mode)).take(event)
 
     async def room(self) -> None:
         """There always is."""
+
+    async def taken(self) -> None:
+        """Nothing waits."""
 
     def status(self) -> dict[str, Any]:
         """Return what an overseer wants to know."""

@@ -33,13 +33,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from ecgedge.alarms import Reading, check_acknowledge, check_pause, check_resume, check_uncalibrate
-from ecgedge.alarms.users import READING_SD_MMHG
+from ecgedge.alarms import check_resume
 from ecgedge.bundle import Bundle
-from ecgedge.control import Acknowledge, Command, PauseAudio, ResumeAudio, Uncalibrate
 from ecgedge.errors import EcgedgeError, UsageError
 from ecgedge.schema import from_plain
 from ecgedge.stream import Variants
+from ecgedge.wards.commands import BED_COMMANDS, read_command, take_texts
 from ecgedge.wards.config import BedConfig, check_name
 from ecgedge.wards.delivery import Listener
 from ecgedge.wards.serve import WardService
@@ -122,11 +121,7 @@ class WardControl:
             "status": self._status,
             "add": self._add,
             "remove": self._remove,
-            "acknowledge": self._acknowledge,
-            "pause_audio": self._pause,
-            "resume_audio": self._resume,
-            "calibrate": self._calibrate,
-            "uncalibrate": self._uncalibrate,
+            **{do: partial(self._obey, do) for do in BED_COMMANDS},
             "swap": self._swap,
             "drain": self._drain,
             "listen": partial(self._listen, connection),
@@ -135,48 +130,25 @@ class WardControl:
         }
 
     async def _status(self, asked: dict[str, Any]) -> dict[str, Any]:
-        _take(asked)
+        take_texts(asked)
         return {**self._service.status(), "refused_commands": dict(self.refused)}
 
     async def _add(self, asked: dict[str, Any]) -> None:
         self._service.add(from_plain(BedConfig, asked))
 
     async def _remove(self, asked: dict[str, Any]) -> None:
-        (name,) = _take(asked, "name")
+        (name,) = take_texts(asked, "name")
         await self._service.remove(name)
 
-    async def _acknowledge(self, asked: dict[str, Any]) -> None:
-        name, condition, user = _take(asked, "name", "condition", "user")
-        await self._obey(name, Acknowledge(condition, check_acknowledge(condition, user)))
-
-    async def _pause(self, asked: dict[str, Any]) -> None:
-        duration_s = asked.pop("duration_s", None)
-        name, user = _take(asked, "name", "user")
-        seconds = _number("duration_s", duration_s, "seconds")
+    async def _obey(self, do: str, asked: dict[str, Any]) -> None:
+        name = asked.pop("name", None)
+        if not isinstance(name, str):
+            raise UsageError(f"name is {name!r}; expected a text")
         place = self._service.place(name)
-        if place.bed is not None:
-            check_pause(seconds, user, place.bed.policy)
-        await self._obey(name, PauseAudio(seconds, user))
-
-    async def _resume(self, asked: dict[str, Any]) -> None:
-        name, user = _take(asked, "name", "user")
-        await self._obey(name, ResumeAudio(check_resume(user)))
-
-    async def _calibrate(self, asked: dict[str, Any]) -> None:
-        mmhg = _number("mpcwp_mmhg", asked.pop("mpcwp_mmhg", None), "mmHg")
-        sd_mmhg = _number("sd_mmhg", asked.pop("sd_mmhg", READING_SD_MMHG), "mmHg")
-        name, user = _take(asked, "name", "user")
-        await self._obey(name, Reading(mmhg, user, sd_mmhg))
-
-    async def _uncalibrate(self, asked: dict[str, Any]) -> None:
-        name, user = _take(asked, "name", "user")
-        await self._obey(name, Uncalibrate(check_uncalibrate(user)))
-
-    async def _obey(self, name: str, command: Command) -> None:
-        await self._service.place(name).obey(command)
+        await place.obey(read_command(do, asked, None if place.bed is None else place.bed.policy))
 
     async def _swap(self, asked: dict[str, Any]) -> dict[str, Any]:
-        (path,) = _take(asked, "bundle")
+        (path,) = take_texts(asked, "bundle")
         async with self._swapping:
             bundle, variants = await self._open_bundle(path)
             try:
@@ -187,18 +159,18 @@ class WardControl:
         return {"bundle": bundle.id, "not_serving": variants.refused}
 
     async def _drain(self, asked: dict[str, Any]) -> None:
-        _take(asked)
+        take_texts(asked)
         self._service.stop()
 
     async def _listen(self, connection: Connection | None, asked: dict[str, Any]) -> None:
-        (station,) = _take(asked, "station")
+        (station,) = take_texts(asked, "station")
         if connection is None or connection.listener is not None:
             raise UsageError("listen is for a connection that does not listen yet, and stays open")
         connection.listener = self._service.listen(check_name(station), connection.writer)
 
     async def _confirm(self, connection: Connection | None, asked: dict[str, Any]) -> None:
         number = asked.pop("delivery", None)
-        _take(asked)
+        take_texts(asked)
         if connection is None or connection.listener is None:
             raise UsageError("confirm is for a connection that listens")
         if type(number) is not int:
@@ -206,32 +178,12 @@ class WardControl:
         connection.listener.confirm(number)
 
     async def _dismiss(self, asked: dict[str, Any]) -> None:
-        station, user = _take(asked, "station", "user")
+        station, user = take_texts(asked, "station", "user")
         self._service.deliveries.dismiss(station, check_resume(user))
 
 
 def _error(text: str) -> dict[str, Any]:
     return {"ok": False, "error": text}
-
-
-def _number(name: str, value: Any, unit: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise UsageError(f"{name} is {value!r}; expected {unit}")
-    try:
-        return float(value)
-    except OverflowError as error:
-        raise UsageError(f"{name} is larger than any number of {unit}; expected {unit}") from error
-
-
-def _take(asked: dict[str, Any], *names: str) -> tuple[str, ...]:
-    """Return the texts of these names; UsageError if one is missing, no text, or there are others."""
-    for name in names:
-        if not isinstance(asked.get(name), str):
-            raise UsageError(f"{name} is {asked.get(name)!r}; expected a text")
-    others = sorted(set(asked) - set(names))
-    if others:
-        raise UsageError(f"unknown key {others[0]!r}; expected {', '.join(names) or 'none'}")
-    return tuple(asked[name] for name in names)
 
 
 async def open_socket(path: Path, control: WardControl) -> asyncio.Server:

@@ -19,7 +19,7 @@ from ecgedge.errors import EcgedgeError, FeedError, RecordError, UsageError
 from ecgedge.events import Alarm, Estimate, Event
 from ecgedge.feeds import Chunk, Feed, FeedInfo, open_feed
 from ecgedge.feeds.eeb_feed import EebFeed
-from ecgedge.journal import Journal
+from ecgedge.journal import Backlog, Journal
 from ecgedge.monitor.beds import BedFacts
 from ecgedge.monitor.page import Page, without_secrets
 from ecgedge.monitor.tap import PageTap
@@ -352,7 +352,7 @@ class Place:
         self._station = Station(
             InWard(shared.ward, self.name),
             sinks,
-            self._journal,
+            None if self._journal is None else Backlog(self._journal),
             before_alarm=self._save_now,
             age_ms=self._age_ms,
             taken=self._taken,

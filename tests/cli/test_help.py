@@ -41,6 +41,9 @@ COMMANDS = [
     "alarms replay",
     "cluster serve",
     "cluster publish",
+    "cluster tell",
+    "cluster journal",
+    "cluster deliver",
     "vital-filter",
 ]
 

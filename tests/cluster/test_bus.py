@@ -6,7 +6,8 @@ import needs
 import pytest
 from nats_server import free_port, nats_server
 
-from ecgedge.cluster.bus import BedTaken, BusError, BusSettings, bed_token, open_bus
+from ecgedge.cluster.bus import EVENTS, JOURNAL, BedTaken, BusError, BusSettings, bed_token, open_bus
+from ecgedge.cluster.stream_reader import Mark, open_reader
 from ecgedge.errors import UsageError
 
 needs.nats()
@@ -130,6 +131,78 @@ def test_events_of_all_beds_or_of_one(on_bus):
     on_bus(test)
 
 
+def test_a_reader_goes_on_where_it_left_off(on_bus):
+    async def test(bus):
+        for k in range(5):
+            await bus.record("r.1", b"%d" % k)
+        reader = await open_reader(bus, JOURNAL, None)
+        found = await reader.read(3, wait_s=5.0)
+        assert [d.data for d in found] == [b"0", b"1", b"2"]
+        mark = Mark.from_bytes(reader.mark(found[1].sequence).to_bytes())
+        await reader.close()
+        again = await open_reader(bus, JOURNAL, mark)
+        assert [d.data for d in await again.read(9, wait_s=5.0)] == [b"2", b"3", b"4"]
+        assert await again.read(9, wait_s=0.2) == []
+        await bus.record("r.1", b"5")
+        assert [d.data for d in await again.read(9, wait_s=5.0)] == [b"5"]
+        of_another_stream = await open_reader(bus, JOURNAL, Mark("another", mark.after))
+        assert len(await of_another_stream.read(99, wait_s=5.0)) == 6
+        from_now = await open_reader(bus, JOURNAL, None, from_now=True)
+        await bus.record("r.1", b"6")
+        assert [d.data for d in await from_now.read(9, wait_s=5.0)] == [b"6"]
+
+    on_bus(test)
+
+
+def test_an_event_has_its_beds_mode(on_bus):
+    async def test(bus):
+        reader = await open_reader(bus, EVENTS, None, from_now=True)
+        await bus.tell("m", b"a", mode="demo")
+        await bus.tell("m", b"b")
+        found = []
+        while len(found) < 2:
+            found += await reader.read(9, wait_s=5.0)
+        assert [(d.data, d.mode) for d in found] == [(b"a", "demo"), (b"b", None)]
+
+    on_bus(test)
+
+
+def test_beds_that_have_a_checkpoint(on_bus):
+    async def test(bus):
+        await bus.keep("listed.1", b"one", revision=None)
+        await bus.set_aside("aside", b"two")
+        found = await bus.beds()
+        assert "listed.1" in found
+        assert not any("aside" in name or "/" in name for name in found)
+
+    on_bus(test)
+
+
+@pytest.mark.slow
+def test_a_reader_outlives_a_restart_of_the_server(tmp_path, monkeypatch):
+    monkeypatch.setattr("ecgedge.cluster.stream_reader.QUIET_S", 0.5)
+    with nats_server(tmp_path) as server:
+
+        async def main():
+            bus, found = await open_bus(server.uri), []
+            reader = await open_reader(bus, JOURNAL, None)
+            await bus.record("up", b"a")
+            found += await reader.read(9, wait_s=5.0)
+            server.stop()
+            server.start()
+            while len(found) < 2:
+                try:
+                    await bus.record("up", b"b")
+                    found += await reader.read(1, wait_s=0.2)
+                except BusError:
+                    await asyncio.sleep(0.1)
+            await bus.close()
+            return found
+
+        found = asyncio.run(asyncio.wait_for(main(), 60.0))
+    assert [d.data for d in found] == [b"a", b"b"]
+
+
 def test_what_is_older_than_the_replay_window_is_gone(tmp_path):
     with nats_server(tmp_path) as server:
 
@@ -202,3 +275,8 @@ def test_settings_that_cannot_be(wrong):
 
 def test_a_dot_does_not_part_a_name():
     assert bed_token("a.b-c_d") == "a=2Eb-c_d"
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"made":1,"after":2}', b"[" * 5000])
+def test_what_is_no_mark(data):
+    assert Mark.from_bytes(data) is None

@@ -7,7 +7,7 @@ from bus_lines import QUICK, RATE_HZ
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecgedge.cluster.checkpoint import _MAGIC, Checkpoint, Position
+from ecgedge.cluster.checkpoint import _MAGIC, Checkpoint, JournalPlace, Message, Position
 from ecgedge.errors import RecordError
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.pace import Quickest
@@ -23,23 +23,32 @@ def snapshot(formula_bundle, variants):
 
 
 SEQUENCES = st.integers(0, 2**63)
+MESSAGES = st.builds(
+    Message,
+    st.sampled_from(["events", "journal"]),
+    st.text(max_size=50),
+    st.sampled_from([None, "real", "demo"]),
+)
+FIRST = JournalPlace("j", 0)
 
 
 @given(
     position=st.builds(Position, SEQUENCES, SEQUENCES, SEQUENCES),
-    lines=st.lists(st.text(max_size=50), max_size=5).map(tuple),
+    messages=st.lists(MESSAGES, max_size=5).map(tuple),
+    journal=st.builds(JournalPlace, st.text(max_size=32), SEQUENCES),
     quickest=st.none() | st.builds(Quickest, st.floats(-1e9, 1e9), st.floats(0.0, 1e10)),
 )
-def test_what_is_kept_is_read(snapshot, position, lines, quickest):
-    data = Checkpoint(position, lines, snapshot, "a", quickest).to_bytes()
+def test_what_is_kept_is_read(snapshot, position, messages, journal, quickest):
+    data = Checkpoint(position, messages, snapshot, "a", journal, quickest, 12.5).to_bytes()
     found = Checkpoint.from_bytes(data, source="here")
-    assert (found.position, found.lines, found.owner, found.quickest) == (position, lines, "a", quickest)
+    assert (found.position, found.messages, found.owner) == (position, messages, "a")
+    assert (found.journal, found.quickest, found.published_s) == (journal, quickest, 12.5)
     assert found.snapshot.to_bytes() == snapshot.to_bytes()
 
 
 @given(data=st.data())
 def test_a_bit_that_flips_is_noticed(snapshot, data):
-    kept = bytearray(Checkpoint(Position(5), ("a",), snapshot, "a").to_bytes())
+    kept = bytearray(Checkpoint(Position(5), (Message("events", "a"),), snapshot, "a", FIRST).to_bytes())
     kept[data.draw(st.integers(0, len(kept) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     with pytest.raises(RecordError, match="here is no checkpoint of this version, or damaged"):
         Checkpoint.from_bytes(bytes(kept), source="here")
@@ -52,8 +61,8 @@ def test_garbage_is_refused(garbage):
 
 
 def test_it_fits_into_a_message_of_the_bus(snapshot):
-    lines = ("x" * 300,) * 100
-    assert len(Checkpoint(Position(5), lines, snapshot, "a").to_bytes()) < 200_000
+    lines = (Message("events", "x" * 300, "real"),) * 100
+    assert len(Checkpoint(Position(5), lines, snapshot, "a", FIRST).to_bytes()) < 200_000
 
 
 def test_a_digest_alone_makes_no_checkpoint():

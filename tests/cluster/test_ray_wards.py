@@ -1,5 +1,7 @@
 """One of three nodes of a real Ray cluster is killed: its beds are served by the others, and nothing is missing.
 
+Neither of what they say, nor of what users acknowledge at that moment, nor of their journals.
+
 The story itself is benchmarks/cluster.py, in a process of its own.
 """
 
@@ -46,6 +48,9 @@ def check(found):
     assert found["s away, killed, by the bus, max"] < BACK_S
     assert found["s away, renewed, max"] < BACK_S
     assert (found["lines missing"], found["lines that are other"]) == (0, 0), found["examples"]
+    assert found["that answered yes"] == found["beds that were told to acknowledge"] == found["moved"]
+    assert found["journals that are other, in any entry or its order"] == 0
+    assert found["journals whose chain is broken"] == 0
     on_time = found["beds"] - found["beds whose samples came late"]
     assert on_time > 0.5 * found["beds"], "this machine is too busy for this test"
     assert found["alarm lines expected"] >= 2 * on_time  # a lead that is off, and on again

@@ -99,10 +99,10 @@ class Muted(Bus):
 
     from_s = float("inf")
 
-    async def tell(self, bed, line):
+    async def tell(self, bed, line, **how):
         if json.loads(line).get("t_s", 0.0) >= self.from_s:
             raise BusError("it is muted")
-        await super().tell(bed, line)
+        await super().tell(bed, line, **how)
 
 
 def test_what_was_kept_and_not_told_is_told_by_the_next(with_node, server, formula_bundle, variants, ecg):

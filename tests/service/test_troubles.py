@@ -131,7 +131,7 @@ def test_delivery_that_fails_and_a_receiver_that_is_dismissed_can_be_run_again(
     }
 
     async def serve(journal):
-        station = Station(bed, [sink], journal)
+        station = Station(bed, [sink], Backlog(journal))
         for k, chunk in enumerate(chunks):
             if k in troubles:
                 why, user = troubles[k]

@@ -4,11 +4,14 @@ import asyncio
 import json
 
 from ecgedge.cluster.bus import BusError
-from ecgedge.cluster.message import BedChunk, encode_chunk
+from ecgedge.cluster.command import decode_command
+from ecgedge.cluster.message import BedChunk, decode_chunk, encode_chunk
 from ecgedge.events import event_to_dict
+from ecgedge.inputs import apply, from_command
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.policy import AlarmPolicy
 from ecgedge.stream import Bed
+from ecgedge.wards.commands import BED_COMMANDS, read_command
 
 RATE_HZ = 250.0
 QUICK = AlarmPolicy(persistence_s=20.0, recovery_window_s=20.0)
@@ -65,7 +68,7 @@ def facts(lines, *, until_s):
         json.dumps({k: v for k, v in line.items() if k != "latency_ms"}, sort_keys=True)
         for line in lines
         if line.get("t_s", 0.0) <= until_s
-        and line["type"] not in ("moved", "summary")
+        and line["type"] not in ("moved", "summary", "answer")
         and line.get("condition") != "MODEL_LATE"
         and TOLD_AGAIN not in line.get("text", "")
     }
@@ -75,3 +78,40 @@ def alone(bundle, variants, bed, samples_mv, *, leads=STANDARD_LEADS, policy=QUI
     """What an uninterrupted bed says, as lines."""
     straight = Bed(bundle, leads=leads, rate_hz=RATE_HZ, variants=variants, policy=policy, mode="demo")
     return [{"bed": bed, **event_to_dict(event)} for event in straight.push(samples_mv, t_s=0.0)]
+
+
+async def stream_of(bus, bed, last):
+    """All messages of a bed up to a sequence."""
+    found, whole = [], asyncio.Event()
+
+    async def take(delivery):
+        found.append(delivery)
+        if delivery.sequence >= last:
+            whole.set()
+
+    following = await bus.follow(bed, take, after=0)
+    await asyncio.wait_for(whole.wait(), 20.0)
+    await following.close()
+    return found
+
+
+def obeyed_alone(bundle, variants, bed, deliveries, *, policy=QUICK):
+    """What an uninterrupted bed says that is given the messages of a stream in their order, commands and all."""
+    straight = Bed(
+        bundle, leads=STANDARD_LEADS, rate_hz=RATE_HZ, variants=variants, policy=policy, mode="demo"
+    )
+    events, came_s = [], 0.0
+    for delivery in deliveries:
+        command = decode_command(delivery.data)
+        if command is None:
+            chunk = decode_chunk(delivery.data)
+            events += straight.push(chunk.samples_mv, t_s=chunk.t_s)
+            came_s = delivery.published_s
+        elif command.do in BED_COMMANDS:
+            asked = from_command(
+                read_command(command.do, command.asked, policy),
+                samples=0,
+                t_s=straight.due_s + (delivery.published_s - came_s),
+            )
+            events += apply(straight, asked)
+    return [{"bed": bed, **event_to_dict(event)} for event in events]
