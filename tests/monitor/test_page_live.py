@@ -57,9 +57,11 @@ def test_twelve_leads_run_and_every_one_of_them_is_drawn(page):
     drawn = evaluate_module(
         page,
         "main.js",
-        """m.page.sweep.layout.cells.map(({x, y, width, height}) => {
-          const r = devicePixelRatio, {trace} = m.page.sweep;
-          const data = trace.getImageData(x * r, y * r, width * r, height * r).data;
+        """m.page.sweep.plan.layout.cells.map(({x, y, width, height}) => {
+          const trace = document.querySelector('canvas.trace'), r = devicePixelRatio;
+          const seen = Object.assign(document.createElement('canvas'), {width: trace.width, height: trace.height});
+          seen.getContext('2d').drawImage(trace, 0, 0);
+          const data = seen.getContext('2d').getImageData(x * r, y * r, width * r, height * r).data;
           return data.filter((v, i) => i % 4 === 3 && v > 100).length;
         })""",
     )
@@ -195,6 +197,14 @@ def test_a_feed_that_is_lost_is_told_on_the_trace_itself(page, rig):
     text(page, "#sweep-note", "No samples for")
     rig.playing = True
     page.locator("#stage:not(.quiet)").wait_for()
+
+
+def test_a_trace_that_is_no_longer_drawn_does_not_look_live(page):
+    page.wait_for_timeout(300)
+    assert page.locator("#stage.quiet").count() == 0
+    evaluate_module(page, "main.js", "m.page.sweep.pen.terminate()")
+    text(page, "#sweep-note", "The trace stands still")
+    assert page.locator("#stage.quiet").count() == 1
 
 
 def test_a_killed_server_is_covered_and_the_page_comes_back_by_itself(page, rig):

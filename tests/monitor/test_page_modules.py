@@ -63,32 +63,37 @@ def test_every_lead_has_a_cell_of_its_own_inside_the_screen(page, leads, width, 
 
 
 SQUARE = """(() => {
-  const {sweep} = m.page, {layout, rateHz} = sweep, r = devicePixelRatio;
-  sweep.setLeads(['II'], 500);
-  sweep.heard.fill(1590); // as after its time constant, at 0 mV
-  const block = (tS, counts, seq) => ({leads: 1, samples: counts.length, tS, sentMs: 0, mvPerCount: 0.001, seq,
-                                       counts: Int16Array.from(counts)});
-  const level = sweep.layout.mmPx;
+  const context = document.createElement('canvas').getContext('2d');
+  const [width, height, ratio] = [900, 300, 2];
+  const layout = l.layoutLeads(1, width, height);
+  const perSweep = Math.round(layout.cells[0].width / layout.mmPx / 25 * 500);
+  const pen = new m.Pen(context);
+  pen.restart(1);
+  pen.setPlan({width, height, ratio, layout, perSweep, rateHz: 500, ink: {trace: '#fff', off: '#888', gap: '#fff1'}});
+  pen.heard.fill(1590); // as after its time constant, at 0 mV
+  const block = (tS, counts) => ({leads: 1, samples: counts.length, tS, sentMs: 7, mvPerCount: 0.001,
+                                  counts: Int16Array.from(counts)});
   const wave = Array.from({length: 400}, (_, i) => i % 100 < 50 ? 500 : -500);
-  sweep.push(block(0, wave, 0));
-  sweep.push(block(1.2, wave.slice(0, 200), 1));
-  sweep.draw();
-  const {width, height} = sweep.trace.canvas, data = sweep.trace.getImageData(0, 0, width, height).data;
+  pen.push(block(0, wave));
+  pen.push(block(1.2, wave.slice(0, 200)));
+  const sent = pen.draw();
+  const {width: w, height: h} = context.canvas, data = context.getImageData(0, 0, w, h).data;
   const columns = [];
-  for (let x = 0; x < width; x++) {
+  for (let x = 0; x < w; x++) {
     let top = -1, bottom = -1;
-    for (let y = 0; y < height; y++) if (data[4 * (y * width + x) + 3] > 128) {
+    for (let y = 0; y < h; y++) if (data[4 * (y * w + x) + 3] > 128) {
       if (top < 0) top = y;
       bottom = y;
     }
     columns.push([top, bottom]);
   }
-  return {columns, mmPx: sweep.layout.mmPx * r, left: sweep.layout.cells[0].x * r};
+  return {columns, sent, mmPx: layout.mmPx * ratio, left: layout.cells[0].x * ratio};
 })()"""
 
 
 def test_the_trace_has_25_mm_a_second_10_mm_a_millivolt_and_a_gap_is_empty(page):
-    found = evaluate_module(page, "main.js", SQUARE)
+    found = evaluate_module(page, "pen.js", f"import('/static/layout.js').then((l) => {SQUARE})")
+    assert found["sent"] == [7, 7]
     columns, mm_px, left = found["columns"], found["mmPx"], found["left"]
 
     def drawn(from_s, to_s):
