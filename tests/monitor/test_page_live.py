@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 from browser import chromium, evaluate_module, opened
-from page_rig import LEADS, PageRig, real_ecg
+from page_rig import LEADS, PageRig, placed, real_ecg
 from page_scenes import INVALID, WITHOUT_LA, alarm, estimate, feed, past_events, technical, trend_of
 
 NURSE = "Nurse Seven"
@@ -160,11 +160,11 @@ def test_the_most_urgent_alarm_stands_first_and_the_others_are_counted(page, rig
     rig.say(
         technical("FEED_LOST", "no samples for 2 s", priority="medium", signal="acknowledged", user=NURSE)
     )
-    text(page, "#more", "+2 others")
-    text(page, "#alarm-words", "Feed lost")
+    text(page, "#more", "+2 others (◆ medium)")
+    text(page, "#alarm-words", "mPCWP elevated")
     page.click("#more")
     listed = page.locator("#alarm-list li").all_inner_texts()
-    assert ["mPCWP elevated" in listed[0], "Clock unsync" in listed[1]] == [True, True]
+    assert ["Clock unsync" in listed[0], "Feed lost" in listed[1]] == [True, True]
 
 
 def test_a_pause_is_asked_for_counted_down_and_ended(page, rig):
@@ -246,6 +246,56 @@ def test_what_others_wrote_is_text_and_never_markup(browser, ecg):
     rig.stop()
 
 
+@pytest.mark.parametrize(
+    ("past", "reason"),
+    [
+        ([], "No estimate yet"),
+        ([estimate(), INVALID], INVALID["reason"]),
+        (
+            [{"type": "expired", "t_s": 1300.0, "since_s": 700.0, "reason": "none for 600 s"}],
+            "none for 600 s",
+        ),
+    ],
+)
+def test_a_number_that_no_longer_stands_does_not_come_back_with_the_trend(browser, ecg, past, reason):
+    rig = PageRig(ecg)
+    rig.trend, rig.past = trend_of(), [placed(event) for event in past]
+    rig.start()
+    with live(browser, rig) as page:
+        text(page, "#reason", reason)
+        assert page.locator("#mpcwp").inner_text() == "--"
+    rig.stop()
+
+
+def test_a_pause_that_a_new_server_does_not_know_is_not_shown(browser, rig):
+    with live(browser, rig) as page:
+        rig.say({"type": "audio", "t_s": 10.0, "state": "paused", "ends_s": 130.0, "text": "", "user": NURSE})
+        text(page, "#pause-left", "Sound paused")
+        rig.stop()
+        text(page, "#dead", "No connection")
+        again = rig.restarted()
+        page.locator("body:not(.dead)").wait_for()
+        page.locator("#pause", has_text="Pause sound").wait_for()
+        assert page.locator("#pause-left").inner_text() == ""
+        again.stop()
+
+
+def test_an_alarm_that_calls_is_not_hidden_behind_a_higher_one_that_was_seen(page, rig):
+    rig.say(alarm(priority="high", signal="acknowledged", user=NURSE))
+    text(page, "#alarm-words", f"acknowledged by {NURSE}")
+    rig.say(technical("LEAD_OFF", "leads off: V1"))
+    text(page, "#alarm-words", "Lead off")
+    assert page.locator("#more").inner_text() == "+1 other (▲ high)"
+    assert page.locator("#ack").is_visible()
+
+
+def test_a_bed_that_is_taken_away_is_covered_until_it_is_back(page, rig):
+    rig.tell({"type": "beds", "beds": []})
+    text(page, "#dead", "No bed bed1 is served")
+    rig.tell({"type": "beds", "beds": ["bed1"]})
+    page.locator("body:not(.dead)").wait_for()
+
+
 def test_who_may_only_view_is_offered_nothing_to_do(browser, ecg):
     rig = PageRig(ecg, hello={"role": "view"}).start()
     with live(browser, rig) as page:
@@ -268,11 +318,17 @@ def test_what_is_not_a_patients_is_marked_over_the_whole_page(browser, ecg):
 
 def test_history_fills_the_trend_the_log_and_the_last_number(browser, ecg):
     rig = PageRig(ecg)
-    rig.trend, rig.past, rig.alarms = trend_of(), past_events(), [alarm(signal="latched")]
+    rig.trend, rig.past, rig.alarms = (
+        trend_of(),
+        [*past_events(), placed(estimate())],
+        [alarm(signal="latched")],
+    )
+    rig.off = {"V2"}
     rig.start()
     with live(browser, rig) as page:
         text(page, "#alarm-words", "has gone, not yet seen")
-        assert page.locator("#mpcwp").inner_text() != "--"
+        text(page, ".lead-labels > span:nth-child(8)", "LEAD OFF")
+        assert page.locator("#mpcwp").inner_text() == "14"
         assert page.locator("#log-rows tr").count() == 4
         page.click("[data-hours='24']")
         assert "over 24 h: last" in page.locator("#plot").get_attribute("aria-label")
