@@ -37,6 +37,11 @@ class Served:
     def origin(self):
         return {"Origin": self.url}
 
+    def age_sessions(self, hours):
+        """Have all sessions begun so much earlier than they did, and used just now."""
+        for session in self.page._server._access.sessions._sessions.values():
+            session.began_s -= 3600.0 * hours
+
     async def obey(self, bed, command):
         if self.refusal is not None:
             raise UsageError(self.refusal)
@@ -50,12 +55,23 @@ def _bundle():
 
 @contextlib.asynccontextmanager
 async def served(
-    *, users=None, limits=None, cert=None, key=None, address="0", hosts=(), ward=False, beds=("a",)
+    *,
+    users=None,
+    limits=None,
+    cert=None,
+    key=None,
+    address="0",
+    hosts=(),
+    ward=False,
+    beds=("a",),
+    session_h=12.0,
 ):
     """Open a page over beds of which nothing is known but their feeds."""
     bundle = _bundle()
     found = Served(None)
-    settings = PageSettings(address, users and str(users), cert and str(cert), key and str(key), hosts)
+    settings = PageSettings(
+        address, users and str(users), cert and str(cert), key and str(key), hosts, session_h
+    )
     serving = Serving(bundle, bundle.manifest.alarm_policy, "demo")
     options = {} if limits is None else {"limits": Limits(**limits)}
     found.page = Page(settings, serving, obey=found.obey, ward=ward, say=found.said.append, **options)
