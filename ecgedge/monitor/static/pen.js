@@ -66,11 +66,27 @@ export class Pen {
   /** @param {import("./protocol.js").Block} block */
   push(block) {
     if (block.leads !== this.penY.length) return;
-    const told = { ...block, off: this.off };
+    const told = { ...block, off: this.off, mv: this.filter(block) };
     for (const kept of [this.pending, this.recent]) {
       kept.push(told);
       if (kept.length * block.samples > this.plan.perSweep) kept.shift(); // pending grows so long only while hidden
     }
+  }
+
+  /** The samples in mV, less their lead's slow baseline; NaN where nothing was measured. */
+  filter({ leads, samples, counts, mvPerCount }) {
+    const { level, heard, plan } = this;
+    const found = new Float32Array(counts.length).fill(NaN);
+    for (let lead = 0; lead < leads; lead++) {
+      for (let i = lead * samples; i < (lead + 1) * samples; i++) {
+        if (counts[i] === MISSING) continue;
+        const mv = counts[i] * mvPerCount;
+        heard[lead] = Math.min(heard[lead] + 1, BASELINE_TAU_S * plan.rateHz);
+        level[lead] += (mv - level[lead]) / heard[lead];
+        found[i] = mv - level[lead];
+      }
+    }
+    return found;
   }
 
   /** Draw what waits. @returns {number[]} when each of its blocks was sent, ms */
@@ -127,7 +143,8 @@ export class Pen {
   drawLead(block, lead, position) {
     const { context, penY } = this;
     const { perSweep, layout, ink } = this.plan;
-    const { x, width } = layout.cells[lead];
+    const { x, y: top, width, height } = layout.cells[lead];
+    const [middle, mvPx] = [top + height / 2, GAIN_MM_MV * layout.mmPx];
     const isOff = block.off[lead];
     let at = penY[lead];
     context.strokeStyle = isOff ? ink.off : ink.trace;
@@ -138,7 +155,7 @@ export class Pen {
         position = 0;
         at = NaN;
       }
-      const y = this.yOf(block, lead, i);
+      const y = isOff ? middle : middle - block.mv[lead * block.samples + i] * mvPx;
       const px = x + (position / perSweep) * width;
       if (at === at && y === y) context.lineTo(px, y);
       else if (y === y) context.moveTo(px, y);
@@ -146,19 +163,5 @@ export class Pen {
     }
     context.stroke();
     penY[lead] = at;
-  }
-
-  /** How far down a sample is drawn: less its lead's slow baseline; NaN where nothing was measured. */
-  yOf(block, lead, i) {
-    const { y, height } = this.plan.layout.cells[lead];
-    const middle = y + height / 2;
-    if (block.off[lead]) return middle;
-    const count = block.counts[lead * block.samples + i];
-    if (count === MISSING) return NaN;
-    const { level, heard, plan } = this;
-    const mv = count * block.mvPerCount;
-    heard[lead] = Math.min(heard[lead] + 1, BASELINE_TAU_S * plan.rateHz);
-    level[lead] += (mv - level[lead]) / heard[lead];
-    return middle - (mv - level[lead]) * GAIN_MM_MV * plan.layout.mmPx;
   }
 }
