@@ -23,6 +23,7 @@ CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
+BEAT_S = 1.0
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 RATE_HZ = 500
 MESSAGE_SAMPLES = 10
@@ -270,7 +271,7 @@ class PageRig:
                         "viewers": len(self._sockets),
                     }
                 )
-            await asyncio.sleep(1)
+            await asyncio.sleep(BEAT_S)
 
 
 @web.middleware
