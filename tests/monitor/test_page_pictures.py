@@ -88,6 +88,7 @@ def _play(page, rig, scene):
     rig.play_on()
     evaluate_module(page, "main.js", STAND_STILL)
     page.locator(WAITED_FOR[scene]).first.wait_for()
+    page.locator("#lead-list", has_text="waiting").wait_for(state="detached")
     if scene != "dead":
         page.locator("#health", has_text="To screen p99 12 ms").wait_for()
     evaluate_module(page, "main.js", "m.page.trend.redraw()")  # else it waits for more to come
@@ -98,7 +99,7 @@ WAITED_FOR = dict.fromkeys(("live", "gap", "lead_off", "latched", "demo"), "#mpc
 WAITED_FOR |= dict.fromkeys(("low", "medium", "high"), "#mpcwp:text('27')")
 WAITED_FOR |= {
     "invalid": "#reason:text('flat')",
-    "technical": "#sweep-note:text('No samples')",
+    "technical": "#lead-list :text('no data')",
     "acknowledged": "#alarm[data-signal=acknowledged]",
     "paused": "#pause-left:text('Sound paused')",
     "expired": "#number[data-state=expired]",

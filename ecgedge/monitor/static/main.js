@@ -174,6 +174,7 @@ function dead(why) {
 
 function eachHalfSecond() {
   numbers.draw();
+  drawLeads();
   alarms.tick();
 }
 
@@ -195,4 +196,3 @@ export const connection = new Connection(`${location.origin.replace(/^http/, "ws
 byId("pause").onclick = pauseOrResume;
 byId("open-card").onclick = () => page.hello && openCard(page.bed, page.hello.bundle);
 setInterval(eachHalfSecond, 500);
-setInterval(drawLeads, 2000);

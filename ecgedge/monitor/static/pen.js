@@ -130,7 +130,8 @@ export class Pen {
       for (const [a, b] of parts) {
         const left = x + (a / perSweep) * width;
         const right = x + (b / perSweep) * width;
-        this.context.clearRect(left + 1, 0, Math.min(right + ERASE_PX, x + width) - left, height);
+        const from = a === 0 ? left - 1 : left + 1; // but for the first, the end of what was drawn last stays
+        this.context.clearRect(from, 0, Math.min(right + ERASE_PX, x + width) - left, height);
         if (fill) {
           this.context.fillStyle = fill;
           this.context.fillRect(left, 0, right - left, height);

@@ -65,8 +65,8 @@ export function drawPlot(context, size, shown) {
   drawInvalid(to, invalidSpans(shown.points));
   for (const run of runs(shown.points)) drawRun(to, run);
   for (const level of shown.levels) drawLevel(to, level);
-  drawMarks(to, shown.marks);
   context.restore();
+  drawMarks(to, shown.marks.filter(({ atMs }) => atMs >= shown.fromMs && atMs <= shown.toMs));
 }
 
 /** From 0 to 30 mmHg, and further where it must be. */
