@@ -139,7 +139,7 @@ def test_a_state_looks_as_it_did(browser, ecg, scene, theme, width, tmp_path):
 @pytest.mark.parametrize(
     ("selector", "style", "told"),
     [
-        ("#mpcwp", {"transform": "translateX(14px)"}, "mpcwp is at"),
+        pytest.param("#mpcwp", {"transform": "translateX(14px)"}, "mpcwp is at", marks=pytest.mark.slow),
         ("#ack", {"background": "#1f55b5"}, "pixels differ"),
         pytest.param("#interval", {"marginTop": "16px"}, "interval is at", marks=pytest.mark.slow),
         pytest.param("#alarm", {"background": "#a01030"}, "pixels differ", marks=pytest.mark.slow),

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import socket
+import threading
 
 import aiohttp
 import page_parts
@@ -84,6 +85,26 @@ async def served(
     finally:
         await found.page.close()
         await found.page.close()
+
+
+@contextlib.contextmanager
+def serving(**options):
+    """`served` in a thread of its own, for a browser that this thread drives."""
+    opened, ended, found = threading.Event(), asyncio.Event(), []
+
+    async def main():
+        async with served(**options) as page:
+            found.extend((page, asyncio.get_running_loop()))
+            opened.set()
+            await ended.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),), daemon=True)
+    thread.start()
+    assert opened.wait(20.0)
+    page, loop = found
+    yield page
+    loop.call_soon_threadsafe(ended.set)
+    thread.join(20.0)
 
 
 def make_users(path, *, viewer=True, expires=None):
