@@ -169,6 +169,22 @@ def test_a_refused_acknowledgement_says_so_and_changes_nothing(page, rig):
     assert page.locator("#alarm").get_attribute("data-signal") == "on"
 
 
+def test_an_acknowledgement_that_is_lost_with_the_server_is_not_said_to_be_done_or_not(page, rig):
+    rig.mute = True
+    rig.say(alarm())
+    page.click("#ack")
+    page.fill("#ack-user", NURSE)
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(200)
+    assert page.locator("#ack-dialog").is_visible()
+    rig.stop()
+    text(page, "#ack-error", "look whether this was done")
+    rig.alarms = [alarm(signal="acknowledged", user=NURSE)]
+    again = rig.restarted()
+    text(page, "#alarm-words", f"acknowledged by {NURSE}")
+    again.stop()
+
+
 def test_the_most_urgent_alarm_stands_first_and_the_others_are_counted(page, rig):
     rig.say(technical("CLOCK_UNSYNC", "no time server"))
     rig.say(alarm(priority="low", t_s=500.0))

@@ -101,6 +101,7 @@ class PageRig:
         }
         self.off: set[str] = set()
         self.playing = self.beating = True
+        self.mute = False
         self.leap_samples = 0
         self.answer_error: str | None = None
         self.on_command = None
@@ -222,7 +223,7 @@ class PageRig:
         elif said["do"] == "watch_ward":
             for tile in self.tiles:
                 await socket.send_json(tile)
-        else:
+        elif not self.mute:
             error = self.answer_error
             await socket.send_json({"type": "answer", "id": said["id"], "ok": error is None, "error": error})
             if error is None and self.on_command is not None:

@@ -73,10 +73,11 @@ const take = {
   gone({ bed }) {
     dead(`No bed ${bed} is served.`);
   },
-  bed({ leads, rate_hz: rateHz, mode, limits, lifetime_s: lifetimeS }) {
+  bed({ leads, rate_hz: rateHz, mode, limits, lifetime_s: lifetimeS, pause_max_s: pauseMaxS }) {
     if (connection.alive) overlay.hide(); // it was not served for a while
-    trend.limits = limits ?? trend.limits;
+    trend.limits = limits ?? trend.limits; // a bed may have a policy of its own
     numbers.lifetimeS = lifetimeS ?? numbers.lifetimeS;
+    page.hello.pause_max_s = pauseMaxS ?? page.hello.pause_max_s;
     page.leads = new LeadWatch(leads, rateHz);
     sweep.setLeads(leads, rateHz);
     showMode({ ...page.hello, mode });
