@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 import time
@@ -136,7 +137,8 @@ def main(
     out: Annotated[Path, typer.Option()] = Path("benchmarks/results/page_browser.json"),
 ) -> None:
     """Measure, print, write."""
-    result: dict[str, Any] = {"seconds": seconds, "viewport": [1280, 800]}
+    load = round(os.getloadavg()[0], 1)  # of others, before anything of ours runs
+    result: dict[str, Any] = {"seconds": seconds, "viewport": [1280, 800], "load_before": load}
     with chromium() as browser:
         result["chromium"] = browser.version
         with serving(data, "bed") as (url, process), opened(browser, url) as page:

@@ -75,8 +75,9 @@ export class Tiles {
     const shown = describeEstimate(estimate, serverClock.nowMs(), this.lifetimeS);
     setText(value, shown.value);
     setText(detail, shown.value === "--" ? "no number" : shown.interval.replace(" mmHg", ""));
-    tile.dataset.state = feed === "connected" ? shown.state : "old";
-    setText(state, feed === "connected" ? shown.age : `feed ${feed}`);
+    const lives = feed === "connected";
+    tile.dataset.state = lives ? shown.state : "old";
+    setText(state, lives ? shown.age : `feed ${feed}${shown.value === "--" ? "" : `, ${shown.age}`}`);
     if (worst) tile.dataset.signal = worst.signal;
     else delete tile.dataset.signal;
     tile.dataset.priority = worst?.priority ?? "none";
