@@ -6,7 +6,7 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check -c constraints.
 BIN = $(VENV)/bin
 
 .PHONY: demo test test-slow test-soak check lint types contracts packaging docs fuzz fuzz-c sizes aarch64-check dev system-deps system-deps-slow peers embedded-bundle \
-	bench gpu-check clean
+	bench gpu-check pictures clean
 
 # --- for users ---------------------------------------------------------------------------------------------
 
@@ -26,6 +26,9 @@ BY_THE_CLOCK = tests/benchmarks tests/bridge tests/cluster tests/monitor tests/c
 test-slow: dev system-deps system-deps-slow peers  ## what takes minutes
 	$(BIN)/python -m pytest -m slow --durations=12 $(BY_THE_CLOCK)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m slow --durations=12 $(addprefix --ignore ,$(BY_THE_CLOCK)) tests
+
+pictures: dev system-deps  ## keep how the page looks now as what it is held to: look at each, then commit it
+	PICTURES=renew $(BIN)/python -m pytest tests/monitor/test_page_pictures.py
 
 test-soak: dev  ## what takes longer than CI may: hundreds of kills
 	$(BIN)/python -m pytest -m soak

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 import time
@@ -71,36 +72,43 @@ def _task_seconds(session: Any) -> float:
     return float(metrics["TaskDuration"])
 
 
+def work_of(page: Any, seconds: float) -> dict[str, float]:
+    """Wait so long, and return the main thread's work in per cent of it."""
+    thread = MainThread(page)
+    before, began_s = thread.seconds(), time.perf_counter()
+    page.wait_for_timeout(1000 * seconds)
+    after, took_s = thread.seconds(), time.perf_counter() - began_s
+    return {f"main_thread_{name}": round(100 * (after[name] - before[name]) / took_s, 2) for name in after}
+
+
 def frames_of(page: Any, seconds: float) -> dict[str, float]:
     """Count frames and the main thread's work over some seconds."""
     page.evaluate(
         "() => { window.frameMs = []; const next = (t) => { frameMs.push(t); requestAnimationFrame(next); };"
         " requestAnimationFrame(next); }"
     )
-    thread = MainThread(page)
-    before, began_s = thread.seconds(), time.perf_counter()
-    page.wait_for_timeout(1000 * seconds)
-    after, took_s = thread.seconds(), time.perf_counter() - began_s
+    work = work_of(page, seconds)
     at_ms = page.evaluate("frameMs")
     gaps = sorted(b - a for a, b in itertools.pairwise(at_ms))
     return {
         "frames_per_s": round(1000 * (len(at_ms) - 1) / (at_ms[-1] - at_ms[0]), 2),
         "frame_p99_ms": round(gaps[int(0.99 * len(gaps))], 1),
-        **{f"main_thread_{name}": round(100 * (after[name] - before[name]) / took_s, 2) for name in after},
+        **work,
     }
 
 
 def measure_sweep(page: Any, seconds: float) -> dict[str, float]:
-    """Measure twelve running leads."""
+    """Measure twelve running leads; frames are counted by the worker that draws them."""
     page.locator(".lead-labels > span").nth(11).wait_for()
     page.wait_for_timeout(3000)
     evaluate_module(page, "main.js", "void (m.page.sweep.stats.latencyMs.length = 0)")
-    before = evaluate_module(page, "main.js", STATS)
-    found = frames_of(page, seconds)
-    after = evaluate_module(page, "main.js", STATS)
+    before, began_s = evaluate_module(page, "main.js", STATS), time.perf_counter()
+    work = work_of(page, seconds)
+    after, took_s = evaluate_module(page, "main.js", STATS), time.perf_counter() - began_s
     latency_ms = sorted(after["latencyMs"])
     return {
-        **found,
+        "frames_per_s": round((after["frames"] - before["frames"]) / took_s, 2),
+        **work,
         "messages": after["blocks"] - before["blocks"],
         "messages_missed": after["holes"] - before["holes"],
         "server_to_pixel_p50_ms": round(latency_ms[len(latency_ms) // 2], 1),
@@ -129,7 +137,8 @@ def main(
     out: Annotated[Path, typer.Option()] = Path("benchmarks/results/page_browser.json"),
 ) -> None:
     """Measure, print, write."""
-    result: dict[str, Any] = {"seconds": seconds, "viewport": [1280, 800]}
+    load = round(os.getloadavg()[0], 1)  # of others, before anything of ours runs
+    result: dict[str, Any] = {"seconds": seconds, "viewport": [1280, 800], "load_before": load}
     with chromium() as browser:
         result["chromium"] = browser.version
         with serving(data, "bed") as (url, process), opened(browser, url) as page:

@@ -34,6 +34,7 @@ from ecgedge.cli.paging import (
     PageHostOption,
     PageKeyOption,
     PageOption,
+    PageSessionOption,
     PageUsersOption,
     open_bed_page,
     page_settings,
@@ -102,6 +103,7 @@ def stream(
     page_cert: PageCertOption = None,
     page_key: PageKeyOption = None,
     page_host: PageHostOption = None,
+    page_session: PageSessionOption = None,
 ) -> None:
     """Serve one bed: feed in, estimates and alarms out.
 
@@ -110,7 +112,7 @@ def stream(
     from ecgedge.cli.outputs import bed_name
 
     check_serving(runtime=runtime, form=form)
-    shown = page_settings(page, page_users, page_cert, page_key, page_host)
+    shown = page_settings(page, page_users, page_cert, page_key, page_host, page_session)
     asyncio.run(
         _stream(
             loaded=open_bundle(bundle, signed_by=require_signature),

@@ -40,10 +40,22 @@ PageHostOption = Annotated[
     list[str] | None,
     typer.Option("--page-host", help="A further name under which browsers reach the page; repeat for more."),
 ]
+PageSessionOption = Annotated[
+    float | None,
+    typer.Option(
+        "--page-session",
+        help="Hours after which who has logged in is asked again (12 if left out); more is for the role view.",
+    ),
+]
 
 
 def page_settings(
-    address: str | None, users: Path | None, cert: Path | None, key: Path | None, hosts: list[str] | None
+    address: str | None,
+    users: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    hosts: list[str] | None,
+    session_h: float | None,
 ) -> PageSettings | None:
     """Return the settings of --page and its companions; None without it.
 
@@ -53,15 +65,24 @@ def page_settings(
         If a companion stands alone, or the page would be open to others.
     """
     from ecgedge.errors import UsageError
-    from ecgedge.monitor.settings import PageSettings, check_settings
+    from ecgedge.monitor.settings import SHIFT_H, PageSettings, check_settings
 
     if address is None:
-        if users or cert or key or hosts:
+        if users or cert or key or hosts or session_h is not None:
             raise UsageError(
-                "--page-users, --page-cert, --page-key and --page-host are of no use without --page"
+                "--page-users, --page-cert, --page-key, --page-host and --page-session are of no use without --page"
             )
         return None
-    settings = PageSettings(address, _text(users), _text(cert), _text(key), tuple(hosts or ()))
+    if session_h is not None and users is None:
+        raise UsageError("--page-session is of no use without --page-users: nobody logs in")
+    settings = PageSettings(
+        address,
+        _text(users),
+        _text(cert),
+        _text(key),
+        tuple(hosts or ()),
+        SHIFT_H if session_h is None else session_h,
+    )
     check_settings(settings)
     return settings
 

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from ecgedge.monitor.rates import Rate, network_of
 from ecgedge.monitor.sessions import Sessions
-from ecgedge.monitor.settings import LOOPBACK_NAMES
+from ecgedge.monitor.settings import LOOPBACK_NAMES, SHIFT_H
 from ecgedge.monitor.users import Role, UsersBook
 
 Why = Literal[
@@ -73,6 +73,8 @@ class Access:
         Names, without ports, under which browsers may reach the page.
     secure
         Whether it is served over TLS.
+    session_h
+        Hours after which a session ends; of one that may do more than look, `SHIFT_H` at most.
     now_s
         A clock that is never set.
     """
@@ -83,11 +85,12 @@ class Access:
         *,
         hosts: Sequence[str] = LOOPBACK_NAMES,
         secure: bool = False,
+        session_h: float = SHIFT_H,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.users, self.secure = users, secure
         self._hosts = frozenset(host.lower() for host in hosts)
-        self.sessions = Sessions(now_s=now_s)
+        self.sessions = Sessions(now_s=now_s, longest_s=3600.0 * session_h)
         self._requests = Rate(burst=REQUESTS[0], per_s=REQUESTS[1], now_s=now_s)
         self.refused: Counter[str] = Counter()
 
@@ -154,6 +157,8 @@ class Access:
         session = self.sessions.use(name)
         user = None if session is None else users.by_name(session.user)
         if session is None or user is None or user.password != session.proof:
+            return None
+        if user.role != "view" and self.sessions.age_s(session) >= 3600.0 * SHIFT_H:
             return None
         return Person(user.name, user.role)
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Sequence
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from aiohttp import web
-
-if TYPE_CHECKING:
-    from importlib.abc import Traversable
 
 CONTENT_POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -31,43 +27,24 @@ HEADERS: Final = {
     "Server": "ecgedge",
 }
 
-_TYPES: Final = {
-    ".html": "text/html",
-    ".css": "text/css",
-    ".js": "text/javascript",
-    ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".txt": "text/plain",
-    ".ico": "image/x-icon",
-    ".webmanifest": "application/manifest+json",
-}
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 
 _COLUMNS: Final = ("wall_ms", "t_s", "bed", "type", "condition", "priority", "signal", "user", "text")
 
 
 def load_static() -> dict[str, bytes]:
     """Read the page's files once: what is not among them has no address, whatever path is asked for."""
-    return dict(_files(resources.files("ecgedge.monitor") / "static", ""))
+    folder = resources.files("ecgedge.monitor") / "static"
+    return {item.name: item.read_bytes() for item in folder.iterdir() if _type_of(item.name) is not None}
 
 
-def _files(folder: Traversable, prefix: str) -> Sequence[tuple[str, bytes]]:
-    found: list[tuple[str, bytes]] = []
-    for item in folder.iterdir():
-        if not _NAME.fullmatch(item.name):
-            continue
-        if item.is_dir():
-            found += _files(item, f"{prefix}{item.name}/")
-        else:
-            found.append((prefix + item.name, item.read_bytes()))
-    return found
+def _type_of(name: str) -> str | None:
+    return _TYPES.get(name.rpartition(".")[2])
 
 
 def file_answer(name: str, content: bytes, *, status: int = 200) -> web.Response:
     """Return a file of the page."""
-    kind = _TYPES.get("." + name.rpartition(".")[2], "application/octet-stream")
-    charset = "utf-8" if kind.startswith("text/") else None
-    return web.Response(body=content, status=status, content_type=kind, charset=charset)
+    return web.Response(body=content, status=status, content_type=_type_of(name), charset="utf-8")
 
 
 def log_answer(bed: str, log: Sequence[dict[str, Any]], *, as_csv: bool) -> web.Response:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ecgedge.alarms.table import PRIORITIES
 from ecgedge.ecg import Mode
-from ecgedge.events import Alarm, Estimate, Event, Expired, FeedEvent, SelfCheck, event_to_dict
+from ecgedge.events import Alarm, AudioEvent, Estimate, Event, Expired, FeedEvent, SelfCheck, event_to_dict
 from ecgedge.monitor.trend import Trend
 from ecgedge.policy import AlarmPolicy
 
@@ -93,6 +93,8 @@ class BedState:
             self._note_latency(event)
         elif isinstance(event, Alarm):
             self._take_alarm(event, plain)
+        elif isinstance(event, AudioEvent):
+            self._take_audio(event)
         elif isinstance(event, FeedEvent):
             self._take_feed(event)
         if isinstance(event, Expired):
@@ -113,6 +115,13 @@ class BedState:
         else:
             self.alarms[event.condition] = plain
 
+    def _take_audio(self, event: AudioEvent) -> None:
+        """Note of each alarm whether it is heard now: it was told before the pause began, or ended."""
+        for condition, alarm in self.alarms.items():
+            told = {key: value for key, value in alarm.items() if key != "audible"}
+            paused = event.state == "paused" and told["signal"] == "on"
+            self.alarms[condition] = {**told, "audible": "paused"} if paused else told
+
     def _take_feed(self, event: FeedEvent) -> None:
         if event.state == "lead_off" and event.lead is not None:
             self.leads_off.add(event.lead)
@@ -131,6 +140,7 @@ class BedState:
             "trend": self.trend.to_plain(),
             "events": events,
             "alarms": list(self.alarms.values()),
+            "leads_off": sorted(self.leads_off),
         }
 
     def described(self) -> dict[str, Any] | None:
@@ -185,13 +195,14 @@ def scrub(text: str) -> str:
     return _QUERY.sub("", _USER.sub(r"\1", text))
 
 
-def _urgency(alarm: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Order alarms as a nurse looks at them: those that call, by priority, the patient's before the machine's."""
+def _urgency(alarm: Mapping[str, Any]) -> tuple[int, int, int, float]:
+    """Order alarms as `byUrgency` of static/alarms.js: those that nobody has seen, by priority, the patient's first."""
     calls = {"on": 2, "latched": 1}.get(alarm["signal"], 0)
     return (
         int(calls > 0),
         PRIORITIES.index(alarm["priority"]) * 3 + calls,
         int(alarm["kind"] == "physiological"),
+        float(alarm["t_s"]),
     )
 
 

@@ -17,7 +17,7 @@ from ecgedge.monitor.beds import BedFacts, BedState, Health, no_health, to_json
 from ecgedge.monitor.frames import MOST_SAMPLES, encode
 from ecgedge.monitor.viewer import Viewer
 
-_TILE_EVENTS: Final = frozenset({"estimate", "alarm", "expired", "feed", "summary"})
+_TILE_EVENTS: Final = frozenset({"estimate", "alarm", "expired", "feed", "audio", "summary"})
 
 
 class Hub:

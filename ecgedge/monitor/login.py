@@ -37,14 +37,6 @@ OF_ALL: Final = (40.0, 2.0)
 _NEXT: Final = re.compile(r"/(bed/[A-Za-z0-9._-]{1,64})?")
 _FORM_BYTES: Final = 32
 
-_PLAIN_FORM: Final = b"""<!doctype html><html lang="en"><meta charset="utf-8"><title>ecgedge</title>
-<h1>ecgedge</h1><p>Research use only.</p><p role="alert">__ERROR__</p>
-<form method="post" action="/login"><input type="hidden" name="csrf" value="__CSRF__">
-<input type="hidden" name="next" value="__NEXT__"><label>User <input name="user" autocomplete="username"></label>
-<label>Password <input name="password" type="password" autocomplete="current-password"></label>
-<button>Log in</button></form></html>
-"""
-
 
 @dataclass(frozen=True)
 class Filled:
@@ -77,7 +69,7 @@ class Login:
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._access = access
-        self._form = static.get("login.html", _PLAIN_FORM)
+        self._form = static["login.html"]
         self._key = secrets.token_bytes(_FORM_BYTES)
         self._passwords = None if access.users is None else Passwords()
         self._turn = asyncio.Semaphore(AT_ONCE)

@@ -98,7 +98,12 @@ class Page:
         users = None
         if settings.users is not None:
             users = UsersBook(Path(settings.users), now_s=time.monotonic, say=say)
-        return Access(users, hosts=allowed_hosts(settings), secure=settings.cert is not None)
+        return Access(
+            users,
+            hosts=allowed_hosts(settings),
+            secure=settings.cert is not None,
+            session_h=settings.session_h,
+        )
 
     async def open(self) -> None:
         """Listen, and say where."""

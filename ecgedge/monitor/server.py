@@ -17,7 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from ecgedge.errors import UsageError
 from ecgedge.monitor.access import Access, RefusalError, refused
 from ecgedge.monitor.answers import HEADERS, file_answer, load_static, log_answer
-from ecgedge.monitor.gate import Gate, Limits
+from ecgedge.monitor.gate import Gate, Guarded, Limits
 from ecgedge.monitor.hub import Hub
 from ecgedge.monitor.live import Live, Obey
 from ecgedge.monitor.login import Login
@@ -82,7 +82,7 @@ class PageServer:
         self._hub, self._access, self._obey = hub, access, obey
         self._facts, self._card, self._machine = facts, card, machine
         self._static = load_static()
-        self._home = "ward.html" if ward and "ward.html" in self._static else "index.html"
+        self._home = "ward.html" if ward else "index.html"
         self.counted: Counter[str] = Counter()
         self._lives: set[Live] = set()
         self._limits, self._tls = limits or Limits(), tls
@@ -119,7 +119,7 @@ class PageServer:
             [
                 web.get("/", partial(self._file, name=self._home)),
                 web.get("/bed/{bed}", partial(self._file, name="index.html")),
-                web.get("/static/{name:.+}", self._static_file),
+                web.get("/static/{name}", self._static_file),
                 web.get("/ws", self._live),
                 web.get("/api/events", self._events),
                 web.get("/card", self._model_card),
@@ -176,11 +176,7 @@ class PageServer:
     @web.middleware
     async def _around(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Refuse what may not be asked; give every answer its headers."""
-        guarded = (
-            None
-            if self._gate is None or request.transport is None
-            else self._gate.by_transport.get(request.transport)
-        )
+        guarded = self._guarded(request)
         if guarded is not None:
             guarded.asked()
         try:
@@ -201,6 +197,12 @@ class PageServer:
             answer.headers.update(HEADERS)
             answer.headers.setdefault("Cache-Control", "no-store")
         return answer
+
+    def _guarded(self, request: web.Request) -> Guarded | None:
+        """Return the connection that a request came over, as the gate knows it."""
+        if self._gate is None or request.transport is None:
+            return None
+        return self._gate.by_transport.get(request.transport)
 
     # --- what can be asked for ---
 
@@ -243,7 +245,7 @@ class PageServer:
         known = who()
         if known is None:
             raise web.HTTPUnauthorized
-        guarded = self._gate.by_transport.get(request.transport) if self._gate and request.transport else None
+        guarded = self._guarded(request)
         if guarded is not None:
             guarded.upgraded()
         live = Live(self._hub, self._obey, self.counted)

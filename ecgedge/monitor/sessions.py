@@ -11,9 +11,6 @@ from typing import Final
 IDLE_S: Final = 1800.0
 """A session that nobody uses ends after so long; an open page uses it."""
 
-LONGEST_S: Final = 43_200.0
-"""A session ends after so long, whatever is done with it: a shift."""
-
 MOST: Final = 500
 MOST_OF_USER: Final = 20
 """Where there are so many the oldest ends."""
@@ -32,10 +29,18 @@ class Session:
 
 
 class Sessions:
-    """Sessions by the hash of their name. `now_s` is of a clock that is never set."""
+    """Sessions by the hash of their name.
 
-    def __init__(self, *, now_s: Callable[[], float]) -> None:
-        self._now_s = now_s
+    Parameters
+    ----------
+    now_s
+        A clock that is never set.
+    longest_s
+        A session ends after so long, whatever is done with it.
+    """
+
+    def __init__(self, *, now_s: Callable[[], float], longest_s: float) -> None:
+        self._now_s, self._longest_s = now_s, longest_s
         self._sessions: dict[bytes, Session] = {}
 
     def __len__(self) -> int:
@@ -62,13 +67,16 @@ class Sessions:
         session.used_s = self._now_s()
         return session
 
+    def age_s(self, session: Session) -> float:
+        """Return how long ago it began."""
+        return self._now_s() - session.began_s
+
     def end(self, name: str) -> None:
         """End it; safe to call for one that is none."""
         self._sessions.pop(_key(name), None)
 
     def _has_ended(self, session: Session) -> bool:
-        now_s = self._now_s()
-        return now_s - session.used_s >= IDLE_S or now_s - session.began_s >= LONGEST_S
+        return self._now_s() - session.used_s >= IDLE_S or self.age_s(session) >= self._longest_s
 
     def _let_go(self) -> None:
         for key in [key for key, session in self._sessions.items() if self._has_ended(session)]:

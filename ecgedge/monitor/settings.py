@@ -12,6 +12,12 @@ from ecgedge.errors import UsageError
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 
+SHIFT_H: Final = 12.0
+"""Who acknowledges does so by the name that has logged in, so none may stay logged in for longer than a shift."""
+
+SESSION_H: Final = (0.25, 720.0)
+"""The shortest and the longest session that can be asked for."""
+
 HOW_TO_EXPOSE: Final = (
     "other machines can reach it, so it needs TLS and users: give a certificate and its key (--page-cert FILE, "
     "--page-key FILE; in a ward's file page_cert, page_key) and a file of users (--page-users FILE; page_users), "
@@ -34,6 +40,8 @@ class PageSettings:
         PEM files for TLS.
     hosts
         Further names under which browsers reach the page.
+    session_h
+        Hours after which a session ends; more than `SHIFT_H` is for those who may only view, as a display on a wall.
     """
 
     address: str
@@ -41,6 +49,7 @@ class PageSettings:
     cert: str | None = None
     key: str | None = None
     hosts: tuple[str, ...] = ()
+    session_h: float = SHIFT_H
 
     @property
     def host(self) -> str:
@@ -83,8 +92,14 @@ def check_settings(settings: PageSettings) -> None:
     Raises
     ------
     UsageError
-        Where other machines could reach it without TLS or users, or half of a pair of files is given.
+        Where other machines could reach it without TLS or users, half of a pair of files is given, or a session would
+        last for longer, or less, than it may.
     """
+    if not SESSION_H[0] <= settings.session_h <= SESSION_H[1]:
+        raise UsageError(
+            f"a session of the page is to last {settings.session_h:g} hours; it may last {SESSION_H[0]:g} to "
+            f"{SESSION_H[1]:g}"
+        )
     if (settings.cert is None) != (settings.key is None):
         raise UsageError("the page's certificate and its key go together: give both, or none")
     if settings.is_loopback:

@@ -15,6 +15,7 @@
     page_cert = "page.pem"
     page_key = "page.key"
     page_hosts = ["ward.example"]   # further names under which browsers reach it
+    page_session_h = 12             # hours after which who has logged in is asked again; more is for the role view
 
     [[bed]]
     name = "icu-3"
@@ -35,7 +36,7 @@ from typing import Final
 from urllib.parse import quote
 
 from ecgedge.errors import UsageError
-from ecgedge.monitor.settings import PageSettings, parse_address
+from ecgedge.monitor.settings import SHIFT_H, PageSettings, parse_address
 from ecgedge.schema import read_toml
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -85,6 +86,7 @@ class WardSettings:
     page_cert: str | None = None
     page_key: str | None = None
     page_hosts: tuple[str, ...] = ()
+    page_session_h: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be; ValueError names the key."""
@@ -104,8 +106,13 @@ class WardSettings:
                 )
 
     def _check_page(self) -> None:
-        if self.page is None and (self.page_users or self.page_cert or self.page_key or self.page_hosts):
-            raise ValueError("page_users, page_cert, page_key and page_hosts are of no use without page")
+        given = self.page_users or self.page_cert or self.page_key or self.page_hosts
+        if self.page is None and (given or self.page_session_h is not None):
+            raise ValueError(
+                "page_users, page_cert, page_key, page_hosts and page_session_h are of no use without page"
+            )
+        if self.page_session_h is not None and self.page_users is None:
+            raise ValueError("page_session_h is of no use without page_users: nobody logs in")
         if self.page is not None:
             try:
                 parse_address(self.page)
@@ -117,7 +124,14 @@ class WardSettings:
         """What the page is made of; None without one."""
         if self.page is None:
             return None
-        return PageSettings(self.page, self.page_users, self.page_cert, self.page_key, self.page_hosts)
+        return PageSettings(
+            self.page,
+            self.page_users,
+            self.page_cert,
+            self.page_key,
+            self.page_hosts,
+            SHIFT_H if self.page_session_h is None else self.page_session_h,
+        )
 
 
 @dataclass(frozen=True)

@@ -271,6 +271,9 @@ def test_a_name_twice_or_unknown_is_refused(invoke):
         (("--page-users", "u.toml"), "of no use without --page"),
         (("--page", "0", "--page-cert", "c.pem"), "go together"),
         (("--page", "0", "--page-host", "ward.example"), "needs a file of users"),
+        (("--page-session", "8"), "of no use without --page"),
+        (("--page", "0", "--page-session", "8"), "without --page-users"),
+        (("--page", "0", "--page-users", "u.toml", "--page-session", "1000"), "it may last 0.25 to 720"),
     ],
 )
 def test_a_page_that_cannot_be_is_refused_before_anything_is_opened(invoke, options, says):

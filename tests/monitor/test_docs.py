@@ -4,7 +4,19 @@ import json
 import re
 from pathlib import Path
 
-from ecgedge.monitor import access, beds, commands, gate, live, login, server, sessions, trend, viewer
+from ecgedge.monitor import (
+    access,
+    beds,
+    commands,
+    gate,
+    live,
+    login,
+    server,
+    sessions,
+    settings,
+    trend,
+    viewer,
+)
 
 REPO = Path(__file__).parents[2]
 TEXT = (REPO / "docs" / "page.md").read_text("utf-8")
@@ -35,7 +47,8 @@ def test_the_table_of_limits_is_the_codes():
 
 def test_the_words_on_sessions_and_logs_are_the_codes():
     assert f"{sessions.IDLE_S / 60:g} minutes without use" in TEXT
-    assert f"after {sessions.LONGEST_S / 3600:g} hours" in TEXT
+    assert f"after {settings.SHIFT_H:g} hours" in TEXT
+    assert "from {:g} to {:g}".format(*settings.SESSION_H) in TEXT
     assert f"last {beds.LOG_EVENTS} events" in TEXT
     assert f"points of {trend.STEP_MS / 1000:g} s" in TEXT
 

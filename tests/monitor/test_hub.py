@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from page_parts import EPOCH_MS, Clock, Watcher, chunk, make_hub
 from sink_events import alarm, estimate, expired, self_check
 
-from ecgedge.events import FeedEvent
+from ecgedge.events import AudioEvent, FeedEvent
 from ecgedge.feeds import Chunk
 from ecgedge.monitor import viewer as viewer_module
 from ecgedge.monitor.beds import HISTORY_EVENTS, LOG_EVENTS
@@ -192,6 +192,36 @@ def test_the_ward_sees_the_newest_tile_of_each_bed_by_urgency():
     assert tiles["b"]["worst"]["condition"] == "MPCWP_ELEVATED"
     assert (tiles["b"]["active"], tiles["b"]["feed"], tiles["b"]["leads_off"]) == (2, "lost", ["V1"])
     assert watcher.cut == 0
+
+
+def test_a_pause_of_the_sound_is_told_of_alarms_that_came_before_it_and_so_is_its_end():
+    hub = make_hub()
+    watcher = Watcher(hub)
+    hub.watch_ward(watcher.viewer)
+    hub.take_event("a", alarm(1.0, priority="medium"))
+    assert "audible" not in watcher.texts("tile")[-1]["worst"]
+    hub.take_event("a", AudioEvent(2.0, "paused", 122.0, "paused", "Nurse Seven"))
+    assert watcher.texts("tile")[-1]["worst"]["audible"] == "paused"
+    hub.take_event("a", AudioEvent(122.0, "on", None, "on"))
+    assert "audible" not in watcher.texts("tile")[-1]["worst"]
+
+
+def test_the_worst_alarm_of_a_bed_is_one_that_nobody_has_seen():
+    hub = make_hub()
+    watcher = Watcher(hub)
+    hub.watch_ward(watcher.viewer)
+    hub.take_event("a", alarm(1.0, priority="high", signal="acknowledged"))
+    hub.take_event("a", alarm(2.0, "LEAD_OFF", kind="technical", priority="low"))
+    assert watcher.texts("tile")[-1]["worst"]["condition"] == "LEAD_OFF"
+
+
+def test_who_comes_is_told_which_leads_are_off_however_long_ago_that_was():
+    hub = make_hub()
+    hub.take_event("a", FeedEvent(1.0, "lead_off", lead="V2"))
+    for k in range(1500):
+        hub.take_event("a", FeedEvent(2.0 + k, "gap", age_s=0.1))
+    watcher = watching(hub)
+    assert watcher.texts("history")[0]["leads_off"] == ["V2"]
 
 
 def test_one_who_looks_at_the_ward_gets_no_samples_and_the_other_way_round():

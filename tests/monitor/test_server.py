@@ -127,6 +127,34 @@ def test_the_ward_is_seen_in_tiles(run):
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("user", "session_h", "lasts_h"),
+    [
+        ("Nurse Seven", 12, 12),
+        ("Visitor", 12, 12),
+        ("Nurse Seven", 100, 12),
+        ("Visitor", 100, 100),
+        ("Visitor", 1, 1),
+    ],
+)
+def test_a_session_ends_when_it_is_told_to_and_who_acknowledges_after_a_shift(
+    run, tmp_path, user, session_h, lasts_h
+):
+    async def main():
+        make_users(tmp_path / "u.toml")
+        async with (
+            served(users=tmp_path / "u.toml", session_h=session_h) as page,
+            browser() as session,
+        ):
+            await log_in(session, page, user=user)
+            for hours, status in ((lasts_h - 0.1, 200), (0.2, 401)):
+                page.age_sessions(hours)
+                async with session.get(page.url + "/whoami") as answer:
+                    assert answer.status == status
+
+    run(main())
+
+
 def test_with_users_nobody_comes_in_without(run, tmp_path):
     async def main():
         make_users(tmp_path / "u.toml")

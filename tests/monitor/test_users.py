@@ -10,7 +10,7 @@ from page_parts import Clock
 
 from ecgedge.errors import RecipeError, UsageError
 from ecgedge.monitor.rates import MOST_BUCKETS, Rate, network_of
-from ecgedge.monitor.sessions import IDLE_S, LONGEST_S, MOST_OF_USER, Sessions
+from ecgedge.monitor.sessions import IDLE_S, MOST_OF_USER, Sessions
 from ecgedge.monitor.users import (
     Passwords,
     User,
@@ -145,9 +145,10 @@ def test_what_has_ended_lets_nobody_in(tmp_path):
     assert book.by_name("n") is None
 
 
-def test_sessions_end_by_idleness_and_by_age():
+@pytest.mark.parametrize("longest_s", [43_200.0, 86_400.0])
+def test_sessions_end_by_idleness_and_by_age(longest_s):
     clock = Clock()
-    sessions = Sessions(now_s=clock.now_s)
+    sessions = Sessions(now_s=clock.now_s, longest_s=longest_s)
     name = sessions.begin("a", HASH)
     assert len(name) >= 43, "256 bits"
     clock.s += IDLE_S - 1.0
@@ -159,16 +160,16 @@ def test_sessions_end_by_idleness_and_by_age():
     other = sessions.begin("a", HASH)
     assert len(sessions) == 1, "what has ended is let go"
     began_s = clock.s
-    while clock.s < began_s + LONGEST_S - 100.0:
+    while clock.s < began_s + longest_s - 100.0:
         clock.s += 100.0
         assert sessions.use(other) is not None
-    clock.s = began_s + LONGEST_S
+    clock.s = began_s + longest_s
     assert sessions.use(other) is None
     assert sessions.use("") is None
 
 
 def test_sessions_are_bounded_and_ended_by_name():
-    sessions = Sessions(now_s=Clock().now_s)
+    sessions = Sessions(now_s=Clock().now_s, longest_s=1e5)
     names = [sessions.begin("a", HASH) for _ in range(MOST_OF_USER + 1)]
     assert sessions.use(names[0]) is None
     assert sessions.use(names[1]) is not None

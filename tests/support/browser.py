@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from contextlib import contextmanager
@@ -14,27 +15,31 @@ _AXE = Path(__file__).parents[2] / ".peers" / "node_modules" / "axe-core" / "axe
 
 
 @contextmanager
-def chromium():
-    """A browser without a window; software draws."""
+def chromium(*options, **environment):
+    """A browser without a window; software draws. Options of its command line, and what its environment has besides."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs the development group: make dev")
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("needs chromium: apt-get install chromium fonts-dejavu-core")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", *options], env={**os.environ, **environment}
+        )
         yield browser
         browser.close()
 
 
 @contextmanager
-def opened(browser, url, *, width=1280, height=800, scheme="dark", **context):
-    """A page, which must not have reported an error or a refused resource by its end."""
+def opened(browser, url, *, width=1280, height=800, scheme="dark", at=None, **context):
+    """A page, which must not have reported an error or a refused resource by its end; `at` stops its wall clock."""
     view = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **context)
     view.set_default_timeout(60_000)  # a browser beside other tests is slow, not wrong
     page = view.new_page()
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda said: errors.append(said.text) if "Security Policy" in said.text else None)
+    if at is not None:
+        page.clock.set_fixed_time(at)
     page.goto(url)
     yield page
     view.close()

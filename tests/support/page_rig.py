@@ -23,6 +23,7 @@ CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
+BEAT_S = 1.0
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 RATE_HZ = 500
 MESSAGE_SAMPLES = 10
@@ -68,6 +69,12 @@ def block(counts, *, t_s, seq):
     return head + np.ascontiguousarray(counts, "<i2").tobytes()
 
 
+def placed(event):
+    """An event as the server tells it of its only bed: where and when it was."""
+    wall_ms = now_ms()
+    return {"bed": "bed1", "wall_ms": wall_ms, "at_ms": event.get("wall_ms", wall_ms), **event}
+
+
 class PageRig:
     """The server, in a thread of its own; its methods may be called from any other.
 
@@ -94,6 +101,7 @@ class PageRig:
         }
         self.off: set[str] = set()
         self.playing = self.beating = True
+        self.mute = False
         self.leap_samples = 0
         self.answer_error: str | None = None
         self.on_command = None
@@ -117,11 +125,13 @@ class PageRig:
             self._loop.call_soon_threadsafe(self._ended.set)
             self._thread.join(10)
 
-    def say(self, message):
-        """Send an event to every page, as of now."""
-        asyncio.run_coroutine_threadsafe(
-            self._broadcast({"bed": "bed1", "wall_ms": now_ms(), **message}), self._loop
-        ).result(5)
+    def say(self, event):
+        """Send an event of the bed to every page, as of now."""
+        self.tell(placed(event))
+
+    def tell(self, message):
+        """Send a message to every page."""
+        asyncio.run_coroutine_threadsafe(self._broadcast(message), self._loop).result(5)
 
     def restarted(self):
         """The same server again, on the same port."""
@@ -207,17 +217,18 @@ class PageRig:
                     "trend": self.trend or _no_trend(),
                     "events": self.past,
                     "alarms": self.alarms,
+                    "leads_off": sorted(self.off),
                 }
             )
         elif said["do"] == "watch_ward":
             for tile in self.tiles:
                 await socket.send_json(tile)
-        else:
+        elif not self.mute:
             error = self.answer_error
             await socket.send_json({"type": "answer", "id": said["id"], "ok": error is None, "error": error})
             if error is None and self.on_command is not None:
                 for event in self.on_command(said):
-                    await self._broadcast({"bed": "bed1", "wall_ms": now_ms(), **event})
+                    await self._broadcast(placed(event))
 
     async def _broadcast(self, message):
         for socket in list(self._sockets):
@@ -261,7 +272,7 @@ class PageRig:
                         "viewers": len(self._sockets),
                     }
                 )
-            await asyncio.sleep(1)
+            await asyncio.sleep(BEAT_S)
 
 
 @web.middleware

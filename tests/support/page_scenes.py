@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from page_rig import LEADS, now_ms
+from page_rig import LEADS, now_ms, placed
 
 HOUR_MS = 3_600_000
 WITHOUT_LA = tuple(lead for lead in LEADS if lead != "II")
@@ -100,7 +100,7 @@ def past_events():
         "age_s": 1.4,
         "wall_ms": now - 0.8 * HOUR_MS,
     }
-    return [{**event, "bed": "bed1"} for event in (feed, gap, came, seen)]
+    return [placed(event) for event in (feed, gap, came, seen)]
 
 
 def feed(state, lead=None, age_s=None):
@@ -151,6 +151,7 @@ def _technical(rig):
 
 def _acknowledged(rig):
     _elevated("medium")(rig)
+    rig.say(technical("CLOCK_UNSYNC", "no time server", signal="acknowledged", user="Nurse Seven"))
     rig.say(alarm(priority="medium", signal="acknowledged", user="Nurse Seven"))
 
 

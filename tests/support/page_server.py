@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import socket
+import threading
 
 import aiohttp
 import page_parts
@@ -37,6 +38,11 @@ class Served:
     def origin(self):
         return {"Origin": self.url}
 
+    def age_sessions(self, hours):
+        """Have all sessions begun so much earlier than they did, and used just now."""
+        for session in self.page._server._access.sessions._sessions.values():
+            session.began_s -= 3600.0 * hours
+
     async def obey(self, bed, command):
         if self.refusal is not None:
             raise UsageError(self.refusal)
@@ -50,12 +56,23 @@ def _bundle():
 
 @contextlib.asynccontextmanager
 async def served(
-    *, users=None, limits=None, cert=None, key=None, address="0", hosts=(), ward=False, beds=("a",)
+    *,
+    users=None,
+    limits=None,
+    cert=None,
+    key=None,
+    address="0",
+    hosts=(),
+    ward=False,
+    beds=("a",),
+    session_h=12.0,
 ):
     """Open a page over beds of which nothing is known but their feeds."""
     bundle = _bundle()
     found = Served(None)
-    settings = PageSettings(address, users and str(users), cert and str(cert), key and str(key), hosts)
+    settings = PageSettings(
+        address, users and str(users), cert and str(cert), key and str(key), hosts, session_h
+    )
     serving = Serving(bundle, bundle.manifest.alarm_policy, "demo")
     options = {} if limits is None else {"limits": Limits(**limits)}
     found.page = Page(settings, serving, obey=found.obey, ward=ward, say=found.said.append, **options)
@@ -68,6 +85,26 @@ async def served(
     finally:
         await found.page.close()
         await found.page.close()
+
+
+@contextlib.contextmanager
+def serving(**options):
+    """`served` in a thread of its own, for a browser that this thread drives."""
+    opened, ended, found = threading.Event(), asyncio.Event(), []
+
+    async def main():
+        async with served(**options) as page:
+            found.extend((page, asyncio.get_running_loop()))
+            opened.set()
+            await ended.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),), daemon=True)
+    thread.start()
+    assert opened.wait(20.0)
+    page, loop = found
+    yield page
+    loop.call_soon_threadsafe(ended.set)
+    thread.join(20.0)
 
 
 def make_users(path, *, viewer=True, expires=None):

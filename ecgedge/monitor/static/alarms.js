@@ -5,8 +5,14 @@ const RANK = { high: 3, medium: 2, low: 1, none: 0 };
 const SHOWN = { on: 2, latched: 1, acknowledged: 0 };
 const SYMBOL = { high: "▲", medium: "◆", low: "●" };
 
-/** Most urgent first: priority, then whether it still calls, then a patient's before a device's, then the newest. */
+const waits = ({ signal }) => signal !== "acknowledged";
+
+/**
+ * Most urgent first, as the server orders them: those that nobody has seen; then by priority; then those that call
+ * before those that have gone; then a patient's before a device's; then the newest.
+ */
 export const byUrgency = (a, b) =>
+  waits(b) - waits(a) ||
   RANK[b.priority] - RANK[a.priority] ||
   SHOWN[b.signal] - SHOWN[a.signal] ||
   (b.kind === "physiological") - (a.kind === "physiological") ||
@@ -17,6 +23,12 @@ export const marks = (alarm) => (alarm.kind === "physiological" ? "*" : "!").rep
 
 /** @param {string} priority */
 export const symbol = (priority) => SYMBOL[priority] ?? "";
+
+/** "◆ medium": the highest priority among some, as an acknowledged one may be higher than the one that calls. */
+function highest(alarms) {
+  const { priority } = alarms.reduce((a, b) => (RANK[b.priority] > RANK[a.priority] ? b : a));
+  return `${symbol(priority)} ${priority}`;
+}
 
 /** @param {string} condition "MPCWP_ELEVATED" reads "mPCWP elevated" */
 export const title = (condition) => {
@@ -52,6 +64,7 @@ export class Alarms {
   /** @param {object[]} events the current state of each condition that is shown */
   reset(events) {
     this.byCondition = new Map(events.filter((e) => e.signal !== "off").map((e) => [e.condition, e]));
+    this.pauseEndsMs = null; // a server that has started anew knows of none
     this.draw();
   }
 
@@ -74,7 +87,8 @@ export class Alarms {
 
   /** @param {object} event any that tells how long a pause still lasts; @param {number | null} leftS */
   setPause(event, leftS, speed) {
-    this.pauseEndsMs = leftS === null ? null : event.wall_ms + (leftS * 1000) / (speed ?? Infinity);
+    this.pauseEndsMs = leftS == null ? null : event.wall_ms + (leftS * 1000) / (speed ?? Infinity);
+    this.tick();
   }
 
   get paused() {
@@ -87,7 +101,7 @@ export class Alarms {
 
   /** Open the question for the most urgent alarm that can be acknowledged. */
   acknowledgeTop() {
-    const alarm = this.sorted.find((each) => each.signal !== "acknowledged");
+    const alarm = this.sorted.find(waits);
     if (alarm && this.mayAct) this.on.acknowledge(alarm);
   }
 
@@ -102,8 +116,8 @@ export class Alarms {
     setText(byId("alarm-words"), top ? describe(top) : "No alarms");
     byId("more").hidden = others.length === 0;
     byId("more").setAttribute("aria-expanded", String(Boolean(this.open)));
-    setText(byId("more"), `+${others.length} ${others.length === 1 ? "other" : "others"}`);
-    byId("ack").hidden = !this.mayAct || !top || top.signal === "acknowledged";
+    setText(byId("more"), others.length ? `+${others.length} ${others.length === 1 ? "other" : "others"} (${highest(others)})` : "");
+    byId("ack").hidden = !this.mayAct || !top || !waits(top);
     byId("pause").hidden = !this.mayAct;
     byId("alarm-list").hidden = !this.open || others.length === 0;
     byId("alarm-list").replaceChildren(...others.map((alarm) => this.row(alarm)));
@@ -112,7 +126,7 @@ export class Alarms {
 
   row(alarm) {
     const row = element("li", `${symbol(alarm.priority)} ${describe(alarm)}`);
-    if (this.mayAct && alarm.signal !== "acknowledged") {
+    if (this.mayAct && waits(alarm)) {
       const button = element("button", "Acknowledge");
       button.setAttribute("aria-label", `Acknowledge ${title(alarm.condition)}`);
       button.onclick = () => this.on.acknowledge(alarm);

@@ -85,7 +85,7 @@ export class Connection {
     this.socket = null;
     socket?.close();
     this.alive = false;
-    for (const tell of this.answers.values()) tell({ ok: false, error: "the server is gone" });
+    for (const tell of this.answers.values()) tell({ ok: false, error: null });
     this.answers.clear();
     this.on.onDead(why);
     setTimeout(() => this.open(), backoffMs(this.tries, Math.random()));
@@ -100,7 +100,7 @@ export class Connection {
   /**
    * Send a command.
    * @param {object} command
-   * @returns {Promise<{ok: boolean, error: string | null}>}
+   * @returns {Promise<{ok: boolean, error: string | null}>} without an error where nobody knows whether it was done
    */
   ask(command) {
     if (!this.alive) return Promise.resolve({ ok: false, error: "the server is gone" });

@@ -30,6 +30,8 @@ export function setUpClosing() {
   }
 }
 
+const LOST = "The server has gone before it answered. Once it is back, look whether this was done.";
+
 /**
  * Ask who it is, and do it.
  * @param {string} what the title
@@ -50,7 +52,7 @@ export function askUser(what, text, user, act) {
     if (user === null) sessionStorage.setItem("user", name.value.trim());
     const answer = await act(name.value.trim());
     if (answer.ok) byId("ack-dialog").close();
-    else setText(byId("ack-error"), `Not done: ${answer.error}`);
+    else setText(byId("ack-error"), answer.error ? `Not done: ${answer.error}` : LOST);
   };
   byId("ack-dialog").showModal();
 }

@@ -58,18 +58,22 @@ export function judge({ low, high, missing, railed }, seen, mvPerCount) {
  */
 export function showLeads(names, said, off, estimate) {
   const used = new Set(estimate?.variant ? estimate.leads : []);
-  const items = names.map((name, i) => {
-    const state = off.has(name) ? "off" : said[i];
-    const chip = element("li", `${name} `);
-    chip.dataset.state = state.split(" ")[0];
-    chip.append(element("small", used.has(name) && state === "ok" ? "used" : state));
-    return chip;
-  });
-  byId("lead-list").replaceChildren(...items);
+  const words = names.map((name, i) => (off.has(name) ? "off" : used.has(name) && said[i] === "ok" ? "used" : said[i]));
+  const list = byId("lead-list");
+  const shown = JSON.stringify([names, words]);
+  if (list.dataset.shown !== shown) list.replaceChildren(...names.map((name, i) => chip(name, words[i])));
+  list.dataset.shown = shown;
   const sqi = estimate?.sqi;
   byId("sqi").value = sqi ?? 0;
   setText(byId("sqi-value"), fixed(sqi, 2));
   setText(byId("variant"), describeVariant(names, off, estimate));
+}
+
+function chip(name, word) {
+  const made = element("li", `${name} `);
+  made.dataset.state = word.split(" ")[0];
+  made.append(element("small", word));
+  return made;
 }
 
 /** Say which model answers, and why: the one for the leads that are on. */

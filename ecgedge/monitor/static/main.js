@@ -28,7 +28,7 @@ const log = new Log();
 const { tone } = wireCommon({
   onTheme() {
     sweep.resize();
-    trend.restyle();
+    trend.redraw();
   },
   keys: {
     a: ["Acknowledge the most urgent alarm", () => alarms.acknowledgeTop()],
@@ -42,6 +42,14 @@ const { tone } = wireCommon({
 });
 const alarms = new Alarms({ acknowledge, sounding: (priority) => tone.set(overlay.dead ? "medium" : priority) });
 export const page = { bed: bedOfPath(), hello: null, off: new Set(), leads: new LeadWatch([], 500), sweep, numbers, trend, log, alarms, tone };
+
+/** What an event means for the number and the sound, whether it is new or of the past. */
+const retell = {
+  estimate: (event) => numbers.set(event),
+  expired: (event) => numbers.expire(event),
+  self_check: (event) => alarms.setPause(event, event.audio_pause_left_s, page.hello.speed),
+  audio: (event) => alarms.takeAudio(event, page.hello.speed),
+};
 
 const take = {
   hello(message) {
@@ -59,75 +67,58 @@ const take = {
   beds({ beds }) {
     page.hello.beds = beds;
     showBeds();
-    if (overlay.dead && beds.includes(page.bed)) connection.send({ do: "watch", bed: page.bed });
+    if (!beds.includes(page.bed)) dead(`No bed ${page.bed} is served.`);
+    else if (overlay.dead) connection.send({ do: "watch", bed: page.bed });
   },
   gone({ bed }) {
     dead(`No bed ${bed} is served.`);
   },
-  bed({ leads, rate_hz: rateHz, mode, limits, lifetime_s: lifetimeS }) {
+  bed({ leads, rate_hz: rateHz, mode, limits, lifetime_s: lifetimeS, pause_max_s: pauseMaxS }) {
     if (connection.alive) overlay.hide(); // it was not served for a while
-    trend.limits = limits ?? trend.limits;
+    trend.limits = limits ?? trend.limits; // a bed may have a policy of its own
     numbers.lifetimeS = lifetimeS ?? numbers.lifetimeS;
+    page.hello.pause_max_s = pauseMaxS ?? page.hello.pause_max_s;
     page.leads = new LeadWatch(leads, rateHz);
     sweep.setLeads(leads, rateHz);
     showMode({ ...page.hello, mode });
     drawLeads();
   },
-  history({ trend: past, events, alarms: active }) {
-    page.off.clear();
+  history({ trend: past, events, alarms: active, leads_off: off }) {
+    page.off = new Set(off);
     alarms.reset(active);
     log.reset(page.bed, events);
     trend.fill(past, events);
-    for (const event of events) {
-      if (event.type === "feed") noteLead(event);
-      if (event.type === "audio") alarms.takeAudio(event, page.hello.speed);
-    }
-    numbers.set(lastOf(past));
+    numbers.set(null);
+    for (const event of events) retell[event.type]?.(event);
     showOff();
     drawTrendLine();
   },
   estimate(event) {
-    numbers.set(event);
+    retell.estimate(event);
     trend.add(event);
     drawLeads();
   },
-  expired: (event) => numbers.expire(event),
+  expired: (event) => retell.expired(event),
   alarm(event) {
     alarms.take(event);
     trend.mark(event);
     showOff();
     drawTrendLine();
   },
-  self_check(event) {
-    alarms.setPause(event, event.audio_pause_left_s, page.hello.speed);
-    alarms.tick();
-  },
-  audio: (event) => alarms.takeAudio(event, page.hello.speed),
-  feed(event) {
-    noteLead(event);
+  self_check: (event) => retell.self_check(event),
+  audio: (event) => retell.audio(event),
+  feed({ state, lead }) {
+    if (state === "lead_off") page.off.add(lead);
+    if (state === "lead_on") page.off.delete(lead);
     showOff();
   },
   health(message) {
     serverClock.set(message.server_ms);
     const { holes, latencyMs } = sweep.stats;
-    showHealth(describeHealth(message, page.bed, { holes, p99Ms: p99(latencyMs), dropped: connection.dropped }));
+    const toScreenMs = p99(latencyMs.map((ms) => ms + serverClock.offsetMs));
+    showHealth(describeHealth(message, page.bed, { holes, p99Ms: toScreenMs, dropped: connection.dropped }));
   },
 };
-
-/** The last point of the trend, as the estimate that it was. */
-function lastOf(past) {
-  const i = past.t_ms.length - 1;
-  if (i < 0) return null;
-  return {
-    wall_ms: past.t_ms[i], mpcwp_mmhg: past.mpcwp_mmhg[i], interval_mmhg: past.low[i] == null ? null : [past.low[i], past.high[i]],
-    p_gt_18: past.p_gt_18[i], validity: past.validity[i], reason: past.reason[i], leads: [],
-  };
-}
-
-function noteLead({ state, lead }) {
-  if (state === "lead_off") page.off.add(lead);
-  if (state === "lead_on") page.off.delete(lead);
-}
 
 /** Say on the lead itself that it is off, with the electrode where the alarm tells it. */
 function showOff() {
@@ -184,6 +175,7 @@ function dead(why) {
 
 function eachHalfSecond() {
   numbers.draw();
+  drawLeads();
   alarms.tick();
 }
 
@@ -205,4 +197,3 @@ export const connection = new Connection(`${location.origin.replace(/^http/, "ws
 byId("pause").onclick = pauseOrResume;
 byId("open-card").onclick = () => page.hello && openCard(page.bed, page.hello.bundle);
 setInterval(eachHalfSecond, 500);
-setInterval(drawLeads, 2000);

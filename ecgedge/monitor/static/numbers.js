@@ -47,8 +47,9 @@ export class Numbers {
   }
 
   /** Nobody may see the last estimate any more. @param {object} event of type "expired" */
-  expire({ reason }) {
-    if (this.estimate) this.estimate = { ...this.estimate, expired: reason };
+  expire({ reason, wall_ms: wallMs, t_s: tS, since_s: sinceS }) {
+    const last = this.estimate ?? { wall_ms: wallMs - 1000 * (tS - sinceS) };
+    this.estimate = { ...last, expired: reason };
     this.draw();
   }
 

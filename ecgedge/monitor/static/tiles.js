@@ -13,10 +13,13 @@ export function tileOrder(a, b) {
 const byName = (a, b) => a.bed.localeCompare(b.bed, undefined, { numeric: true });
 const trouble = ({ feed, estimate }) => (feed === "connected" ? 0 : 2) + (estimate?.validity === "valid" ? 0 : 1);
 
+const SORT_MS = 50;
+
 export class Tiles {
-  /** @param {HTMLElement} list */
-  constructor(list) {
+  /** @param {HTMLElement} list @param {{onChange: () => void}} on called once for all tiles of one frame */
+  constructor(list, on) {
     this.list = list;
+    this.on = on;
     this.lifetimeS = 600;
     this.tiles = new Map(); // bed: {said, item}
     this.due = false;
@@ -29,8 +32,8 @@ export class Tiles {
     this.tiles.set(said.bed, { said, item });
     this.draw(said, item);
     if (this.due) return;
-    this.due = true; // all tiles of one moment are sorted once
-    requestAnimationFrame(() => this.sort());
+    this.due = true;
+    setTimeout(() => this.sort(), SORT_MS); // not by frames: a page that is hidden sounds, too
   }
 
   /** @returns {object[]} what was said of each bed, in order */
@@ -44,6 +47,7 @@ export class Tiles {
     order.forEach((item, i) => {
       if (this.list.children[i] !== item) this.list.insertBefore(item, this.list.children[i] ?? null);
     });
+    this.on.onChange();
   }
 
   /** Ages grow, and old numbers are blanked. */
@@ -71,8 +75,9 @@ export class Tiles {
     const shown = describeEstimate(estimate, serverClock.nowMs(), this.lifetimeS);
     setText(value, shown.value);
     setText(detail, shown.value === "--" ? "no number" : shown.interval.replace(" mmHg", ""));
-    tile.dataset.state = feed === "connected" ? shown.state : "old";
-    setText(state, feed === "connected" ? shown.age : `feed ${feed}`);
+    const lives = feed === "connected";
+    tile.dataset.state = lives ? shown.state : "old";
+    setText(state, lives ? shown.age : `feed ${feed}${shown.value === "--" ? "" : `, ${shown.age}`}`);
     if (worst) tile.dataset.signal = worst.signal;
     else delete tile.dataset.signal;
     tile.dataset.priority = worst?.priority ?? "none";

@@ -4,7 +4,12 @@ import { Connection } from "./connection.js";
 import { byId, element, serverClock, setText } from "./format.js";
 import { Tiles } from "./tiles.js";
 
-const tiles = new Tiles(byId("tiles"));
+const tiles = new Tiles(byId("tiles"), {
+  onChange() {
+    sound();
+    count();
+  },
+});
 const overlay = showDead("These beds");
 const { tone } = wireCommon({ onTheme() {}, keys: {} });
 export const ward = { tiles, tone };
@@ -22,11 +27,7 @@ const take = {
     tiles.keep(beds);
     count();
   },
-  tile(message) {
-    tiles.take(message);
-    sound();
-    count();
-  },
+  tile: (message) => tiles.take(message),
   health(message) {
     serverClock.set(message.server_ms);
     const facts = [`Heartbeat ${message.heartbeat}`, `Viewers ${message.viewers}`, `CPU ${Math.round(message.cpu_percent)} %`];
