@@ -22,7 +22,7 @@ import numpy as np
 import typer
 
 from ecgedge.bundle import load_bundle
-from ecgedge.runtime.memory import keep_freed_memory
+from ecgedge.runtime.memory import collect_rarely, keep_freed_memory
 from ecgedge.signal import COMPILED
 from ecgedge.sim import Simulator
 from ecgedge.stream import Bed, Variants, Ward
@@ -95,6 +95,7 @@ class Soak:
 def main(beds: int = 500, hours: float = 2.0, out: Path | None = None) -> None:
     """Run, print, and write JSON if asked."""
     keep_freed_memory()
+    collect_rarely()
     COMPILED.on()
     hops = round(hours * 3600.0 / HOP_S)
     rows: list[dict[str, float]] = []

@@ -38,7 +38,7 @@ from ecgedge.bundle import Bundle, load_bundle
 from ecgedge.cli import app
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.runtime import OrtRunner, Runner
-from ecgedge.runtime.memory import keep_freed_memory
+from ecgedge.runtime.memory import collect_rarely, keep_freed_memory
 from ecgedge.runtime.step import StepRunner
 from ecgedge.signal import COMPILED
 from ecgedge.signal.front_end import filter_cascade
@@ -238,6 +238,7 @@ def main(
 ) -> None:
     """Measure, print, and write JSON if asked."""
     keep_freed_memory()
+    collect_rarely()
     if (why := COMPILED.on()) is not None:
         raise SystemExit(f"no compiled loops to measure: {why}")
     if memory_of is not None:

@@ -60,6 +60,7 @@ class AlarmEngine:
         self._number_s: float | None = None
         self._poor_due_s: float | None = None
         self._connected = True
+        self._calm_until_s = -math.inf  # before then time alone brings nothing; who changes anything forgets it
         self._signals = Signals(policy)
         self._pressure = Pressure(policy, self._signals, hop_s=hop_s)
         self._leads_off = LeadsOff(policy, leads, self._signals)
@@ -142,9 +143,18 @@ class AlarmEngine:
             raise ValueError(f"time must be finite, found {t_s}")
         now_s = self._now_s = t_s if self._now_s is None else max(t_s, self._now_s)
         events: list[AlarmEvent] = []
-        while self._next_due_s() <= now_s:
+        if now_s < self._calm_until_s:
+            return events
+        while (due_s := self._next_due_s()) <= now_s:
             due = min(self._dues(), key=lambda due: (due.t_s, due.rank))
             events += due.happens(due.t_s)
+        self._calm_until_s = due_s
+        return events
+
+    def _change(self, t_s: float) -> list[AlarmEvent]:
+        """Let time pass to `t_s`, where something changes: what time brings from there on must be looked up anew."""
+        events = self.advance(t_s)
+        self._calm_until_s = -math.inf
         return events
 
     def on_estimate(self, estimate: Estimate) -> list[AlarmEvent]:
@@ -180,6 +190,7 @@ class AlarmEngine:
     def begin_rules_anew(self) -> None:
         """Take that estimates mean something else from here on: earlier ones bring and clear nothing any more."""
         self._pressure.begin_anew()
+        self._calm_until_s = -math.inf
 
     def on_lead(self, t_s: float, lead: str, *, on: bool) -> list[AlarmEvent]:
         """Take that a lead has come on or gone off; saying it twice changes nothing.
@@ -218,7 +229,7 @@ class AlarmEngine:
         `text` is what the condition says when it comes (the first since the fact holds), or when it goes. One of
         `RECOVERIES` goes with the first call that says so when its time is over.
         """
-        events = self.advance(t_s)
+        events = self._change(t_s)
         was_present = self._signals.present(condition)
         take = self._facts.begin if on else self._facts.cease
         events += take(condition, self.now_s, text)
@@ -248,7 +259,7 @@ class AlarmEngine:
             If there is no such condition, or `user` is empty or unprintable: someone must answer for it.
         """
         user = check_acknowledge(condition, user)
-        events = self.advance(t_s)
+        events = self._change(t_s)
         return events + self._signals.acknowledge(condition, self.now_s, user=user)
 
     def pause_audio(self, t_s: float, *, duration_s: float, user: str) -> list[AlarmEvent]:
@@ -263,7 +274,7 @@ class AlarmEngine:
             unprintable.
         """
         user = check_pause(duration_s, user, self._policy)
-        events = self.advance(t_s)
+        events = self._change(t_s)
         return [*events, self._signals.begin_pause(self.now_s, duration_s=duration_s, user=user)]
 
     def resume_audio(self, t_s: float, *, user: str) -> list[AlarmEvent]:
@@ -275,7 +286,7 @@ class AlarmEngine:
             If `user` is empty or unprintable.
         """
         user = check_resume(user)
-        events = self.advance(t_s)
+        events = self._change(t_s)
         if self._signals.pause is not None:
             events.append(self._signals.end_pause(self.now_s, f"audio on again, by {user}", user=user))
         return events
@@ -322,7 +333,7 @@ class AlarmEngine:
 
     def _enter(self, t_s: float) -> list[AlarmEvent]:
         """Let time pass to a fact's time; the first fact starts the stream."""
-        events = self.advance(t_s)
+        events = self._change(t_s)
         if self._origin_s is None:
             self._origin_s = self.now_s
             self._rearm_poor()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ecgedge.policy import AlarmPolicy
@@ -43,12 +42,14 @@ class SelfChecks:
         self._begin_s = self._heard_s = t_s
         self._made = 0
 
-    def due(self, t_s: float) -> Iterator[tuple[int, float]]:
-        """Yield number and time of each check that is due by `t_s` and not made yet."""
+    def due(self, t_s: float) -> list[tuple[int, float]]:
+        """Make each check that is due by `t_s` and not made yet; return their numbers and times."""
+        made: list[tuple[int, float]] = []
         while (due_s := self._begin_s + (self._made + 1) * self._period_s) <= t_s:
             self._made += 1
-            yield self._made, due_s
+            made.append((self._made, due_s))
         self._heard_s = max(self._heard_s, t_s)
+        return made
 
     def leap(self, t_s: float) -> None:
         """Give up the checks, all but the newest, of a leap in time from the latest call to `t_s`."""

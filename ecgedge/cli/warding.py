@@ -128,10 +128,11 @@ async def _listen(path: Path, service: WardService, reopen: Reopen) -> asyncio.S
 
 def prepare_for_many() -> None:
     """Bring this process into the state in which serving many beds costs least, and say so."""
-    from ecgedge.runtime.memory import keep_freed_memory
+    from ecgedge.runtime.memory import collect_rarely, keep_freed_memory
     from ecgedge.signal import COMPILED
 
     keep_freed_memory()
+    collect_rarely()
     why = COMPILED.on()
     say("front ends run in compiled loops" if why is None else f"front ends run on numpy and scipy: {why}")
 

@@ -75,7 +75,7 @@ class StepPool(Closing):
         rate_hz = bundle.manifest.front_end.rate_hz
         self._period = max(1, round(spec.reprime_s * rate_hz / self._chunk)) * self._chunk
         self._free = list(reversed(range(FIRST_SEATS)))
-        self._fed = np.zeros(FIRST_SEATS, np.int64)
+        self._fed = [0] * FIRST_SEATS  # up to which sample of its stream each seat's state has come
 
     @property
     def name(self) -> str:
@@ -103,7 +103,7 @@ class StepPool(Closing):
             more = self.seats
             self._runner.grow(more)
             self._free = list(reversed(range(more, 2 * more)))
-            self._fed = np.concatenate([self._fed, np.zeros(more, np.int64)])
+            self._fed += [0] * more
         number = self._free.pop()
         self._fed[number] = 0
         return StepSeat(self, number)
@@ -143,11 +143,12 @@ class StepPool(Closing):
     def _steps_due(self, ask: StepAsk) -> int:
         """Return how many chunks the seat lacks; begin its state anew where it lacks more than are kept, or in turn."""
         number, end = ask.seat.number, ask.end_index
-        due = (end - int(self._fed[number])) // self._chunk
+        fed = self._fed[number]
+        due = (end - fed) // self._chunk
         whole = min(end, self._exact) // self._chunk
         # So a fault in memory cannot stay. Not all seats at once: that would be a wave of work.
         turn = (end + number * self._chunk) % self._period == 0
-        if self._fed[number] == 0 or due >= whole or turn:
+        if fed == 0 or due >= whole or turn:
             self._runner.reset(number)
             return whole
         return due

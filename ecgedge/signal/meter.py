@@ -41,6 +41,7 @@ class Meter:
         self, *, n_leads: int, window_samples: int, hop_samples: int, leads: Sequence[str] = ()
     ) -> None:
         self.n_leads, self.leads, self.limb = n_leads, tuple(leads), tuple(limb_rows(leads))
+        self.limb_names = tuple(leads[row] for row in self.limb)
         self.tenth = window_samples // TENTHS
         whole = window_samples % TENTHS == 0 and self.tenth > 1 and hop_samples % self.tenth == 0
         self.hop_tenths = min(TENTHS, hop_samples // self.tenth) if whole else 0
@@ -117,7 +118,7 @@ def _contradicting(meters: Sequence[Meter], n_samples: int) -> Iterator[int]:
     places: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
     for place, meter in enumerate(meters):
         if meter.limb:
-            places[tuple(meter.leads[row] for row in meter.limb)].append(place)
+            places[meter.limb_names].append(place)
     for names, these in places.items():
         products = np.stack([meters[place].products for place in these]).sum(axis=1)
         for k in np.flatnonzero(contradiction(products, names, n_samples=n_samples) > CONTRADICTION).tolist():

@@ -75,9 +75,10 @@ class Inbox:
                 self._apart.append((t_s, samples_mv))
                 self._n_apart += n
                 return lost
-            if self._fill == 0:
-                self._first_s = t_s
-            self._begin_s = self.bed.due_s if self.bed.started else self._first_s
+            oldest_s = self._first_s if self._fill else t_s
+            self._begin_s = self.bed.due_s if self.bed.started else oldest_s
+        if self._fill == 0:
+            self._first_s = t_s
         self._joined.append(samples_mv)
         self._fill += n
         return lost
@@ -90,7 +91,7 @@ class Inbox:
 
     def take_hop(self) -> Steps[list[Event]]:
         """Give the bed the rest of its hop, or all that waits where something waits apart."""
-        return self.take_all() if self._apart else self._take(self._due())
+        return self.take_all() if self._apart else self._take(self._needed or self._due())
 
     def take_all(self) -> Steps[list[Event]]:
         """Give the bed all that waits."""
@@ -99,7 +100,7 @@ class Inbox:
             t_s, samples_mv = self._apart.popleft()
             self._n_apart -= samples_mv.shape[1]
             events += yield from self.bed.steps(samples_mv, t_s=t_s)
-            self._needed = None
+            self._begin_s = self._needed = None
         return events
 
     def _due(self) -> int:
@@ -116,7 +117,9 @@ class Inbox:
     def _take(self, n: int) -> Steps[list[Event]]:
         t_s = self.bed.due_s if self._first_s is None else self._first_s
         self._first_s = self._begin_s = self._needed = None
-        return (yield from self.bed.steps(self._cut(n), t_s=t_s))
+        events = yield from self.bed.steps(self._cut(n), t_s=t_s)
+        self._begin_s = self.bed.due_s  # so that the next chunk follows at a glance
+        return events
 
     def _cut(self, n: int) -> NDArray[np.float32]:
         """Take the oldest n samples out of those that follow each other."""

@@ -67,6 +67,8 @@ class Watch:
     @property
     def doubt(self) -> str | None:
         """What is wrong with the feed, so that no estimate may be valid."""
+        if self.engine.quiet:
+            return None
         return next((why for fact, why in _FEED_DOUBTS if self.engine.holds(fact)), None)
 
     def take_up(self, alarms: Mapping[str, Any], *, checks: ChecksState, counts: Mapping[str, int]) -> None:
@@ -119,7 +121,7 @@ class Watch:
         """Tell the engine of a fact that holds, or (None) does not; `gone` says why not, where more than one can be."""
         if text is not None:
             return self.counted(self.engine.on_fact(t_s, fact, on=True, text=text))
-        if self.engine.holds(fact):
+        if not self.engine.quiet and self.engine.holds(fact):
             return self.counted(self.engine.on_fact(t_s, fact, on=False, text=gone or _GONE[fact]))
         return []
 

@@ -126,13 +126,13 @@ def do_work(asked: Sequence[Work]) -> list[Any]:
 
 
 def _kind(work: Work) -> Hashable:
-    """Return what is equal for work that can be done together."""
+    """Return what is equal for work that can be done together; a specification by its place, its hash costs more."""
     if isinstance(work, Condition):
         return Condition, work.front_end.kind, work.samples_mv.shape[1]
     if isinstance(work, MeasureRaw):
         return MeasureRaw, id(work.spec)
     if isinstance(work, Assess):
-        return Assess, work.window.counts.shape[1], work.meter.hop_tenths, work.raw is None, work.spec
+        return Assess, work.window.counts.shape[1], work.meter.hop_tenths, work.raw is None, id(work.spec)
     return Infer, id(work.seat.runner)
 
 

@@ -1,7 +1,6 @@
 """The loop: it learns, it resumes to the same bits after a kill, and it says early what is wrong."""
 
 import json
-import os
 import re
 import signal
 from pathlib import Path
