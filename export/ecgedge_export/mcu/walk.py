@@ -13,7 +13,6 @@ from onnx import numpy_helper
 
 from ecgedge.errors import EngineError
 from ecgedge_export.mcu.program import (
-    INT8_LOW,
     Convolution,
     Counts,
     NumberOutput,
@@ -116,12 +115,12 @@ class Walk:
         )  # fmt: skip
 
     def held(self, name: str, node: onnx.NodeProto, *, flat: bool = False) -> Tensor:
-        """Return the int8 tensor of a name."""
+        """Return the tensor of a name."""
         value = self.values.get(name)
         if not isinstance(value, Held):
             raise EngineError(
-                f"{node.op_type} ({node.name or node.output[0]}) reads {name}, which is no int8 tensor; quantize the "
-                "run with the flavour mcu and no layer in float"
+                f"{node.op_type} ({node.name or node.output[0]}) reads {name}, which is no tensor of integers; quantize "
+                "the run with the flavour mcu and no layer in float"
             )
         if value.flat and value.tensor.samples > 1 and not flat:
             raise EngineError(
@@ -144,7 +143,7 @@ class Walk:
 
     def settle(self, value: Pending, out: Tensor) -> None:
         """Let a waiting layer write into `out`."""
-        low = max(INT8_LOW, out.affine.zero_point) if value.relu else INT8_LOW
+        low = max(out.integers.low, out.affine.zero_point) if value.relu else out.integers.low
         self.steps.extend(value.settle(out, low))
 
 
