@@ -313,9 +313,9 @@ def _head(program: Program, prefix: str) -> str:
     return (
         f"/* {prefix}: an ECG network in integers; made by ecgedge, not by hand. {RESEARCH_USE_ONLY}\n"
         f" *\n * Leads {', '.join(program.leads)}; {program.macs} multiplications a window. Weights are int8, tensors "
-        f"{number_type(program)[:-2]}:\n * sample by sample (samples x channels), value = scale * (q - zero point). A sum "
-        "of 32 bits becomes one of their\n * numbers by a multiplier and a shift, rounded half to even. No division, no "
-        "floating point, no allocation.\n */"
+        f"{number_type(program)[:-2]}:\n * sample by sample (samples x channels), value = scale * (q - zero point).\n"
+        " * A sum of 32 bits becomes one of their numbers by a multiplier and a shift, rounded half to even.\n"
+        " * No division, no floating point, no allocation.\n */"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import singledispatch
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from ecgedge_export.mcu.program import (
     Tensor,
 )
 
-Integers: TypeAlias = "NDArray[np.int8] | NDArray[np.int16] | NDArray[np.int32]"
+Integers: TypeAlias = "NDArray[np.integer[Any]]"
 Values: TypeAlias = "dict[str, Integers]"
 """By tensor name: (T, C) int8 or int16; (C,) int32 of sums."""
 SIGMOID_STEP_BITS = 7
@@ -109,8 +109,7 @@ def convolution_sums(step: Convolution, source: Integers) -> NDArray[np.int32]:
 
 
 def _clamped(x: NDArray[np.int64], low: int, out: Tensor) -> Integers:
-    numbers: Integers = np.clip(x, low, out.integers.high).astype(out.integers.dtype)
-    return numbers
+    return np.clip(x, low, out.integers.high).astype(out.integers.dtype)
 
 
 def _rescaled(x: NDArray[np.int64], rescale: Rescale, low: int, out: Tensor) -> Integers:

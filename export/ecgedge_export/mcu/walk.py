@@ -119,8 +119,8 @@ class Walk:
         value = self.values.get(name)
         if not isinstance(value, Held):
             raise EngineError(
-                f"{node.op_type} ({node.name or node.output[0]}) reads {name}, which is no tensor of integers; quantize "
-                "the run with the flavour mcu and no layer in float"
+                f"{node.op_type} ({node.name or node.output[0]}) reads {name}, which is no tensor of integers; "
+                "quantize the run with the flavour mcu and no layer in float"
             )
         if value.flat and value.tensor.samples > 1 and not flat:
             raise EngineError(
