@@ -5,7 +5,8 @@ Forms differ in two things, and are tried the faster first:
 1. What stays in float at the input's end: nothing; the first layer; the layers up to the first residual sum; up to the
    second one. The first tensors are what 8 bits cost most: a QRS of 1 mV, its ST segment of 0.05 mV and an artefact
    of 5 mV have to share 256 steps, and what is lost there is lost for all layers behind. Integer C, the flavour "mcu",
-   has no layers in float: if 8 bits do not pass, its tensors get 16 ("mcu16"), whose headroom is in their steps.
+   has no layers in float: its biases are corrected (`bias.py`), and if 8 bits do not pass, its tensors get 16
+   ("mcu16"), whose headroom is in their steps.
 2. The ranges: those of the training split's windows, then those of the same windows 1.5 times as large
    (`calibration.headroom_ranges`). A record beyond the range saturates in layer after layer; a wider range costs all
    other records resolution, which the later layers have to spare.
@@ -29,6 +30,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ecgedge.bundle import FrontEndSpec
+from ecgedge_export.bias import corrected_biases
 from ecgedge_export.calibration import HEADROOM, Calibration, Ranges, headroom_ranges, tensor_ranges
 from ecgedge_export.qat import FineTune, fine_tune
 from ecgedge_export.qdq import INTEGER_TYPES, Flavour, QuantPlan, leading_layers, make_plan
@@ -119,9 +121,11 @@ def int8_candidates(
         )
 
     def file(form: _Form) -> onnx.ModelProto:
-        return quantized_file(exact, plan(form))
+        numbers = plan(form)
+        source = corrected_biases(exact, numbers, calibration_mv, leads=leads) if whole else exact
+        return quantized_file(source, numbers)
 
-    forms = _forms(exact, leads, flavour, chosen)
+    whole, forms = INTEGER_TYPES[flavour].whole, _forms(exact, leads, flavour, chosen)
     for form in forms:
         yield Candidate(partial(file, form), form.notes(calibration))
     if chosen.fine_tuning is None or unknown_operators(exact):

@@ -428,18 +428,11 @@ class _Writer:
         weight_name, *bias_names = node.input[1:]
         weight = numpy_helper.to_array(self.weights[weight_name])
         bias = numpy_helper.to_array(self.weights[bias_names[0]]) if bias_names else None
-        step = self.plan.step(node.input[0])
-        if step is None:
-            raise EngineError(f"the plan quantizes {layer_name(node)}, but not its input {node.input[0]}")
-        scale = weight_scale(weight, bias, step, largest_input=self.plan.largest(node.input[0]))
-        shape = (-1, *[1] * (weight.ndim - 1))
-        integers = np.clip(np.rint(weight / scale.reshape(shape)), -WEIGHT_LIMIT, WEIGHT_LIMIT)
-        names = [self._dequantized(weight_name, integers.astype(np.int8), scale)]
+        rounded = rounded_weights(node, weight, bias, self.plan)
+        names = [self._dequantized(weight_name, rounded.integers, rounded.scale)]
         if bias is not None and self.plan.integers.int32_bias:
-            bias_scale = (np.float32(step) * scale).astype(np.float32)
-            names.append(
-                self._dequantized(bias_names[0], np.rint(bias / bias_scale).astype(np.int32), bias_scale)
-            )
+            whole = np.rint(bias / rounded.bias_scale).astype(np.int32)
+            names.append(self._dequantized(bias_names[0], whole, rounded.bias_scale))
         else:
             names += bias_names
         return names
@@ -465,6 +458,43 @@ class _Writer:
     def _tensor(self, name: str, values: NDArray[Any]) -> str:
         self.tensors.append(numpy_helper.from_array(values, name))
         return name
+
+
+@dataclass(frozen=True, eq=False)
+class RoundedWeights:
+    """A layer's weights as integers, the scale of each output channel, and that of its bias."""
+
+    integers: NDArray[np.int8]
+    scale: NDArray[np.float32]
+    bias_scale: NDArray[np.float32]
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """What the integers are worth."""
+        shape = (-1, *[1] * (self.integers.ndim - 1))
+        return self.integers * self.scale.reshape(shape)
+
+
+def rounded_weights(
+    node: onnx.NodeProto, weight: NDArray[np.float32], bias: NDArray[np.float32] | None, plan: QuantPlan
+) -> RoundedWeights:
+    """Round a layer's weights as a plan says.
+
+    Raises
+    ------
+    EngineError
+        If the plan leaves the layer's input in float.
+    """
+    step = plan.step(node.input[0])
+    if step is None:
+        raise EngineError(f"the plan quantizes {layer_name(node)}, but not its input {node.input[0]}")
+    scale = weight_scale(weight, bias, step, largest_input=plan.largest(node.input[0]))
+    integers = np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1)))
+    return RoundedWeights(
+        np.clip(integers, -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8),
+        scale,
+        (np.float32(step) * scale).astype(np.float32),
+    )
 
 
 def weight_scale(

@@ -2,12 +2,15 @@
 
 import csv
 import json
+import re
 import shutil
 import signal
+import subprocess
 import time
 from types import SimpleNamespace
 
 import pytest
+from needs import program
 
 QUICK = (
     *("--set", "schedule.steps=12", "--set", "schedule.warmup_steps=2", "--set", "data.batch_size=16"),
@@ -88,6 +91,33 @@ def test_the_bundle_shows_where_it_comes_from(line):
     for words in ("tiny", bundle_id, "SIMULATED DATA", "Research use only", "12/fp32", "I,II/fp32"):
         assert words in shown
     assert "auroc_gt_18" in shown
+
+
+def test_the_c_for_a_microcontroller_compiles_and_passes_its_self_test(line, tmp_path):
+    program("gcc")
+    made = line.cli(
+        *("export", "run", "--target", "mcu", "--data", "data", "--out", "mcu.ecgb", "--lead-sets", "I,II"),
+        *("--fine-tuning-steps", "0", "--evidence-records", "8"),
+    )
+    assert re.search(r"mcu\.ecgb: id [0-9a-f]+", made.stdout)
+    folder = line.folder / "mcu.ecgb" / "variants" / "I_II" / "int8" / "c"
+    build = [
+        "gcc",
+        "-O2",
+        "-std=c99",
+        "-Wall",
+        "-Werror",
+        "ecg_i_ii.c",
+        "selftest.c",
+        "-o",
+        tmp_path / "selftest",
+    ]
+    subprocess.run(build, cwd=folder, check=True)
+    assert subprocess.run([tmp_path / "selftest"], check=False).returncode == 0
+    assert "Research use only" in (folder / "ecg_i_ii.h").read_text()
+    [found] = _json(line.folder / "mcu.ecgb" / "evidence.json")["variants"]
+    assert found["failed"] == []
+    assert "self-test passed" in line.cli("bundle", "verify", "mcu.ecgb").stdout
 
 
 def test_the_bundle_carries_its_evidence(line):

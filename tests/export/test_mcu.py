@@ -128,7 +128,10 @@ def heads():
     scaled = graph.node("Mul", row, graph.constant(np.float32(-0.4)))
     pressure = graph.node("Add", scaled, graph.constant(np.float32(17.3)))
     likely = graph.node("Sigmoid", graph.node("Gather", sums, graph.constant(np.array(0)), axis=1))
-    return graph.model(mpcwp_mmhg=pressure, p_gt_18=likely, embedding=mean), graph
+    nothing = graph.node(
+        "Add", graph.node("Mul", row, graph.constant(np.float32(0.0))), graph.constant(np.float32(4.5))
+    )
+    return graph.model(mpcwp_mmhg=pressure, p_gt_18=likely, constant=nothing, embedding=mean), graph
 
 
 @pytest.mark.usefixtures("bits")
@@ -142,6 +145,7 @@ def test_numbers_and_probabilities(tmp_path):
     np.testing.assert_allclose(expected["mpcwp_mmhg"] / 100, floats["mpcwp_mmhg"].ravel(), atol=0.0101)
     np.testing.assert_allclose(expected["p_gt_18"] / 65535, floats["p_gt_18"].ravel(), atol=2e-4)
     assert len(set(expected["mpcwp_mmhg"])) > 3
+    assert set(expected["constant"]) == {450}
 
 
 @pytest.mark.usefixtures("bits")

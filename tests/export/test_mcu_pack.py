@@ -1,14 +1,18 @@
 """A run becomes a bundle with C: built, right on an emulated Cortex-M4, told of on the card."""
 
 import subprocess
+from dataclasses import replace
 
 import numpy as np
+import pytest
 from needs import program
 
 from ecgedge.bundle import load_bundle
 from ecgedge.runtime import open_runner
+from ecgedge_export.compare import QuantizationError
 from ecgedge_export.int8 import Int8Options
 from ecgedge_export.pack import export_run
+from ecgedge_export.targets import load_target
 
 from .helpers import LENIENT
 from .mcu_graphs import STRICT
@@ -40,3 +44,19 @@ def test_a_bundle_with_c(run_dir, ptbxl, tmp_path):
     [variant] = bundle.manifest.variants
     with open_runner(bundle, variant) as runner:
         assert np.isfinite(runner.run(np.zeros((1, 1, 2500), np.float32))["embedding"]).all()
+
+
+def test_c_that_turns_a_window_is_refused(run_dir, ptbxl, tmp_path):
+    """By the target's own limit on the tune split, here a little higher: even 16 bits miss it."""
+    limits = load_target("mcu").gates
+    assert limits.min_cosine == limits.min_median_cosine == 0.995
+    out = tmp_path / "b.ecgb"
+    with pytest.raises(
+        QuantizationError, match=r"II/int8: .*smallest centred cosine is 0\.99\d+, the least is 0\.9999"
+    ):
+        export_run(
+            run_dir, data=ptbxl, target="mcu", out=out, lead_sets=("II",), calibration_samples=32, gate_samples=8,
+            evidence_records=0, gates=replace(limits, min_cosine=0.9999),
+            int8_options=Int8Options(fine_tuning=None),
+        )  # fmt: skip
+    assert not out.exists()

@@ -108,7 +108,8 @@ class Walk:
             )
         per_unit = SIGMOID_PER_UNIT if numbers.sigmoid else NUMBER_PER_UNIT
         scale = numbers.scales[0] * per_unit
-        rescale = Rescale.of(abs(scale), largest=numbers.sums.largest)
+        # An output that is the same for all records, such as a probability that nothing was learnt of.
+        rescale = Rescale.of(abs(scale), largest=numbers.sums.largest) if scale else Rescale(0, 1)
         return NumberOutput(
             name, numbers.sums, numbers.indices[0], int(np.sign(scale)) * rescale.multiplier, rescale.shift,
             round(numbers.offsets[0] * per_unit), numbers.sigmoid, 65535 if numbers.sigmoid else per_unit,
