@@ -201,7 +201,7 @@ class Configuring:
         if self._asked is None or answer.config_id != self._asked.config_id or self._applied:
             return False
         if answer.status is not ConfigStatus.APPLIED:
-            field = _FIELDS.get(answer.field)
+            field = _FIELDS.get(answer.field, "")
             about = f"{field}={self._wanted.values[field]}" if field in self._wanted.values else field
             raise FeedError(
                 f"{self._uri}: {self._who()} does not follow {self._settings}: {answer.status.name.lower()}"
