@@ -28,7 +28,7 @@ CONFIG_ACK, CONFIG_ID_AT = 0x04, 8 + 4
 
 
 def _eeb_host(folder: Path) -> Callable[[bytes], None]:
-    """Feed parts of an input to the host that its first byte names: as bytes, and as a frame with the right checksum."""
+    """Feed parts of an input to the host that its first byte names: as bytes, and as a sealed frame."""
     del folder
     from ecgedge.errors import FeedError
     from ecgedge.feeds.eeb_host import EebHost
