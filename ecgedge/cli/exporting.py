@@ -97,7 +97,7 @@ def sensitivity(
     run: Annotated[Path, typer.Argument(help="Run directory.")],
     data: Annotated[Path, typer.Option(help="Dataset directory: its training split is what is measured on.")],
     out: Annotated[Path, typer.Option(help="JSON to write.")],
-    flavour: Annotated[str, typer.Option(help="cpu, rtx or mcu.")] = "cpu",
+    flavour: Annotated[str, typer.Option(help="cpu, rtx, mcu or mcu16.")] = "cpu",
     lead_sets: Annotated[str, typer.Option(help='Lead sets, for example "12;I,II;I".')] = "12",
     calibration: Annotated[
         str, typer.Option(help="Ranges for INT8: minmax, percentile:99.99 or entropy.")

@@ -136,19 +136,25 @@ class EebFeed:
     # --- in ---
 
     async def greet(self, wait_s: float) -> None:
-        """Wait for INFO, where nothing else says what the device sends.
+        """Wait for INFO, where nothing else says what the device sends, and until it is set as the URI wants it.
 
         Raises
         ------
         FeedError
-            If none comes in time.
+            If it is not so in time.
         """
         end_s = time.monotonic() + wait_s
         while self._host.declared is None:
+            self._host.check(now_s=time.monotonic())
+            left_s = max(0.0, end_s - time.monotonic())
+            look_s = min(LOOK_S, left_s) if self._host.config_wait_s else left_s
             try:
-                received = await asyncio.wait_for(self._link.receive(), max(0.0, end_s - time.monotonic()))
+                received = await asyncio.wait_for(self._link.receive(), look_s)
             except asyncio.TimeoutError:
-                raise FeedError(f"{self._uri}: {self._no_info(wait_s)}") from None
+                if look_s == left_s:
+                    raise FeedError(f"{self._uri}: {self._no_info(wait_s)}") from None
+                self._flush()
+                continue
             if received is None:
                 closed = "the device closed the connection before it said what it is"
                 raise FeedError(f"{self._uri}: {self._host.version_trouble() or closed}")
@@ -160,7 +166,7 @@ class EebFeed:
         self._early += self._host.take(received, now_s=time.monotonic())
 
     def _no_info(self, wait_s: float) -> str:
-        trouble = self._host.version_trouble()
+        trouble = self._host.version_trouble() or self._host.config_trouble()
         if trouble is not None:
             return trouble
         found = self._host.counters
@@ -258,7 +264,7 @@ async def open_eeb(
     try:
         if early:
             feed.take(early)
-        await feed.greet(wait_s)
+        await feed.greet(wait_s + host.config_wait_s)
     except BaseException:
         await feed.close()
         raise

@@ -16,6 +16,7 @@ from ecgedge.feeds.declared import Declared
 from ecgedge.feeds.dejitter import Dejitter, Packet
 from ecgedge.feeds.eeb import MODULUS, DataFrames
 from ecgedge.feeds.eeb_clock import DeviceClock, to_us
+from ecgedge.feeds.eeb_config import CONFIG_WAIT_S, Configuring, Wanted
 from ecgedge.feeds.eeb_info import check_same, declared_of_info, describe
 from ecgedge.feeds.eeb_out import Outgoing
 from ecgedge.feeds.messages import MessageReader
@@ -78,6 +79,8 @@ class EebHost:
         By how much the device's clock may be fast or slow.
     by
         Whose the settings are.
+    wanted
+        How the device shall sample and send; None leaves it as it is. Then `declared` waits for INFO in any case.
 
     Attributes
     ----------
@@ -107,6 +110,7 @@ class EebHost:
         wait_s: float = 0.0,
         drift_ppm: float = DRIFT_PPM,
         by: str = "the URI",
+        wanted: Wanted | None = None,
     ) -> None:
         self._by = by
         self._uri, self._settings, self._framed, self._wait_s = uri, settings, framed, wait_s
@@ -123,7 +127,8 @@ class EebHost:
         self.heard_s: float | None = None
         self.dropped: Counter[str] = Counter()
         self.errors: Counter[int] = Counter()
-        if declared is not None:
+        self._configuring = None if wanted is None else Configuring(wanted, uri=uri)
+        if declared is not None and wanted is None:
             self._begin(declared)
 
     @property
@@ -142,9 +147,10 @@ class EebHost:
         Raises
         ------
         FeedError
-            When the device is not what the URI says, or not any more what it was.
+            When the device is not what the URI says, or not any more what it was, or does not follow CONFIG.
         """
         chunks: list[Chunk] = []
+        self.check(now_s=now_s)
         if isinstance(received, str):
             chunks += self._text(received, now_s)
         else:
@@ -154,12 +160,29 @@ class EebHost:
         self._look_at_wire(now_s)
         return chunks
 
+    def check(self, *, now_s: float) -> None:
+        """Raise FeedError if a device that was asked for something has not answered in time."""
+        if self._configuring is not None:
+            self._configuring.check(now_s=now_s)
+
+    @property
+    def config_wait_s(self) -> float:
+        """How much longer than for INFO it may take until the device is set."""
+        return 0.0 if self._configuring is None else CONFIG_WAIT_S
+
+    def config_trouble(self) -> str | None:
+        """Say what the host waits for before it takes samples, if that is an answer to CONFIG."""
+        return None if self._configuring is None else self._configuring.trouble()
+
     def rest(self) -> list[Chunk]:
         """Return what still waits: nothing comes any more."""
         return [] if self._line is None else self._line.order.flush()
 
     def due(self, *, now_s: float) -> Iterator[Frame]:
         """Yield frames to send, for as long as the caller has room."""
+        config = None if self._configuring is None else self._configuring.due(now_s=now_s)
+        if config is not None:
+            self.out.answer(config)
         # A device of version 1.0 sends no INFO, and would count each question as a type that it does not know.
         ping = self.clock.ask(now_s=now_s) if self.info is not None else None
         if ping is not None:
@@ -192,11 +215,19 @@ class EebHost:
             self._ack(frame, now_s)
         elif isinstance(frame, Error):
             self._error(frame)
+        elif isinstance(frame, ConfigAck):
+            self._hear_answer(frame, now_s)
         else:
-            self.dropped["not_asked" if isinstance(frame, ConfigAck) else "not_data"] += 1
+            self.dropped["not_data"] += 1
         return []
 
+    def _hear_answer(self, answer: ConfigAck, now_s: float) -> None:
+        if self._configuring is None or not self._configuring.hear_answer(answer, now_s=now_s):
+            self.dropped["not_asked"] += 1
+
     def _hear_info(self, info: Info) -> None:
+        if self._configuring is not None and not self._configuring.hear_info(info):
+            return
         self._fresh, self._needs_info = True, False
         if self.info is not None:
             check_same(self.info, info, uri=self._uri)
@@ -234,6 +265,10 @@ class EebHost:
     # --- samples ---
 
     def _data(self, data: Data, now_s: float) -> list[Chunk]:
+        if self._configuring is not None and not self._configuring.done:
+            self._configuring.hear_data(data)
+            self.dropped["before_config"] += 1
+            return []
         line = self._line
         if line is None:
             self.dropped["before_info"] += 1
@@ -309,6 +344,8 @@ class EebHost:
             self.out.refuse(refusal, now_s=now_s)
         if counters.seq_back != seen.seq_back:
             self.out.begin_anew(now_s=now_s)
+            if self._configuring is not None:
+                self._configuring.begin_anew()
         self._seen = counters
 
     def version_trouble(self) -> str | None:

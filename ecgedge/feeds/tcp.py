@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from ecgedge.errors import FeedError
 from ecgedge.feeds.declared import Declared, from_settings
+from ecgedge.feeds.eeb_config import CONFIG_SETTINGS, Wanted, read_wanted
 from ecgedge.feeds.eeb_feed import NEVER, EebFeed, open_eeb
 from ecgedge.feeds.eeb_host import DRIFT_PPM, EebHost
 from ecgedge.feeds.eeb_info import check_settings, is_whole
@@ -23,7 +24,9 @@ CONNECT_TIMEOUT_S: Final = 5.0
 READ_SIZE: Final = 4096
 SETTINGS_FORM: Final = (
     "leads=..., rate_hz=... and lsb_nv=... (where the device sends no INFO), mode=real|test|demo, chunk_ms=..., "
-    "band_hz=LOW,HIGH, calibrated=0|1 and drift_ppm=..."
+    "band_hz=LOW,HIGH, calibrated=0|1, drift_ppm=..., and what the device shall be set to: set_rate_hz=..., "
+    "set_channels=0,1, set_samples=..., set_format=i16|i24, set_gain_id=..., set_filter=none|diagnostic|monitoring, "
+    "set_mode=real|test|demo"
 )
 
 _EXAMPLE: Final = "tcp://192.168.1.20:5000 or tcp://192.168.1.20:5000?leads=I,II,V1&rate_hz=500&lsb_nv=286.1"
@@ -31,10 +34,11 @@ _EXAMPLE: Final = "tcp://192.168.1.20:5000 or tcp://192.168.1.20:5000?leads=I,II
 
 @dataclass(frozen=True, kw_only=True)
 class EebSettings:
-    """What a URI says of a device; `values` are the settings as they stand there."""
+    """What a URI says of a device, as `values` as they stand there, and what it wants of it."""
 
     values: Mapping[str, str]
     drift_ppm: float = DRIFT_PPM
+    wanted: Wanted | None = None
 
     @property
     def declared(self) -> Declared | None:
@@ -55,6 +59,7 @@ def read_settings(query: str, *, own: tuple[str, ...] = ()) -> tuple[EebSettings
     if len(values) != len(pairs):
         raise ValueError("a setting stands twice")
     others = {name: values.pop(name) for name in own if name in values}
+    wanted = read_wanted({name: values.pop(name) for name in CONFIG_SETTINGS if name in values})
     drift = values.pop("drift_ppm", str(DRIFT_PPM))
     check_settings(values)
     try:
@@ -63,7 +68,7 @@ def read_settings(query: str, *, own: tuple[str, ...] = ()) -> tuple[EebSettings
         drift_ppm = 0.0
     if not 0.0 < drift_ppm < 1e6:
         raise ValueError(f"drift_ppm is '{drift}', not a number above 0")
-    return EebSettings(values=values, drift_ppm=drift_ppm), others
+    return EebSettings(values=values, drift_ppm=drift_ppm, wanted=wanted), others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +208,7 @@ async def open_tcp(uri: str, *, speed: float) -> EebFeed:
         URI: `?leads=I,II,V1&rate_hz=500&lsb_nv=286.1`, the channels' leads in their order on the wire ("-" for a
         channel that is no lead), samples per second, nanovolts per count; if wanted, `mode` (real, test, demo) and
         `chunk_ms` (usual length of a frame, 20). `drift_ppm` is by how much the device's clock may be off.
+        `set_rate_hz` and the like are asked of the device (CONFIG), see `eeb_config`.
     speed
         Not used: a device keeps its own time.
 
@@ -232,4 +238,5 @@ def host_of(uri: str, settings: EebSettings) -> EebHost:
         settings=settings.values,
         framed=True,
         drift_ppm=settings.drift_ppm,
+        wanted=settings.wanted,
     )

@@ -4,7 +4,9 @@ Forms differ in two things, and are tried the faster first:
 
 1. What stays in float at the input's end: nothing; the first layer; the layers up to the first residual sum; up to the
    second one. The first tensors are what 8 bits cost most: a QRS of 1 mV, its ST segment of 0.05 mV and an artefact
-   of 5 mV have to share 256 steps, and what is lost there is lost for all layers behind. Not for the flavour "mcu".
+   of 5 mV have to share 256 steps, and what is lost there is lost for all layers behind. Integer C, the flavour "mcu",
+   has no layers in float: its biases are corrected (`bias.py`), and if 8 bits do not pass, its tensors get 16
+   ("mcu16"), whose headroom is in their steps.
 2. The ranges: those of the training split's windows, then those of the same windows 1.5 times as large
    (`calibration.headroom_ranges`). A record beyond the range saturates in layer after layer; a wider range costs all
    other records resolution, which the later layers have to spare.
@@ -13,8 +15,8 @@ If none passes, the last form is fine-tuned (QAT); left out for a graph with ope
 know. Which forms pass is for the caller to say, see `variants.against_network`.
 
 What was done stands in the variant's results, hence in the manifest and on the card: `calibration_percentile` (or
-`calibration_entropy_bins`), `calibration_headroom` (1 without), `float_layer NAME`, `fine_tuning_steps`. For how fast
-the forms are, see benchmarks/results/int8_forms.json.
+`calibration_entropy_bins`), `calibration_headroom` (1 without), `activation_bits` (of integer C), `float_layer NAME`,
+`fine_tuning_steps`. For how fast the forms are, see benchmarks/results/int8_forms.json.
 """
 
 from __future__ import annotations
@@ -28,9 +30,10 @@ import onnx
 from numpy.typing import NDArray
 
 from ecgedge.bundle import FrontEndSpec
+from ecgedge_export.bias import corrected_biases
 from ecgedge_export.calibration import HEADROOM, Calibration, Ranges, headroom_ranges, tensor_ranges
 from ecgedge_export.qat import FineTune, fine_tune
-from ecgedge_export.qdq import Flavour, QuantPlan, leading_layers, make_plan
+from ecgedge_export.qdq import INTEGER_TYPES, Flavour, QuantPlan, leading_layers, make_plan
 from ecgedge_export.quantize import quantized_file
 from ecgedge_export.torch_graph import unknown_operators
 
@@ -112,28 +115,55 @@ def int8_candidates(
     )
     ranges: dict[float, Callable[[], Ranges]] = {1.0: cache(seen), HEADROOM: cache(larger)}
 
-    def plan(floats: tuple[str, ...], headroom: float) -> QuantPlan:
-        return make_plan(exact, ranges[headroom](), flavour=flavour, float_layers=floats, lsb_mv=lsb_mv)
+    def plan(form: _Form) -> QuantPlan:
+        return make_plan(
+            exact, ranges[form.headroom](), flavour=form.flavour, float_layers=form.floats, lsb_mv=lsb_mv
+        )
 
-    def form(floats: tuple[str, ...], headroom: float) -> onnx.ModelProto:
-        return quantized_file(exact, plan(floats, headroom))
+    def file(form: _Form) -> onnx.ModelProto:
+        numbers = plan(form)
+        source = corrected_biases(exact, numbers, calibration_mv, leads=leads) if whole else exact
+        return quantized_file(source, numbers)
 
-    floats: tuple[str, ...] = chosen.float_layers
-    for floats in _float_layers(exact, leads, flavour, chosen):
-        for headroom in ranges:
-            yield Candidate(
-                partial(form, floats, headroom), calibration_notes(calibration, floats, headroom=headroom)
-            )
+    whole, forms = INTEGER_TYPES[flavour].whole, _forms(exact, leads, flavour, chosen)
+    for form in forms:
+        yield Candidate(partial(file, form), form.notes(calibration))
     if chosen.fine_tuning is None or unknown_operators(exact):
         return
-    how = chosen.fine_tuning
+    how, last = chosen.fine_tuning, forms[-1]
 
     def tuned() -> onnx.ModelProto:
-        start = plan(floats, HEADROOM)
-        return quantized_file(*fine_tune(exact, start, calibration_mv, leads=leads, clip_mv=clip_mv, how=how))
+        found = fine_tune(exact, plan(last), calibration_mv, leads=leads, clip_mv=clip_mv, how=how)
+        return quantized_file(*found)
 
-    notes = calibration_notes(calibration, floats, headroom=HEADROOM)
-    yield Candidate(tuned, {**notes, "fine_tuning_steps": float(how.steps)}, last_resort=True)
+    notes = {**last.notes(calibration), "fine_tuning_steps": float(how.steps)}
+    yield Candidate(tuned, notes, last_resort=True)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What stays in float, how much larger than the windows the ranges are, and what activations are made of."""
+
+    flavour: Flavour
+    floats: tuple[str, ...]
+    headroom: float
+
+    def notes(self, calibration: Calibration) -> dict[str, float]:
+        """Return what is done, as numbers for the results."""
+        integers = INTEGER_TYPES[self.flavour]
+        bits = {"activation_bits": 8.0 * np.dtype(integers.dtype).itemsize} if integers.whole else {}
+        return {**calibration_notes(calibration, self.floats, headroom=self.headroom), **bits}
+
+
+def _forms(
+    exact: onnx.ModelProto, leads: Sequence[str], flavour: Flavour, options: Int8Options
+) -> list[_Form]:
+    """Return all forms, the fastest first."""
+    stages = _float_layers(exact, leads, flavour, options)
+    forms = [_Form(flavour, floats, headroom) for floats in stages for headroom in (1.0, HEADROOM)]
+    if flavour == "mcu":
+        forms.append(_Form("mcu16", options.float_layers, 1.0))
+    return forms
 
 
 def _float_layers(
@@ -141,7 +171,7 @@ def _float_layers(
 ) -> list[tuple[str, ...]]:
     """Return what stays in float, the fastest form first."""
     stages: list[tuple[str, ...]] = [()]
-    if flavour != "mcu":  # integer C has no float layers, unless the caller names them
+    if not INTEGER_TYPES[flavour].whole:  # integer C has no float layers, unless the caller names them
         stages += leading_layers(exact, flavour=flavour)[: options.max_float_stages]
     if flavour == "cpu" and len(leads) <= _FEW_LEADS and len(stages) > 1:
         stages = stages[1:]

@@ -16,6 +16,8 @@ Flavours, since no one file suits every engine:
 - "mcu": s8 activations with a zero point, s32 biases, and everything quantized: poolings, their concatenation, the
   embedding's layer, the embedding that the heads read, and the heads, whose 32-bit sums are the outputs. Not the
   input: the front end's counts are 16-bit integers already, and the first layer multiplies those. For integer C.
+- "mcu16": the same with s16 activations without a zero point. The range takes 2,048 of their 32,768 steps a side: eight
+  times as fine as 8 bits, and a record may pass the range 16 times over before it saturates. Needs opset 21.
 """
 
 from __future__ import annotations
@@ -34,10 +36,12 @@ from ecgedge.errors import EngineError, UsageError
 from ecgedge_export.calibration import Ranges
 from ecgedge_export.onnx_file import INPUT_NAME
 
-Flavour = Literal["cpu", "rtx", "mcu"]
+Flavour = Literal["cpu", "rtx", "mcu", "mcu16"]
 WEIGHTED_OPS = ("Conv", "Gemm")
 WEIGHT_LIMIT = 127
-_BIAS_LIMIT = 2.0**31 - 1
+_SUM_LIMIT = 2.0**31 - 1
+_COUNT_LIMIT = 2**15
+_OPSET_OF_INT16, _IR_OF_INT16 = 21, 10
 _POOLS = ("MaxPool", "GlobalMaxPool")
 _SHAPE_OPS = ("Flatten", "Reshape", "Squeeze")
 _JOINTS = ("Concat", "Slice")
@@ -45,23 +49,43 @@ _JOINTS = ("Concat", "Slice")
 
 @dataclass(frozen=True)
 class IntegerType:
-    """What a flavour's activations are made of."""
+    """What a flavour's activations are made of.
+
+    Attributes
+    ----------
+    low, high
+        What an activation is clamped to.
+    whole
+        Whether everything is quantized, for integer C.
+    reach
+        Of a symmetric type: how many steps the range takes on either side; the others are headroom.
+    """
 
     low: int
     high: int
     symmetric: bool
     int32_bias: bool
+    whole: bool = False
+    reach: int = 127
 
     @property
-    def dtype(self) -> type[np.uint8] | type[np.int8]:
+    def dtype(self) -> type[np.uint8] | type[np.int8] | type[np.int16]:
         """Type of the zero point, and so of the tensor."""
+        if self.high > np.iinfo(np.uint8).max:
+            return np.int16
         return np.uint8 if self.low == 0 else np.int8
+
+    @property
+    def largest(self) -> int:
+        """No activation is further from its zero point."""
+        return max(-self.low, self.high) if self.symmetric else self.high - self.low
 
 
 INTEGER_TYPES: Mapping[str, IntegerType] = {
     "cpu": IntegerType(0, 255, symmetric=False, int32_bias=True),
     "rtx": IntegerType(-127, 127, symmetric=True, int32_bias=False),
-    "mcu": IntegerType(-128, 127, symmetric=False, int32_bias=True),
+    "mcu": IntegerType(-128, 127, symmetric=False, int32_bias=True, whole=True),
+    "mcu16": IntegerType(-(2**15), 2**15 - 1, symmetric=True, int32_bias=True, whole=True, reach=2**11),
 }
 
 
@@ -110,6 +134,12 @@ class QuantPlan:
         affine = self.affine(tensor)
         return self.counts.get(tensor) if affine is None else affine.scale
 
+    def largest(self, tensor: str) -> int:
+        """Return what a layer's 32-bit sums have to hold of a tensor, in steps; 0 where an engine sees to that."""
+        if not self.integers.whole:
+            return 0
+        return _COUNT_LIMIT if tensor in self.counts else self.integers.largest
+
 
 def parse_flavour(text: str) -> Flavour:
     """Return a flavour by its name.
@@ -119,7 +149,7 @@ def parse_flavour(text: str) -> Flavour:
     UsageError
         If there is no such flavour.
     """
-    known: dict[str, Flavour] = {"cpu": "cpu", "rtx": "rtx", "mcu": "mcu"}
+    known: dict[str, Flavour] = {"cpu": "cpu", "rtx": "rtx", "mcu": "mcu", "mcu16": "mcu16"}
     if text not in known:
         raise UsageError(f"unknown INT8 flavour {text!r}; expected {', '.join(known)}")
     return known[text]
@@ -134,7 +164,8 @@ def quantizable_layers(model: onnx.ModelProto, *, flavour: Flavour) -> tuple[str
     """Return the layers of a float graph that a flavour quantizes, in the order of the graph."""
     constants = {tensor.name for tensor in model.graph.initializer}
     nodes = [n for n in model.graph.node if n.op_type in WEIGHTED_OPS and n.input[1] in constants]
-    return tuple(layer_name(node) for node in nodes if node.op_type == "Conv" or flavour == "mcu")
+    whole = INTEGER_TYPES[flavour].whole
+    return tuple(layer_name(node) for node in nodes if node.op_type == "Conv" or whole)
 
 
 def leading_layers(model: onnx.ModelProto, *, flavour: Flavour) -> tuple[tuple[str, ...], ...]:
@@ -164,7 +195,7 @@ def affine_of(low: float, high: float, integers: IntegerType) -> Affine:
     """Return scale and zero point of a range that holds 0."""
     if integers.symmetric:
         reach = max(-low, high)
-        return Affine(_float32(reach / integers.high if reach > 0 else 1.0), 0)
+        return Affine(_float32(reach / integers.reach if reach > 0 else 1.0), 0)
     if high <= low:
         return Affine(1.0, integers.low)
     scale = _float32((high - low) / (integers.high - integers.low))
@@ -210,11 +241,12 @@ def make_plan(
             f"no layer {', '.join(unknown)} to leave in float; the {flavour} flavour quantizes: {', '.join(known)}"
         )
     layers = tuple(layer for layer in known if layer not in float_layers)
-    marked, same_as = _mark(model, layers, flavour=flavour, only_layers=only_layers)
-    outputs = {value.name for value in model.graph.output} if flavour != "mcu" else set()
-    inputs = {INPUT_NAME} if flavour == "mcu" else set()
+    marked, same_as = _mark(model, layers, whole=INTEGER_TYPES[flavour].whole, only_layers=only_layers)
+    integers = INTEGER_TYPES[flavour]
+    outputs = set() if integers.whole else {value.name for value in model.graph.output}
+    inputs = {INPUT_NAME} if integers.whole else set()
     activations = {
-        name: affine_of(*ranges[name], INTEGER_TYPES[flavour])
+        name: affine_of(*ranges[name], integers)
         for name in marked
         if name not in outputs | inputs and name not in same_as
     }
@@ -222,7 +254,7 @@ def make_plan(
 
 
 def _mark(
-    model: onnx.ModelProto, layers: Sequence[str], *, flavour: Flavour, only_layers: bool
+    model: onnx.ModelProto, layers: Sequence[str], *, whole: bool, only_layers: bool
 ) -> tuple[dict[str, None], dict[str, str]]:
     """Return the tensors to quantize, in order, and those that share another's numbers."""
     graph = _Graph.of(model)
@@ -230,7 +262,7 @@ def _mark(
     marked: dict[str, None] = {}
     same_as: dict[str, str] = {}
     # A ReLU that an output feeds is a clamp of its integers.
-    passing = (*_POOLS, *((*_SHAPE_OPS, "Relu") if flavour == "mcu" else ()))
+    passing = (*_POOLS, *((*_SHAPE_OPS, "Relu") if whole else ()))
     for node in model.graph.node:
         source, out = node.input[0], node.output[0]
         if node.op_type in WEIGHTED_OPS and layer_name(node) in layers:
@@ -245,7 +277,7 @@ def _mark(
             same_as.update(dict.fromkeys([*past, out], same_as.get(chunk, chunk)))
         elif graph.is_sum(node) and (same_as | marked).keys() & set(node.input):
             marked.update(dict.fromkeys([*node.input, graph.behind_relu(out)]))
-        elif flavour == "mcu" and node.op_type in ("GlobalAveragePool", "Concat"):
+        elif whole and node.op_type in ("GlobalAveragePool", "Concat"):
             marked[out] = None
     return marked, same_as
 
@@ -319,7 +351,7 @@ def write_qdq(model: onnx.ModelProto, plan: QuantPlan) -> onnx.ModelProto:
     model
         The float graph that the plan was made for (its weights may be others); left as it is.
     plan
-        What is quantized. The scale of a weight's channel is its largest absolute value by 127.
+        What is quantized. The scale of a weight's channel is its largest absolute value by 127, see `weight_scale`.
     """
     writer = _Writer(plan, _Graph.of(model), {t.name: t for t in model.graph.initializer})
     for name in (value.name for value in model.graph.input):
@@ -334,6 +366,11 @@ def write_qdq(model: onnx.ModelProto, plan: QuantPlan) -> onnx.ModelProto:
     used = {name for node in writer.nodes for name in node.input}
     tensors = {tensor.name: tensor for tensor in (*model.graph.initializer, *writer.tensors)}
     out.graph.initializer.extend(tensor for name, tensor in tensors.items() if name in used)
+    if plan.integers.dtype == np.int16:
+        # The operators of a whole graph mean the same in both, see `mcu/operators.py`.
+        out.ir_version = _IR_OF_INT16
+        del out.opset_import[:]
+        out.opset_import.append(helper.make_opsetid("", _OPSET_OF_INT16))
     return out
 
 
@@ -391,18 +428,11 @@ class _Writer:
         weight_name, *bias_names = node.input[1:]
         weight = numpy_helper.to_array(self.weights[weight_name])
         bias = numpy_helper.to_array(self.weights[bias_names[0]]) if bias_names else None
-        step = self.plan.step(node.input[0])
-        if step is None:
-            raise EngineError(f"the plan quantizes {layer_name(node)}, but not its input {node.input[0]}")
-        scale = weight_scale(weight, bias, step)
-        shape = (-1, *[1] * (weight.ndim - 1))
-        integers = np.clip(np.rint(weight / scale.reshape(shape)), -WEIGHT_LIMIT, WEIGHT_LIMIT)
-        names = [self._dequantized(weight_name, integers.astype(np.int8), scale)]
+        rounded = rounded_weights(node, weight, bias, self.plan)
+        names = [self._dequantized(weight_name, rounded.integers, rounded.scale)]
         if bias is not None and self.plan.integers.int32_bias:
-            bias_scale = (np.float32(step) * scale).astype(np.float32)
-            names.append(
-                self._dequantized(bias_names[0], np.rint(bias / bias_scale).astype(np.int32), bias_scale)
-            )
+            whole = np.rint(bias / rounded.bias_scale).astype(np.int32)
+            names.append(self._dequantized(bias_names[0], whole, rounded.bias_scale))
         else:
             names += bias_names
         return names
@@ -430,15 +460,63 @@ class _Writer:
         return name
 
 
+@dataclass(frozen=True, eq=False)
+class RoundedWeights:
+    """A layer's weights as integers, the scale of each output channel, and that of its bias."""
+
+    integers: NDArray[np.int8]
+    scale: NDArray[np.float32]
+    bias_scale: NDArray[np.float32]
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """What the integers are worth."""
+        shape = (-1, *[1] * (self.integers.ndim - 1))
+        return self.integers * self.scale.reshape(shape)
+
+
+def rounded_weights(
+    node: onnx.NodeProto, weight: NDArray[np.float32], bias: NDArray[np.float32] | None, plan: QuantPlan
+) -> RoundedWeights:
+    """Round a layer's weights as a plan says.
+
+    Raises
+    ------
+    EngineError
+        If the plan leaves the layer's input in float.
+    """
+    step = plan.step(node.input[0])
+    if step is None:
+        raise EngineError(f"the plan quantizes {layer_name(node)}, but not its input {node.input[0]}")
+    scale = weight_scale(weight, bias, step, largest_input=plan.largest(node.input[0]))
+    integers = np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1)))
+    return RoundedWeights(
+        np.clip(integers, -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8),
+        scale,
+        (np.float32(step) * scale).astype(np.float32),
+    )
+
+
 def weight_scale(
-    weight: NDArray[np.float32], bias: NDArray[np.float32] | None, input_scale: float
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32] | None,
+    input_scale: float,
+    *,
+    largest_input: int = 0,
 ) -> NDArray[np.float32]:
     """Return the scale of each output channel, (n_out,) float32.
 
     A channel of zeros gets 1. Where the bias would not fit 32 bits at input scale times weight scale (a channel that
-    has almost died), the scale is as large as the bias needs.
+    has almost died), or a sum of inputs as far off zero as `largest_input` would not, the scale is as large as they
+    need.
     """
-    reach = np.abs(weight.reshape(len(weight), -1)).max(axis=1) / np.float32(WEIGHT_LIMIT)
+    rows = np.abs(weight.reshape(len(weight), -1))
+    reach = rows.max(axis=1) / np.float32(WEIGHT_LIMIT)
+    sums = rows.sum(axis=1, dtype=np.float64) * largest_input
     if bias is not None:
-        reach = np.maximum(reach, np.abs(bias) / np.float32(input_scale * _BIAS_LIMIT * 0.5))
+        reach = np.maximum(reach, np.abs(bias) / np.float32(input_scale * _SUM_LIMIT * 0.5))
+        sums += np.abs(bias) / input_scale
+    if largest_input:
+        # A tenth is left for what rounding adds to the weights.
+        reach = np.maximum(reach, sums / (0.9 * _SUM_LIMIT))
     return np.where(reach > 0, reach, 1.0).astype(np.float32)

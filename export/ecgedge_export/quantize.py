@@ -1,7 +1,7 @@
 """INT8 after training (PTQ): ranges from real windows, a plan, a file. `qdq.py` says what the file looks like.
 
-What stays float unless the flavour is "mcu": all that follows the pooling (embedding, heads, probe). It is a small
-part of the work, and a pressure in mmHg does not fit 256 steps.
+What stays float unless the file is for integer C ("mcu", "mcu16"): all that follows the pooling (embedding, heads,
+probe). It is a small part of the work, and a pressure in mmHg does not fit 256 steps.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def quantize(
     leads
         The variant's measured leads.
     flavour
-        "cpu", "rtx" or "mcu", see `qdq.py`.
+        "cpu", "rtx", "mcu" or "mcu16", see `qdq.py`.
     calibration
         How ranges are taken; the whole range by default.
     float_layers

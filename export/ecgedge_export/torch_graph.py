@@ -96,7 +96,10 @@ class FakeQuantNetwork(nn.Module):
         source = scales[home] if counts is None else torch.tensor(counts)
         with torch.no_grad():
             bias_values = biases[0].numpy() if biases else None
-            scale = torch.from_numpy(weight_scale(weight.numpy(), bias_values, float(source)))
+            largest = self.plan.largest(node.input[0])
+            scale = torch.from_numpy(
+                weight_scale(weight.numpy(), bias_values, float(source), largest_input=largest)
+            )
         shaped = scale.reshape(-1, *[1] * (weight.dim() - 1))
         rounded = [_rounded(weight / shaped).clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT) * shaped]
         for bias in biases:

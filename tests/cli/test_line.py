@@ -2,12 +2,15 @@
 
 import csv
 import json
+import re
 import shutil
 import signal
+import subprocess
 import time
 from types import SimpleNamespace
 
 import pytest
+from needs import program
 
 QUICK = (
     *("--set", "schedule.steps=12", "--set", "schedule.warmup_steps=2", "--set", "data.batch_size=16"),
@@ -88,6 +91,33 @@ def test_the_bundle_shows_where_it_comes_from(line):
     for words in ("tiny", bundle_id, "SIMULATED DATA", "Research use only", "12/fp32", "I,II/fp32"):
         assert words in shown
     assert "auroc_gt_18" in shown
+
+
+def test_the_c_for_a_microcontroller_compiles_and_passes_its_self_test(line, tmp_path):
+    """Beside an INT8 file that serves; where the emulator is, each integer was right on a Cortex-M4."""
+    for name in ("gcc", "arm-none-eabi-gcc", "qemu-system-arm"):
+        program(name)
+    made = line.cli(
+        *("export", "run", "--target", "mcu", "--data", "data", "--out", "mcu.ecgb", "--lead-sets", "I,II"),
+        *("--fine-tuning-steps", "0", "--evidence-records", "8"),
+    )
+    assert re.search(r"mcu\.ecgb: id [0-9a-f]+", made.stdout)
+    bundle = line.folder / "mcu.ecgb"
+    folder = bundle / "variants" / "I_II" / "int8" / "c"
+    assert {path.name for path in folder.iterdir()} == {
+        "ecg_i_ii.c", "ecg_i_ii.h", "ecg_i_ii_vectors.h", "selftest.c", "bridge_example.c", "CMakeLists.txt",
+    }  # fmt: skip
+    build = ["gcc", "-O2", "-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion"]
+    files = ["ecg_i_ii.c", "selftest.c", "-o", str(tmp_path / "selftest")]
+    subprocess.run([*build, *files], cwd=folder, check=True)
+    subprocess.run([tmp_path / "selftest"], check=True)
+    header, card = (folder / "ecg_i_ii.h").read_text(), (bundle / "card.md").read_text()
+    assert "Research use only" in header
+    assert "Computed from that, not measured" in header
+    assert "## In C" in card
+    assert "every integer was the reference's" in card
+    assert not any(found["failed"] for found in _json(bundle / "evidence.json")["variants"])
+    assert "self-test passed" in line.cli("bundle", "verify", "mcu.ecgb").stdout
 
 
 def test_the_bundle_carries_its_evidence(line):

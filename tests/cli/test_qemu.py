@@ -121,6 +121,26 @@ def test_one_byte_in_a_hundred_lost_is_holes_in_time_and_no_estimate(cli, firmwa
     assert counted["bad_crc"] > 0
 
 
+def test_a_device_is_set_before_its_samples_are_taken(cli, firmware, tmp_path, ecg_data):
+    """CONFIG: frames of 5 samples in place of 10; those of before are dropped, so the record begins later."""
+    with firmware.start(tmp_path, real_counts(ecg_data, 12), wait_results=1) as device:
+        feed = f"{uri(device).split('?')[0]}?set_samples=5"
+        done = cli("stream", "--feed", feed, "--sink", "bridge", "--speed", "max", "--format", "jsonl")
+        events, report = [json.loads(line) for line in done.stdout.splitlines()], device.report()
+    assert report["received"]["config"] == report["sent"]["config_ack"] == 1
+    assert report["sent"]["data"] * FRAME > 1.5 * report["sent"]["samples"]
+    assert re.search(r"before_config [1-9]", done.stderr)
+    assert of(events, "estimate")
+
+
+def test_a_device_that_cannot_be_set_so_ends_the_feed(cli, firmware, tmp_path, ecg_data):
+    with firmware.start(tmp_path, real_counts(ecg_data, 5)) as device:
+        feed = f"{uri(device).split('?')[0]}?set_rate_hz=250"
+        done = cli("stream", "--feed", feed, "--speed", "max", exits=3)
+    assert "does not follow set_rate_hz=250: unsupported, because of set_rate_hz=250" in done.stderr
+    assert "8 channels at 500 Hz" in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("drift_ppm", [0, 2000])
 def test_a_minute_in_real_time_and_a_clock_that_drifts(cli, firmware, tmp_path, ecg_data, drift_ppm):

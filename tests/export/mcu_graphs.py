@@ -11,7 +11,13 @@ STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion"
 
 
 class Graph:
-    """Nodes and constants, in the form that the quantizer writes."""
+    """Nodes and constants, in the form that the quantizer writes.
+
+    Scales and zero points are given for tensors of 8 bits. With 16 bits the steps are 16 times as fine, and there is no
+    zero point.
+    """
+
+    bits = 8
 
     def __init__(self, leads=("I", "II"), samples=40, seed=0):
         self.leads, self.samples, self.rng = leads, samples, np.random.default_rng(seed)
@@ -30,8 +36,13 @@ class Graph:
         return f"t{self.n}"
 
     def rounded(self, tensor, scale, zero_point):
-        numbers = self.constant(np.float32(scale)), self.constant(np.int8(zero_point))
+        zero = np.int8(zero_point) if self.bits == 8 else np.int16(0)
+        numbers = self.constant(self.step(scale)), self.constant(zero)
         return self.node("DequantizeLinear", self.node("QuantizeLinear", tensor, *numbers), *numbers)
+
+    def step(self, scale):
+        """What a tensor's step is worth, of the bits that it has; that of the counts is what it is."""
+        return np.float32(scale if self.bits == 8 or scale == LSB_MV else scale / 16)
 
     def weights(self, shape, input_scale):
         """A layer's weight and bias, with scales of the channels; some channels small."""
@@ -39,7 +50,7 @@ class Graph:
         weight = self.rng.integers(-127, 128, shape).astype(np.int8)
         bias = self.rng.integers(-4000, 4000, shape[0]).astype(np.int32)
         zeros = [self.constant(np.zeros(shape[0], t)) for t in (np.int8, np.int32)]
-        step = (np.float32(input_scale) * scale).astype(np.float32)
+        step = (self.step(input_scale) * scale).astype(np.float32)
         return (
             self.node("DequantizeLinear", self.constant(weight), self.constant(scale), zeros[0], axis=0),
             self.node("DequantizeLinear", self.constant(bias), self.constant(step), zeros[1], axis=0),
@@ -60,7 +71,7 @@ class Graph:
         source = helper.make_tensor_value_info("ecg_mv", TensorProto.FLOAT, shape)
         model = helper.make_model(
             helper.make_graph(self.nodes, "tiny", [source], infos, self.constants),
-            opset_imports=[helper.make_opsetid("", 17)], ir_version=8,
+            opset_imports=[helper.make_opsetid("", 17 if self.bits == 8 else 21)], ir_version=10,
         )  # fmt: skip
         helper.set_model_props(model, {"leads": ",".join(self.leads), "rate_hz": "250"})
         return model

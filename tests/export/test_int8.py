@@ -166,8 +166,12 @@ def test_the_order_of_the_forms(exact, windows, flavour, stages):
         exact, windows[:48], leads=LEADS, flavour=flavour, clip_mv=CLIP_MV, options=options
     )
     floats = [sum(key.startswith("float_layer ") for key in form.notes) for form in forms]
-    assert floats == [count for count in stages for _ in range(2)]
-    assert [form.notes["calibration_headroom"] for form in forms] == [1.0, HEADROOM] * len(stages)
+    wide = flavour == "mcu"
+    assert floats == [count for count in stages for _ in range(2)] + [0] * wide
+    headroom = [1.0, HEADROOM] * len(stages) + [1.0] * wide
+    assert [form.notes["calibration_headroom"] for form in forms] == headroom
+    bits = [form.notes.get("activation_bits") for form in forms]
+    assert bits == ([8.0, 8.0, 16.0] if wide else [None] * len(forms))
     assert not any(form.last_resort for form in forms)
     assert last.last_resort
     assert last.notes == {**forms[-1].notes, "fine_tuning_steps": 2.0}

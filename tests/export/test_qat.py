@@ -91,7 +91,7 @@ def test_it_passes_where_quantization_alone_does_not(exact, windows, tuned):
     assert mended.max_abs < plain.max_abs / 3
 
 
-@pytest.mark.parametrize("flavour", ["cpu", "rtx", "mcu"])
+@pytest.mark.parametrize("flavour", ["cpu", "rtx", "mcu", "mcu16"])
 def test_the_rounding_network_is_the_file(exact, windows, flavour):
     """Before training, in every flavour: they differ only where a sum lies on a half."""
     plan = make_plan(exact, tensor_ranges(exact, windows[:48], leads=LEADS), flavour=flavour)

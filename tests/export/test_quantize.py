@@ -28,12 +28,16 @@ LSB_MV = FrontEndSpec().lsb_mv
 BLOCKS = [f"blocks.{b}.{layer}" for b in range(4) for layer in ("conv1", "conv2", "shortcut.0")]
 
 
+WHOLE = ("mcu", "mcu16")
+"""Flavours for integer C."""
+
+
 @pytest.fixture(scope="module")
 def exact(run_dir):
     return float_file(run_dir)
 
 
-@pytest.fixture(scope="module", params=["cpu", "rtx", "mcu"])
+@pytest.fixture(scope="module", params=["cpu", "rtx", "mcu", "mcu16"])
 def flavoured(request, exact, ecg_mv):
     return request.param, quantize(exact, ecg_mv[:32], leads=LEADS, flavour=request.param)
 
@@ -58,11 +62,10 @@ def test_form(flavoured):
     flavour, model = flavoured
     onnx.checker.check_model(model, full_check=True)
     types = {t.data_type for t in model.graph.initializer}
-    assert {point.dtype for point in zero_points(model)} == {
-        np.dtype(np.uint8 if flavour == "cpu" else np.int8)
-    }
+    kinds = {"cpu": np.uint8, "rtx": np.int8, "mcu": np.int8, "mcu16": np.int16}
+    assert {point.dtype for point in zero_points(model)} == {np.dtype(kinds[flavour])}
     assert (onnx.TensorProto.INT32 in types) == (flavour != "rtx"), "TensorRT takes no int32 bias"
-    if flavour == "rtx":
+    if flavour in ("rtx", "mcu16"):
         assert not any(point.any() for point in zero_points(model))
     else:
         # A ReLU's range starts at 0, so its zero point is the lowest integer, which clamps: no ReLU is left.
@@ -86,18 +89,18 @@ def test_what_is_quantized(flavoured):
     layers = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
     integer = [n.op_type for n in layers if n.input[1].endswith("_dq")]
     assert integer.count("Conv") == 13
-    assert len(fed_by_integers(model, "Conv")) == (12 if flavour == "mcu" else 13)
-    assert len(fed_by_integers(model, "Gemm")) == (len(layers) - 13 if flavour == "mcu" else 0)
+    assert len(fed_by_integers(model, "Conv")) == (12 if flavour in WHOLE else 13)
+    assert len(fed_by_integers(model, "Gemm")) == (len(layers) - 13 if flavour in WHOLE else 0)
     produced = {name: node.op_type for node in model.graph.node for name in node.output}
     for node in model.graph.node:
-        if node.op_type in ("Add", "MaxPool") or (flavour == "mcu" and node.op_type in ("Concat", "Flatten")):
+        if node.op_type in ("Add", "MaxPool") or (flavour in WHOLE and node.op_type in ("Concat", "Flatten")):
             assert {produced[name] for name in node.input} == {"DequantizeLinear"}, node.name
     rounded = {n.input[0] for n in model.graph.node if n.op_type == "QuantizeLinear"}
     # The embedding itself comes out in float, the heads of integer C read it in 8 bits.
     assert rounded & {value.name for value in model.graph.output} == (
-        {"embedding"} if flavour == "mcu" else set()
+        {"embedding"} if flavour in WHOLE else set()
     )
-    assert ("ecg_mv" in rounded) == (flavour != "mcu")
+    assert ("ecg_mv" in rounded) == (flavour not in WHOLE)
 
 
 def test_a_max_pool_keeps_its_scale(flavoured):
@@ -139,14 +142,14 @@ def test_a_sum_of_two_float_arms_stays_in_float(exact, ecg_mv):
     assert len(fed_by_integers(model, "Conv")) == 13 - 4
 
 
-@pytest.mark.parametrize("flavour", ["cpu", "rtx", "mcu"])
+@pytest.mark.parametrize("flavour", ["cpu", "rtx", "mcu", "mcu16"])
 def test_layers_from_the_input_on(exact, flavour):
     block = "{0}.conv1", "{0}.conv2", "{0}.shortcut.0"
     blocks = [tuple(name.format(f"blocks.{k}") for name in block) for k in range(4)]
     found = leading_layers(exact, flavour=flavour)
     expected = [("stem",), *(("stem", *sum(blocks[:k], ())) for k in (1, 2, 3))]
     if (
-        flavour == "mcu"
+        flavour in WHOLE
     ):  # the embedding's layer and the heads are quantized too, so that four blocks are not all
         expected.append(("stem", *sum(blocks, ())))
     assert [sorted(stage) for stage in found] == [sorted(stage) for stage in expected]
@@ -203,6 +206,7 @@ def test_deterministic_and_silent(exact, ecg_mv, capfd, caplog):
         ("cpu", 0.0, 2.55, Affine(0.01, 0)),
         ("mcu", 0.0, 2.55, Affine(0.01, -128)),
         ("mcu", -1.28, 1.27, Affine(0.01, 0)),
+        ("mcu16", -10.24, 1.27, Affine(0.005, 0)),
         ("rtx", -0.5, 1.27, Affine(0.01, 0)),
         ("cpu", 0.0, 0.0, Affine(1.0, 0)),
         ("rtx", 0.0, 0.0, Affine(1.0, 0)),
@@ -220,6 +224,19 @@ def test_weight_scales_by_hand():
     np.testing.assert_allclose(found[:2], [0.01, 1.0], rtol=1e-6)
     assert 100 / (0.01 * found[2]) < 2**31
     assert weight_scale(weight, None, 0.01)[2] == pytest.approx(1e-12 / 127)
+
+
+def test_weights_leave_room_for_the_sums_of_long_layers():
+    """No input of 16 bits takes a sum of 4,000 products beyond 32 bits; a short layer keeps all of its 8 bits."""
+    weight = np.random.default_rng(0).uniform(-1, 1, (2, 4000)).astype(np.float32)
+    weight[1, 500:] = 0
+    bias = np.array([3.0, -3.0], np.float32)
+    found = weight_scale(weight, bias, 1e-4, largest_input=2**15)
+    integers = np.abs(np.rint(weight / found[:, None])).sum(axis=1) * 2**15 + np.abs(bias) / (1e-4 * found)
+    assert (integers < 2**31 - 1).all()
+    largest = np.abs(weight).max(axis=1)
+    assert found[0] > 1.1 * largest[0] / 127
+    assert found[1] == pytest.approx(largest[1] / 127)
 
 
 def test_ops_that_round_alike(exact, ecg_mv):
@@ -253,7 +270,7 @@ def test_ops_that_round_alike(exact, ecg_mv):
 
 def test_flavours_by_name():
     assert parse_flavour("mcu") == "mcu"
-    with pytest.raises(UsageError, match="unknown INT8 flavour 'tpu'; expected cpu, rtx, mcu"):
+    with pytest.raises(UsageError, match="unknown INT8 flavour 'tpu'; expected cpu, rtx, mcu, mcu16"):
         parse_flavour("tpu")
 
 

@@ -25,6 +25,7 @@ NAMES = (
         "cluster",
         "commands",
         "ward_control",
+        "eeb_host",
     ),
     *("policy", "ward", "bundle_zip", "manifest", "selftest", "snapshot", "checkpoint", "journal"),
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from ecgedge_export.mcu.program import (
     Convolution,
     NumberOutput,
@@ -15,6 +17,7 @@ from ecgedge_export.mcu.program import (
 )
 
 ALIGNMENT = 4
+"""Of a tensor's start, in numbers."""
 STRIP_BYTES = 4096
 """Of a convolution's strip, unless two positions need more; the outputs in it grow with it up to `MAX_BLOCK`."""
 MAX_BLOCK = 32
@@ -24,18 +27,27 @@ STRIP_SLACK = 4
 
 @dataclass(frozen=True)
 class ArenaPlan:
-    """Offsets in bytes by tensor name, and how many bytes there are; numbers of the strip, and 32-bit sums by name."""
+    """Where each tensor begins by name, and how many numbers there are; numbers of the strip, and 32-bit sums by name.
+
+    `number_bytes` has a tensor's number; one of the strip has two, a sum has four.
+    """
 
     offsets: Mapping[str, int]
     size: int
     strip_numbers: int
     sums: Mapping[str, int]
     n_sums: int
+    number_bytes: int
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Of all tensors."""
+        return self.number_bytes * self.size
 
     @property
     def ram_bytes(self) -> int:
         """Of the arena with strip and sums."""
-        return self.size + 2 * self.strip_numbers + 4 * self.n_sums
+        return self.tensor_bytes + 2 * self.strip_numbers + 4 * self.n_sums
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,7 @@ def plan_arena(program: Program) -> ArenaPlan:
         strip_numbers=max((_even(strip_numbers(c, block_of(c))) for c in convolutions), default=0),
         sums=sums,
         n_sums=n_sums,
+        number_bytes=np.dtype(program.integers.dtype).itemsize,
     )
 
 

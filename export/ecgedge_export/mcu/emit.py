@@ -15,6 +15,7 @@ from ecgedge.bundle import RESEARCH_USE_ONLY
 from ecgedge_export.mcu.arena import ArenaPlan, block_of, plan_arena
 from ecgedge_export.mcu.packing import depthwise_weights, packed_weights, runs_of
 from ecgedge_export.mcu.program import (
+    INT16,
     Add,
     Convolution,
     Counts,
@@ -65,6 +66,7 @@ def emit_c(program: Program, prefix: str) -> str:
     parts = [
         _head(program, prefix),
         f'#include "{prefix}.h"\n\n#include <stdbool.h>\n#include <stddef.h>\n#include <string.h>',
+        _numbers(program),
         *(_kernel(name) for name in kernels if name != "sigmoid"),
     ]
     if "sigmoid" in kernels:
@@ -83,6 +85,11 @@ def constant_bytes(program: Program) -> int:
             total += weight.size + CHANNEL_BYTES * step.bias.size
     sigmoid = any(isinstance(o, NumberOutput) and o.sigmoid for o in program.outputs)
     return total + (2 * sigmoid_table().size if sigmoid else 0)
+
+
+def number_type(program: Program) -> str:
+    """Return what C calls a tensor's number."""
+    return f"{np.dtype(program.integers.dtype).name}_t"
 
 
 def identifier(name: str) -> str:
@@ -133,9 +140,11 @@ class _Emitter:
         )
         if isinstance(step.source, Counts):
             return f"convolution(&{name}, counts, NULL, {y}, {sums}, arena->strip);"
+        source = self.at(step.source)
         if step.depthwise:
-            return f"depthwise(&{name}, {self.at(step.source)}, {y});"
-        return f"convolution(&{name}, NULL, {self.at(step.source)}, {y}, {sums}, arena->strip);"
+            return f"depthwise(&{name}, {source}, {y});"
+        arms = f"{source}, NULL" if step.source.integers is INT16 else f"NULL, {source}"
+        return f"convolution(&{name}, {arms}, {y}, {sums}, arena->strip);"
 
     @call.register
     def _(self, step: Add) -> str:
@@ -207,7 +216,7 @@ class _Emitter:
 
     def at(self, tensor: Tensor | Sums) -> str:
         """Return where a tensor lies."""
-        return f"arena->bytes + {self.plan.offsets[tensor.name]}"
+        return f"arena->tensors + {self.plan.offsets[tensor.name]}"
 
     def sum_at(self, sums: Sums) -> str:
         """Return where sums lie."""
@@ -303,9 +312,18 @@ def _kernel(name: str) -> str:
 def _head(program: Program, prefix: str) -> str:
     return (
         f"/* {prefix}: an ECG network in integers; made by ecgedge, not by hand. {RESEARCH_USE_ONLY}\n"
-        f" *\n * Leads {', '.join(program.leads)}; {program.macs} multiplications a window. Tensors are int8 and lie "
-        "sample by\n * sample (samples x channels); value = scale * (q - zero point). A sum of 32 bits comes back to 8 "
-        "by a\n * multiplier and a shift, rounded half to even. No division, no floating point, no allocation.\n */"
+        f" *\n * Leads {', '.join(program.leads)}; {program.macs} multiplications a window. Weights are int8, tensors "
+        f"{number_type(program)[:-2]}:\n * sample by sample (samples x channels), value = scale * (q - zero point).\n"
+        " * A sum of 32 bits becomes one of their numbers by a multiplier and a shift, rounded half to even.\n"
+        " * No division, no floating point, no allocation.\n */"
+    )
+
+
+def _numbers(program: Program) -> str:
+    low, high = program.integers.low, program.integers.high
+    return (
+        f"/* A tensor's number, the smallest and the largest. */\ntypedef {number_type(program)} element;\n"
+        f"#define ELEMENT_MIN ({low})\n#define ELEMENT_MAX {high}"
     )
 
 
@@ -324,7 +342,7 @@ def _run_function(program: Program, emitter: _Emitter) -> str:
             lines.append(f"    outputs->{name} = {f'sigmoid({call})' if output.sigmoid else call};")
         else:
             lines.append(
-                f"    (void)memcpy(outputs->{name}, {emitter.at(output.tensor)}, {output.tensor.size});"
+                f"    (void)memcpy(outputs->{name}, {emitter.at(output.tensor)}, sizeof outputs->{name});"
             )
     return "\n".join([*lines, "}"])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ecgedge.bundle import RESEARCH_USE_ONLY
 from ecgedge_export.mcu.arena import ArenaPlan, plan_arena
-from ecgedge_export.mcu.emit import constant_bytes, identifier
+from ecgedge_export.mcu.emit import constant_bytes, identifier, number_type
 from ecgedge_export.mcu.program import NumberOutput, Program, VectorOutput
 
 
@@ -17,7 +17,7 @@ def emit_header(program: Program, prefix: str, *, notes: tuple[str, ...] = ()) -
         "#include <stdint.h>",
         '#ifdef __cplusplus\nextern "C" {\n#endif',
         _defines(program, prefix.upper(), plan),
-        _arena(prefix, plan),
+        _arena(program, prefix, plan),
         _outputs(program, prefix),
         _function(prefix),
         "#ifdef __cplusplus\n}\n#endif",
@@ -47,7 +47,7 @@ def _defines(program: Program, upper: str, plan: ArenaPlan) -> str:
         ("LEADS", f"{len(program.leads)}u", ", ".join(program.leads)),
         ("RATE_MHZ", f"{round(program.rate_hz * 1000)}u", "samples per second and lead, in thousandths"),
         ("COUNTS_PER_MV", f"{1 / program.lsb_mv:g}", ""),
-        ("ARENA_BYTES", f"{plan.size}u", "planned by liveness, without strip and sums"),
+        ("ARENA_BYTES", f"{plan.tensor_bytes}u", "planned by liveness, without strip and sums"),
         ("CONSTANT_BYTES", f"{constant_bytes(program)}u", "weights, biases, scales, tables"),
         ("MACS", f"{program.macs}u", "multiplications a window"),
     ]
@@ -67,12 +67,12 @@ def _defines(program: Program, upper: str, plan: ArenaPlan) -> str:
     )
 
 
-def _arena(prefix: str, plan: ArenaPlan) -> str:
+def _arena(program: Program, prefix: str, plan: ArenaPlan) -> str:
     return (
         "/* Memory of a run; the caller owns it and may use it for something else between two runs. */\n"
         f"typedef struct {{\n    int32_t sums[{max(1, plan.n_sums)}];\n"
         f"    int16_t strip[{max(2, plan.strip_numbers)}];\n"
-        f"    int8_t bytes[{plan.size}];\n}} {prefix}_arena;"
+        f"    {number_type(program)} tensors[{plan.size}];\n}} {prefix}_arena;"
     )
 
 
@@ -81,7 +81,7 @@ def _outputs(program: Program, prefix: str) -> str:
     for output in program.outputs:
         name = identifier(output.name)
         if isinstance(output, VectorOutput):
-            lines.append(f"    int8_t {name}[{output.tensor.size}];")
+            lines.append(f"    {number_type(program)} {name}[{output.tensor.size}];")
         else:
             lines.append(_number(output, name))
     return "/* What a window gives. */\ntypedef struct {\n" + "\n".join(lines) + f"\n}} {prefix}_outputs;"

@@ -1,4 +1,4 @@
-"""An INT8 QDQ file of the flavour "mcu" as steps in integers.
+"""An INT8 QDQ file of the flavour "mcu" or "mcu16" as steps in integers.
 
 Every operator becomes exactly one kind of step, or the export ends with its name: nothing is guessed.
 """
@@ -10,7 +10,7 @@ from onnx import helper
 
 from ecgedge.errors import EngineError
 from ecgedge_export.mcu.operators import OPERATORS
-from ecgedge_export.mcu.program import Program
+from ecgedge_export.mcu.program import Program, Tensor
 from ecgedge_export.mcu.walk import Walk
 
 
@@ -20,18 +20,21 @@ def lower(model: onnx.ModelProto, *, lsb_mv: float) -> Program:
     Parameters
     ----------
     model
-        INT8 QDQ of the flavour "mcu", with the metadata of a variant.
+        INT8 QDQ of the flavour "mcu" or "mcu16", with the metadata of a variant.
     lsb_mv
         What a front-end count is worth.
 
     Raises
     ------
     EngineError
-        If an operator, or its form, is not known here; if a tensor stays in float; if a sum could pass 32 bits.
+        If an operator, or its form, is not known here; if a tensor stays in float; if some tensors have 8 bits and
+        others 16; if a sum could pass 32 bits.
     """
     walk = Walk.of(model, lsb_mv)
     for node in model.graph.node:
         _take(walk, node)
+    if len({step.out.integers for step in walk.steps if isinstance(step.out, Tensor)}) > 1:
+        raise EngineError("some tensors have 8 bits and others 16; no C for that: quantize with one flavour")
     metadata = {item.key: item.value for item in model.metadata_props}
     return Program(
         counts=walk.counts,

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from ecgedge.errors import EngineError
 from ecgedge_export.mcu.program import (
-    INT8_LOW,
+    INT8,
+    INT16,
     LARGEST_COUNT,
     Add,
     Convolution,
@@ -42,11 +43,10 @@ from ecgedge_export.mcu.walk import (
     layer_weights,
     refuse,
 )
-from ecgedge_export.qdq import Affine
+from ecgedge_export.qdq import Affine, IntegerType
 
-ADD_BITS = 22
-"""Of an arm's multiplier: two arms of 9 bits and their sum fit 32 bits."""
-_LARGEST_STEP = 255
+ADD_BITS = 30
+"""Of an arm times its multiplier: two such arms and their sum fit 32 bits."""
 _LARGEST_SUM = 2**31 - 1
 
 Attributes: TypeAlias = Mapping[str, Any]
@@ -55,23 +55,33 @@ Attributes: TypeAlias = Mapping[str, Any]
 def _quantize(to: Walk, node: onnx.NodeProto, _: Attributes) -> Value:
     name, scale, zero_point = node.input
     affine = Affine(float(constant_array(to, scale)), int(constant_array(to, zero_point)))
+    integers = _integers(node, constant_array(to, zero_point))
     out = str(node.output[0])
     if name == to.counts.name:
-        tensor = Tensor(out, to.counts.channels, to.counts.samples, affine)
+        tensor = Tensor(out, to.counts.channels, to.counts.samples, affine, integers)
         to.steps.append(Quantize(to.counts, tensor, _count_rescale(to.lsb_mv, affine)))
         return Held(tensor)
     value = to.values[name]
-    if isinstance(value, Held) and value.tensor.affine == affine:
+    if isinstance(value, Held) and (value.tensor.affine, value.tensor.integers) == (affine, integers):
         to.settled[name] = value
         return value
     if isinstance(value, Held):
         value = replace(_moved(value.tensor), samples=value.tensor.samples)
     if not isinstance(value, Pending):
         raise EngineError(f"QuantizeLinear of {name}, which no known layer computes; no C for that")
-    tensor = Tensor(out, value.channels, value.samples, affine)
+    tensor = Tensor(out, value.channels, value.samples, affine, integers)
     to.settle(value, tensor)
     to.settled[name] = Held(tensor)
     return to.settled[name]
+
+
+def _integers(node: onnx.NodeProto, zero_point: NDArray[Any]) -> IntegerType:
+    """Return what a QuantizeLinear makes."""
+    if zero_point.dtype == INT16.dtype and zero_point != 0:
+        refuse(node, f"16 bits and a zero point of {zero_point}")
+    if zero_point.dtype not in (INT8.dtype, INT16.dtype):
+        refuse(node, f"a zero point of {zero_point.dtype}")
+    return INT16 if zero_point.dtype == INT16.dtype else INT8
 
 
 def _count_rescale(lsb_mv: float, affine: Affine) -> Rescale:
@@ -113,7 +123,7 @@ def _dense(to: Walk, node: onnx.NodeProto, a: Attributes) -> Value:
     by_channel = weights.integers.reshape(-1, source.channels, source.samples)
     weight = np.ascontiguousarray(by_channel.transpose(0, 2, 1)).astype(np.int8)
     value = _layer(to, node, source, weight, weights, samples=1, stride=1, dilation=1, pad=0, groups=1)
-    layer = value.settle(Tensor(value_name(node), value.channels, 1, Affine(1.0, 0)), INT8_LOW)[0]
+    layer = value.settle(Tensor(value_name(node), value.channels, 1, Affine(1.0, 0)), INT8.low)[0]
     if not isinstance(layer, Convolution):
         raise TypeError(f"{layer} is no dense layer")
     scales = np.float64(source.affine.scale) * weights.scales.astype(np.float64)
@@ -196,7 +206,8 @@ def _move(source: Tensor, out: Tensor, channel: int, low: int) -> Move:
 
 
 def _ratio(source: Tensor, out: Tensor) -> Rescale:
-    return Rescale.of(np.float32(source.affine.scale) / np.float32(out.affine.scale), largest=_LARGEST_STEP)
+    ratio = np.float32(source.affine.scale) / np.float32(out.affine.scale)
+    return Rescale.of(ratio, largest=source.integers.largest)
 
 
 def _concat(to: Walk, node: onnx.NodeProto, a: Attributes) -> Value:
@@ -220,7 +231,8 @@ def _add(to: Walk, node: onnx.NodeProto, a: Attributes) -> Value:
 
     def settle(out: Tensor, low: int) -> tuple[Step, ...]:
         ratios = [np.float64(arm.affine.scale) / out.affine.scale for arm in (left, right)]
-        shift = ADD_BITS - int(np.frexp(max(ratios))[1])
+        bits = ADD_BITS - left.integers.largest.bit_length()
+        shift = bits - int(np.frexp(max(ratios))[1])
         if not 1 <= shift <= 30:
             refuse(node, f"arms {max(ratios):g} times as coarse as their sum")
         first, second = (round(ratio * 2**shift) for ratio in ratios)
@@ -237,7 +249,7 @@ def _max_pool(to: Walk, node: onnx.NodeProto, a: Attributes) -> Value:
     samples = (source.samples + sum(pads) - kernel) // stride + 1
 
     def settle(out: Tensor, low: int) -> tuple[Step, ...]:
-        if out.affine != source.affine or low > INT8_LOW:
+        if out.affine != source.affine or low > out.integers.low:
             refuse(node, "other numbers at its output than at its input")
         return (MaxPool(source, out, kernel, stride, pads[0]),)
 
@@ -250,13 +262,13 @@ def _mean_pool(to: Walk, node: onnx.NodeProto, a: Attributes) -> Value:
     kernel, stride, pads = (source.samples, 1, (0, 0)) if whole else _window(node, a)
     if pads != (0, 0):
         refuse(node, "padding")
-    samples = (source.samples - kernel) // stride + 1
+    samples, largest = (source.samples - kernel) // stride + 1, kernel * source.integers.largest
+    if largest > _LARGEST_SUM:
+        refuse(node, f"a mean of {kernel} samples, whose sum can pass 32 bits")
 
     def settle(out: Tensor, low: int) -> tuple[Step, ...]:
         scale = np.float32(source.affine.scale) / (np.float32(kernel) * np.float32(out.affine.scale))
-        return (
-            MeanPool(source, out, kernel, stride, Rescale.of(scale, largest=kernel * _LARGEST_STEP), low),
-        )
+        return (MeanPool(source, out, kernel, stride, Rescale.of(scale, largest=largest), low),)
 
     return Pending(source.channels, samples, settle)
 

@@ -1,11 +1,12 @@
 """A network in integers: its tensors and steps, and the arithmetic that numpy and C share.
 
-Tensors are int8 and lie in memory sample by sample, (T, C), so that all that a convolution reads for one output is one
-piece. Sums are int32 and may not pass 2**31; `lowering.py` refuses weights that could.
+Tensors are int8, or int16 without a zero point, all of a network alike. They lie in memory sample by sample, (T, C), so
+that all that a convolution reads for one output is one piece. Sums are int32 and may not pass 2**31; `lowering.py`
+refuses weights that could.
 
 Rescaling. A scale is a float32 in the file, hence an integer of 31 bits and a power of two, exactly:
 scale = multiplier / 2**shift. A sum times the scale is rounded half to even, as ONNX's QuantizeLinear does:
-q = round(sum * multiplier / 2**shift) + zero_point, clamped to low..127. The product has 62 bits at most.
+q = round(sum * multiplier / 2**shift) + zero_point, clamped to low..highest. The product has 62 bits at most.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgedge.errors import EngineError
-from ecgedge_export.qdq import Affine
+from ecgedge_export.qdq import INTEGER_TYPES, Affine, IntegerType
 
-INT8_LOW, INT8_HIGH = -128, 127
+INT8, INT16 = INTEGER_TYPES["mcu"], INTEGER_TYPES["mcu16"]
 MANTISSA_BITS = 31
 MAX_SHIFT = 62
 LARGEST_COUNT = 2**15
@@ -68,16 +69,17 @@ class Rescale:
 
 @dataclass(frozen=True)
 class Tensor:
-    """An int8 activation, (samples, channels) in memory; value = scale * (q - zero_point)."""
+    """An activation, (samples, channels) in memory; value = scale * (q - zero_point)."""
 
     name: str
     channels: int
     samples: int
     affine: Affine
+    integers: IntegerType = INT8
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """How many numbers."""
         return self.channels * self.samples
 
 
@@ -101,7 +103,7 @@ class Sums:
 
 @dataclass(frozen=True)
 class Quantize:
-    """Counts to int8."""
+    """Counts to a tensor's numbers."""
 
     source: Counts
     out: Tensor
@@ -123,7 +125,7 @@ class Convolution:
     rescales
         One per channel out; none if `out` are sums.
     low
-        Smallest int8 out: the zero point where a ReLU follows.
+        Smallest number out: the zero point where a ReLU follows.
     """
 
     name: str
@@ -145,7 +147,7 @@ class Convolution:
 
     @property
     def depthwise(self) -> bool:
-        """Whether every group is one channel in, of an int8 tensor."""
+        """Whether every group is one channel in, of a tensor."""
         return self.groups == self.source.channels and self.groups > 1 and isinstance(self.source, Tensor)
 
     @property
@@ -215,7 +217,7 @@ Step: TypeAlias = Quantize | Convolution | Add | MaxPool | MeanPool | Move
 
 @dataclass(frozen=True)
 class VectorOutput:
-    """An output that is an int8 tensor."""
+    """An output that is a tensor."""
 
     name: str
     tensor: Tensor
@@ -251,6 +253,11 @@ class Program:
     lsb_mv: float
 
     @property
+    def integers(self) -> IntegerType:
+        """What its tensors are made of."""
+        return next((step.out.integers for step in self.steps if isinstance(step.out, Tensor)), INT8)
+
+    @property
     def macs(self) -> int:
         """Multiplications of a window."""
         return sum(step.macs for step in self.steps if isinstance(step, Convolution))
@@ -260,7 +267,7 @@ def largest_sums(
     source: Tensor | Counts, weight: NDArray[np.int8], bias: NDArray[np.int32]
 ) -> NDArray[np.int64]:
     """Return the largest sum that each channel out can come to, if every input is as far off zero as it can be."""
-    largest = LARGEST_COUNT if isinstance(source, Counts) else INT8_HIGH - INT8_LOW
+    largest = LARGEST_COUNT if isinstance(source, Counts) else source.integers.largest
     products: NDArray[np.int64] = np.abs(weight.astype(np.int64)).sum(axis=(1, 2)) * largest
     return products + np.abs(bias.astype(np.int64))
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from functools import singledispatch
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecgedge_export.mcu.program import (
-    INT8_HIGH,
-    INT8_LOW,
     Add,
     Convolution,
     MaxPool,
@@ -25,9 +23,9 @@ from ecgedge_export.mcu.program import (
     Tensor,
 )
 
-Integers: TypeAlias = "NDArray[np.int8] | NDArray[np.int16] | NDArray[np.int32]"
+Integers: TypeAlias = "NDArray[np.integer[Any]]"
 Values: TypeAlias = "dict[str, Integers]"
-"""By tensor name: (T, C) int8 or, of the counts, int16; (C,) int32 of sums."""
+"""By tensor name: (T, C) int8 or int16; (C,) int32 of sums."""
 SIGMOID_STEP_BITS = 7
 """Of an argument in 4,096ths: a table entry every 1/32."""
 SIGMOID_ENTRIES = 32 * 12 + 1
@@ -73,7 +71,7 @@ def run_steps(program: Program, counts: NDArray[np.int16]) -> Values:
 
 
 def run(program: Program, counts: NDArray[np.int16]) -> dict[str, NDArray[np.int32]]:
-    """Return the outputs of one window, (T, K) counts, as the C gives them: int8 of a vector, one number of another."""
+    """Return the outputs of one window, (T, K) counts, as the C gives them: all of a vector, one number of another."""
     values = run_steps(program, counts)
     found: dict[str, NDArray[np.int32]] = {}
     for output in program.outputs:
@@ -110,12 +108,12 @@ def convolution_sums(step: Convolution, source: Integers) -> NDArray[np.int32]:
     return sums.astype(np.int32)
 
 
-def _clamped(x: NDArray[np.int64], low: int) -> NDArray[np.int8]:
-    return np.clip(x, low, INT8_HIGH).astype(np.int8)
+def _clamped(x: NDArray[np.int64], low: int, out: Tensor) -> Integers:
+    return np.clip(x, low, out.integers.high).astype(out.integers.dtype)
 
 
-def _rescaled(x: NDArray[np.int64], rescale: Rescale, zero_point: int, low: int) -> NDArray[np.int8]:
-    return _clamped(shift_half_even(x * rescale.multiplier, rescale.shift) + zero_point, low)
+def _rescaled(x: NDArray[np.int64], rescale: Rescale, low: int, out: Tensor) -> Integers:
+    return _clamped(shift_half_even(x * rescale.multiplier, rescale.shift) + out.affine.zero_point, low, out)
 
 
 def _less_zero_point(values: Values, tensor: Tensor) -> NDArray[np.int64]:
@@ -130,7 +128,7 @@ def _run(step: Step, _values: Values) -> None:
 @_run.register
 def _quantize(step: Quantize, values: Values) -> None:
     values[step.out.name] = _rescaled(
-        values[step.source.name].astype(np.int64), step.rescale, step.out.affine.zero_point, INT8_LOW
+        values[step.source.name].astype(np.int64), step.rescale, step.out.integers.low, step.out
     )
 
 
@@ -143,7 +141,7 @@ def _convolution(step: Convolution, values: Values) -> None:
     multipliers = np.array([r.multiplier for r in step.rescales], np.int64)
     shifts = np.array([r.shift for r in step.rescales], np.int64)
     q = shift_half_even(sums.astype(np.int64) * multipliers, shifts) + step.out.affine.zero_point
-    values[step.out.name] = _clamped(q, step.low)
+    values[step.out.name] = _clamped(q, step.low, step.out)
 
 
 @_run.register
@@ -151,7 +149,7 @@ def _add(step: Add, values: Values) -> None:
     left, right = step.multipliers
     total = _less_zero_point(values, step.left) * left + _less_zero_point(values, step.right) * right
     values[step.out.name] = _clamped(
-        shift_half_even(total, step.shift) + step.out.affine.zero_point, step.low
+        shift_half_even(total, step.shift) + step.out.affine.zero_point, step.low, step.out
     )
 
 
@@ -167,17 +165,17 @@ def _mean_pool(step: MeanPool, values: Values) -> None:
     source = _less_zero_point(values, step.source)
     starts = (t * step.stride for t in range(step.out.samples))
     sums = np.stack([source[t : t + step.kernel].sum(axis=0) for t in starts])
-    values[step.out.name] = _rescaled(sums, step.rescale, step.out.affine.zero_point, step.low)
+    values[step.out.name] = _rescaled(sums, step.rescale, step.low, step.out)
 
 
 @_run.register
 def _move(step: Move, values: Values) -> None:
     q = values[step.source.name]
     if step.rescale is None:
-        q = _clamped(q.astype(np.int64), step.low)
+        q = _clamped(q.astype(np.int64), step.low, step.out)
     else:
         difference = _less_zero_point(values, step.source)
-        q = _rescaled(difference, step.rescale, step.out.affine.zero_point, step.low)
+        q = _rescaled(difference, step.rescale, step.low, step.out)
     whole = (step.out.samples, step.out.channels)
-    out = values.setdefault(step.out.name, np.zeros(whole, np.int8))
+    out = values.setdefault(step.out.name, np.zeros(whole, step.out.integers.dtype))
     out[:, step.channel : step.channel + step.source.channels] = q

@@ -146,7 +146,7 @@ def _field(
     output: VectorOutput | NumberOutput,
 ) -> tuple[type[np.generic], ...] | tuple[type[np.generic], int]:
     if isinstance(output, VectorOutput):
-        return np.int8, output.tensor.size
+        return output.tensor.integers.dtype, output.tensor.size
     return (np.uint16,) if output.sigmoid else (np.int32,)
 
 

@@ -13,7 +13,6 @@ from onnx import numpy_helper
 
 from ecgedge.errors import EngineError
 from ecgedge_export.mcu.program import (
-    INT8_LOW,
     Convolution,
     Counts,
     NumberOutput,
@@ -109,19 +108,20 @@ class Walk:
             )
         per_unit = SIGMOID_PER_UNIT if numbers.sigmoid else NUMBER_PER_UNIT
         scale = numbers.scales[0] * per_unit
-        rescale = Rescale.of(abs(scale), largest=numbers.sums.largest)
+        # An output that is the same for all records, such as a probability that nothing was learnt of.
+        rescale = Rescale.of(abs(scale), largest=numbers.sums.largest) if scale else Rescale(0, 1)
         return NumberOutput(
             name, numbers.sums, numbers.indices[0], int(np.sign(scale)) * rescale.multiplier, rescale.shift,
             round(numbers.offsets[0] * per_unit), numbers.sigmoid, 65535 if numbers.sigmoid else per_unit,
         )  # fmt: skip
 
     def held(self, name: str, node: onnx.NodeProto, *, flat: bool = False) -> Tensor:
-        """Return the int8 tensor of a name."""
+        """Return the tensor of a name."""
         value = self.values.get(name)
         if not isinstance(value, Held):
             raise EngineError(
-                f"{node.op_type} ({node.name or node.output[0]}) reads {name}, which is no int8 tensor; quantize the "
-                "run with the flavour mcu and no layer in float"
+                f"{node.op_type} ({node.name or node.output[0]}) reads {name}, which is no tensor of integers; "
+                "quantize the run with the flavour mcu and no layer in float"
             )
         if value.flat and value.tensor.samples > 1 and not flat:
             raise EngineError(
@@ -144,7 +144,7 @@ class Walk:
 
     def settle(self, value: Pending, out: Tensor) -> None:
         """Let a waiting layer write into `out`."""
-        low = max(INT8_LOW, out.affine.zero_point) if value.relu else INT8_LOW
+        low = max(out.integers.low, out.affine.zero_point) if value.relu else out.integers.low
         self.steps.extend(value.settle(out, low))
 
 

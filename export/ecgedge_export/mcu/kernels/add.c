@@ -10,7 +10,7 @@ typedef struct {
     uint8_t shift;
 } add_layer;
 
-static void add(const add_layer *layer, const int8_t *left, const int8_t *right, int8_t *y)
+static void add(const add_layer *layer, const element *left, const element *right, element *y)
 {
     const int32_t half = ((int32_t)1 << (layer->shift - 1u)) - 1;
     for (uint32_t i = 0; i < layer->size; i++) {
@@ -20,9 +20,9 @@ static void add(const add_layer *layer, const int8_t *left, const int8_t *right,
         if (q < layer->low) {
             q = layer->low;
         }
-        if (q > 127) {
-            q = 127;
+        if (q > ELEMENT_MAX) {
+            q = ELEMENT_MAX;
         }
-        y[i] = (int8_t)q;
+        y[i] = (element)q;
     }
 }

@@ -99,9 +99,9 @@ static inline four_sums multiply(const int8_t *w, const int16_t *x0, const int16
 }
 #endif
 
-/* Widen `samples` samples from `first` on (which may lie before the start) into the strip: of the tensor x, or of the
- * front end's counts if there are any. */
-static void fill_strip(const convolution_layer *layer, const int16_t *counts, const int8_t *x, int32_t first,
+/* Put `samples` samples from `first` on (which may lie before the start) into the strip: of 16 bits without a zero point
+ * (a tensor, or the front end's counts) as they are, else those of 8 bits, widened. */
+static void fill_strip(const convolution_layer *layer, const int16_t *wide, const int8_t *narrow, int32_t first,
                        uint32_t samples, int16_t *strip)
 {
     const uint32_t channels = layer->channels_in;
@@ -113,10 +113,10 @@ static void fill_strip(const convolution_layer *layer, const int16_t *counts, co
     const uint32_t taken = channels * ((wanted < there) ? wanted : there);
     int16_t *const middle = strip + channels * before;
     (void)memset(strip, 0, channels * before * sizeof *strip);
-    if (counts != NULL) {
-        (void)memcpy(middle, counts + channels * from, taken * sizeof *middle);
+    if (wide != NULL) {
+        (void)memcpy(middle, wide + channels * from, taken * sizeof *middle);
     } else {
-        const int8_t *const source = x + channels * from;
+        const int8_t *const source = narrow + channels * from;
         for (uint32_t i = 0; i < taken; i++) {
             middle[i] = (int16_t)(source[i] - zero);
         }
@@ -126,7 +126,7 @@ static void fill_strip(const convolution_layer *layer, const int16_t *counts, co
 
 /* Write one channel's result at a position, and at the next if there is one. */
 static inline void store(const convolution_layer *layer, const channel_scale *channel, int32_t sum, int32_t next,
-                         bool second, int8_t *y)
+                         bool second, element *y)
 {
     const int32_t zero = layer->zero_out;
     const int32_t low = layer->low;
@@ -137,7 +137,7 @@ static inline void store(const convolution_layer *layer, const channel_scale *ch
 }
 
 /* All channels of two positions (or of one twice) of a strip: into y, or as they are into sums if there are any. */
-static void two_positions(const convolution_layer *layer, const int16_t *x0, const int16_t *x1, bool second, int8_t *y,
+static void two_positions(const convolution_layer *layer, const int16_t *x0, const int16_t *x1, bool second, element *y,
                           int32_t *sums)
 {
     const uint32_t in_group = layer->channels_in / layer->groups;
@@ -174,7 +174,7 @@ static void two_positions(const convolution_layer *layer, const int16_t *x0, con
     }
 }
 
-static void convolution(const convolution_layer *layer, const int16_t *counts, const int8_t *x, int8_t *y,
+static void convolution(const convolution_layer *layer, const int16_t *wide, const int8_t *narrow, element *y,
                         int32_t *sums, int16_t *strip)
 {
     const uint32_t step = layer->stride * layer->channels_in;
@@ -182,7 +182,7 @@ static void convolution(const convolution_layer *layer, const int16_t *counts, c
         const uint32_t left = layer->samples_out - start;
         const uint32_t positions = (left < layer->block) ? left : layer->block;
         const int32_t first = (int32_t)(start * layer->stride) - (int32_t)layer->pad;
-        fill_strip(layer, counts, x, first, (positions - 1u) * layer->stride + layer->reach, strip);
+        fill_strip(layer, wide, narrow, first, (positions - 1u) * layer->stride + layer->reach, strip);
         for (uint32_t p = 0; p < positions; p += 2) {
             const bool second = (p + 1u) < positions;
             const int16_t *const x0 = strip + p * step;

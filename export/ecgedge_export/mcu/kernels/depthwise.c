@@ -15,7 +15,7 @@ typedef struct {
     int16_t low;
 } depthwise_layer;
 
-static void depthwise(const depthwise_layer *layer, const int8_t *x, int8_t *y)
+static void depthwise(const depthwise_layer *layer, const element *x, element *y)
 {
     const uint32_t per_group = layer->channels_out / layer->channels_in;
     for (uint32_t t = 0; t < layer->samples_out; t++) {

@@ -11,10 +11,10 @@ typedef struct {
     uint8_t shift;
 } mean_pool_layer;
 
-static void mean_pool(const mean_pool_layer *layer, const int8_t *x, int8_t *y)
+static void mean_pool(const mean_pool_layer *layer, const element *x, element *y)
 {
     for (uint32_t t = 0; t < layer->samples_out; t++) {
-        const int8_t *const from = x + t * layer->stride * layer->channels;
+        const element *const from = x + t * layer->stride * layer->channels;
         for (uint32_t c = 0; c < layer->channels; c++) {
             int32_t sum = 0;
             for (uint32_t tap = 0; tap < layer->kernel; tap++) {

@@ -1,6 +1,6 @@
-/* A sum as int8: times multiplier / 2**shift, rounded half to even, plus the zero point, within low to 127. The
+/* A sum as a tensor's number: times multiplier / 2**shift, rounded half to even, plus the zero point, within low to ELEMENT_MAX. The
  * multiplier has 31 bits: from a shift of 33 on the product's lower word only tells whether it was a half. */
-static inline int8_t rescaled(int32_t sum, int32_t multiplier, uint8_t shift, int32_t zero_point, int32_t low)
+static inline element rescaled(int32_t sum, int32_t multiplier, uint8_t shift, int32_t zero_point, int32_t low)
 {
     const int64_t product = (int64_t)sum * multiplier;
     int32_t q;
@@ -17,10 +17,10 @@ static inline int8_t rescaled(int32_t sum, int32_t multiplier, uint8_t shift, in
     if (q < low) {
         q = low;
     }
-    if (q > 127) {
-        q = 127;
+    if (q > ELEMENT_MAX) {
+        q = ELEMENT_MAX;
     }
-    return (int8_t)q;
+    return (element)q;
 }
 
 /* What belongs to one channel of a layer's output. */

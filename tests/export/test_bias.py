@@ -1,0 +1,44 @@
+"""Biases that take back the mean error of rounded weights."""
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import numpy_helper
+
+from ecgedge_export.bias import corrected_biases
+from ecgedge_export.calibration import tensor_ranges
+from ecgedge_export.qdq import make_plan, rounded_weights
+
+from .helpers import float_file
+
+LEADS = ("I", "II")
+
+
+def biases(model):
+    return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+
+
+def test_the_mean_of_each_channel_is_as_before(run_dir, ecg_mv):
+    """By hand, of a dense layer: with rounded weights and the new bias the mean result is the float layer's."""
+    exact = float_file(run_dir)
+    plan = make_plan(exact, tensor_ranges(exact, ecg_mv[:32], leads=LEADS), flavour="mcu16")
+    before, after = biases(exact), biases(corrected_biases(exact, plan, ecg_mv[:32], leads=LEADS))
+    node = next(n for n in exact.graph.node if n.op_type == "Gemm" and "embedding" in n.output)
+    opened = onnx.ModelProto()
+    opened.CopyFrom(exact)
+    opened.graph.output.append(
+        onnx.helper.make_tensor_value_info(node.input[0], onnx.TensorProto.FLOAT, None)
+    )
+    session = onnxruntime.InferenceSession(opened.SerializeToString())
+    [x] = session.run([node.input[0]], {"ecg_mv": np.ascontiguousarray(ecg_mv[:32, :2, None])})
+    weight, bias = (before[name] for name in node.input[1:])
+    rounded = rounded_weights(node, weight, bias, plan).values
+    there = (x @ weight.T + bias).mean(axis=0)
+    plain = (x @ rounded.T + bias).mean(axis=0)
+    here = (x @ rounded.T + after[node.input[2]]).mean(axis=0)
+    assert np.abs(plain - there).max() > 1e-3
+    np.testing.assert_allclose(here, there, atol=1e-5)
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed <= {
+        n.input[2] for n in exact.graph.node if n.op_type in ("Conv", "Gemm") and len(n.input) > 2
+    }
