@@ -109,8 +109,12 @@ def test_a_batch_is_what_each_dataset_gives_row_by_row(parts, union, rows):
 
 
 def test_labels_that_nobody_has_are_refused(union):
-    with pytest.raises(RecordError, match=r"mine\+cinc2021\+sim: no label 'note' to learn; it has: AF, age"):
+    with pytest.raises(
+        RecordError, match=r"mine\+cinc2021\+sim: the label 'note' is text, .*; it has: AF, age"
+    ):
         union.labels(("note",), [0])
+    with pytest.raises(RecordError, match=r"mine\+cinc2021\+sim: no label 'ef' to learn; it has: AF, age"):
+        union.labels(("ef",), [0])
 
 
 def test_ids_carry_the_dataset_and_text_that_is_lacking_is_empty(union):

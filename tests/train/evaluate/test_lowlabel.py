@@ -6,8 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecgedge_train.evaluate import lowlabel
+from ecgedge_train.evaluate.chart import draw
 from ecgedge_train.evaluate.lowlabel import Labelled, low_label_curve, nested_subset
 from ecgedge_train.evaluate.metrics import macro_auroc, point
+from ecgedge_train.evaluate.report import Report, read_rows, write_report
+from ecgedge_train.evaluate.sections import few_labels
 
 
 def labelled(n: int, seed: int, *, noise: float = 1.0) -> Labelled:
@@ -81,3 +84,14 @@ def test_the_full_point_separates_what_is_linear():
     (found,) = low_label_curve(train, test, labels=("A", "B"), sizes=(), resamples=5)
     assert found.estimate.value > 0.98
     assert point(macro_auroc, test.truth, -test.truth) == 0.0
+
+
+def test_a_test_split_with_one_outcome_only_still_gives_a_report(tmp_path):
+    test = labelled(6, 1)
+    test = Labelled(test.embeddings, np.zeros_like(test.truth), test.patients)
+    curve = low_label_curve(labelled(60, 0), test, labels=("A", "B"), resamples=5)
+    part = few_labels({"trained": curve}, "12")
+    assert part.section.tables[0].rows == (("trained", 60.0, None, None, None, 1.0),)
+    report = Report("t", False, "d", "0", "", (), (), sections=(part.section,), charts=part.charts)
+    write_report(report, [draw(chart) for chart in part.charts], tmp_path)
+    assert read_rows(tmp_path) == ()

@@ -205,8 +205,9 @@ def low_label_chart(curves: Mapping[str, Sequence[LowLabelPoint]], *, lead_set: 
     """Macro AUROC by number of labelled records, one line an encoder."""
     lines = []
     for name, points in curves.items():
-        values = [p.estimate for p in points]
-        x, y = numbers([p.records for p in points]), numbers([e.value for e in values])
+        defined = [p for p in points if not np.isnan(p.estimate.value)]
+        values = [p.estimate for p in defined]
+        x, y = numbers([p.records for p in defined]), numbers([e.value for e in values])
         lines.append(Series(name, "marks", x, y, *_band(values)))
     title = f"Linear probe on few labels, leads {lead_set}"
     return Chart(

@@ -210,8 +210,7 @@ def few_labels(curves: Mapping[str, Sequence[LowLabelPoint]], first: str) -> Par
             name,
             float(p.records),
             _defined(p.estimate),
-            float(min(p.draws)),
-            float(max(p.draws)),
+            *_ends(p.draws),
             float(len(p.draws)),
         )
         for name, points in curves.items()
@@ -223,7 +222,9 @@ def few_labels(curves: Mapping[str, Sequence[LowLabelPoint]], first: str) -> Par
         "regularisation, no other label is used. Mean over the draws, 95 % interval over test patients."
     )
     table = Table("Few labels", columns, tuple(rows))
-    return Part(Section(plots.FEW_LABELS, note, (table,)), (plots.low_label_chart(curves, lead_set=first),))
+    chart = plots.low_label_chart(curves, lead_set=first)
+    drawn = (chart,) if any(series.x for series in chart.series) else ()
+    return Part(Section(plots.FEW_LABELS, note, (table,)), drawn)
 
 
 def comparison(found: Sequence[Comparison], other: str) -> Part:
@@ -283,3 +284,9 @@ def _group_estimates(rows: Sequence[ResultRow], first: str) -> dict[str, dict[st
 
 def _defined(estimate: Estimate | Any) -> Estimate | None:
     return None if np.isnan(estimate.value) else estimate
+
+
+def _ends(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Return the lowest and the highest; None where none is defined (one outcome only)."""
+    defined = [float(value) for value in values if not np.isnan(value)]
+    return (min(defined), max(defined)) if defined else (None, None)
