@@ -275,3 +275,12 @@ def test_a_journal_from_before_audio_events_verifies_reads_and_goes_on(tmp_path)
         journal.append(AUDIO)
     assert verify_journal(path).ok
     assert events(path)[-1] == AUDIO
+
+
+def test_a_journal_is_brought_to_the_disk_while_it_is_open(tmp_path):
+    with Journal(tmp_path / "j") as journal:
+        journal.append({"type": "estimate"})
+        journal.sync()
+        assert verify_journal(tmp_path / "j").entries == 2
+    with pytest.raises(ValueError, match="is closed"):
+        journal.sync()

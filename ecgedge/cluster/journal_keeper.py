@@ -109,7 +109,7 @@ class JournalKeeper:
             self._settle(reader)
             await reader.close()
             for bed in self._beds.values():
-                self._try(bed, bed.file.close)
+                self._try(bed, partial(bed.disk.do, bed.file.close))
 
     async def _write_all(self, reader: Reader) -> None:
         next_sync_s = time.monotonic() + SYNC_S

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ecgedge.cluster import bus, publish, ray_wards, served, ward_node
+from ecgedge.cluster import bus, deliver, publish, ray_wards, served, tell, ward_node
+from ecgedge.sinks import outbox
 
 REPO = Path(__file__).parents[2]
 PAGE = (REPO / "docs" / "cluster.md").read_text()
@@ -72,4 +73,14 @@ def test_numbers_are_those_of_the_code():
     assert f"does not answer for {ray_wards.ANSWER_S:g} s is dead" in text
     assert f"is told of after {served.SILENT_S:g} s at the soonest" in text
     assert ray_wards.TAKE_S > ward_node.BACK_S
+    assert f"**nobody answers** for {tell.WAIT_S:g} s (`--wait-s`" in text
+    assert tell.WAIT_S > ray_wards.ANSWER_S + 5.0
+    late_s, look_s = outbox.LATE_S, 2 * deliver.RENEW_S
+    assert (
+        f"does not take for {late_s:g} s, or has refused, is DELIVERY_FAILED on all beds, at most {look_s:g} s"
+        in text
+    )
+    assert f"delivers no more, after {deliver.GONE_S:g} s" in text
+    assert f"comes with the next checkpoint ({ward_node.STATE_S:g} s at most)" in text
+    assert (bus.EVENTS_S, bus.JOURNAL_S) == (86_400.0, 7 * 86_400.0)  # a day, and a week
     assert "research use only" in PAGE.lower()

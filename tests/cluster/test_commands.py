@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecgedge.cluster.bus import Bus, BusError, open_bus
+from ecgedge.cluster.checkpoint import Checkpoint
 from ecgedge.cluster.command import BedCommand, decode_command, encode_command
 from ecgedge.cluster.tell import tell_bed
 from ecgedge.errors import EcgedgeError
@@ -40,7 +41,17 @@ def answered(told, bed):
 
 async def begun(bus, bed, sent, n=100):
     for k, message in enumerate(sent[:n]):
-        await bus.publish(bed, message, number=k)
+        last = await bus.publish(bed, message, number=k)
+    return last
+
+
+async def until_kept(bus, bed, sequence):
+    """Until a checkpoint has read all: whoever restores it knows of these samples from there alone."""
+    while True:
+        kept = await bus.checkpoint(bed)
+        if kept and Checkpoint.from_bytes(kept.data, source="here").position.sequence >= sequence:
+            return
+        await asyncio.sleep(0.02)
 
 
 async def rest(bus, bed, sent, n=100):
@@ -173,8 +184,9 @@ def test_a_command_whose_node_dies_is_obeyed_once_and_answered(
         own = await open_bus(server.uri)
         own.__class__ = kind
         await (await new_node([bed], own=own)).take([bed])
-        await begun(bus, bed, sent)
+        last = await begun(bus, bed, sent)
         await told.until(is_on(bed))
+        await until_kept(bus, bed, last)
         asking = asyncio.create_task(tell_bed(bus, bed, "acknowledge", ACKNOWLEDGE))
         while not own.refused:
             await asyncio.sleep(0.01)
