@@ -1,7 +1,10 @@
 """INT8 files: the form each engine needs, and how far they are from the float file on real windows."""
 
+from collections import Counter
+
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
@@ -301,3 +304,19 @@ def test_layers_that_share_a_constant_keep_their_own_scales(ecg_mv):
         expected, found = reference.run(windows[:, 1:2]), runner.run(windows[:, 1:2])
     reach = np.abs(expected["embedding"]).max()
     np.testing.assert_allclose(found["embedding"], expected["embedding"], atol=0.03 * reach)
+
+
+def test_onnx_runtime_fuses_every_pair(exact, ecg_mv, tmp_path):
+    """Nothing stands between two convolutions but a residual sum; what it runs is what the plan meant."""
+    model = quantize(exact, ecg_mv[:32], leads=LEADS, flavour="cpu")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    made = Counter(node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node)
+    planned = Counter(node.op_type for node in exact.graph.node)
+    assert made["QLinearConv"] == planned["Conv"] == 13
+    assert made["QLinearAdd"] == 4
+    assert made["QuantizeLinear"] == 1, "the input"
+    assert made["DequantizeLinear"] == 2, "in front of the mean, and behind the maximum"
+    assert not made["Conv"] + made["MaxPool"]
