@@ -152,9 +152,8 @@ def test_what_has_moved_or_has_another_colour_is_found(browser, selector, style,
     assert any(told in fault for fault in found), found
 
 
-@pytest.mark.parametrize(
-    "picture", ["high-dark-1280", pytest.param("live-light-1280", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("picture", ["high-dark-1280", "live-light-1280"])
 def test_another_rasteriser_of_fonts_is_no_difference(browser, picture):
     scene, theme, width = picture.split("-")
     other = browser.browser_type.launch(
