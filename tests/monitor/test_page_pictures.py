@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from browser import chromium, evaluate_module, opened
 from page_pictures import BOXES, difference, faults, keep, moved, read_boxes, reduced, write_boxes
-from page_rig import real_ecg
 from page_scenes import HELLO_OF, SCENES, past_events, tiles, trend_of
-from page_still import AT, AT_MS, STAND_STILL, StillRig, stopped_clock
+from page_still import AT, AT_MS, STAND_STILL, StillRig, made_up_ecg, stopped_clock
 from PIL import Image
 
 KEPT = Path(__file__).parent / "pictures"
@@ -49,11 +48,6 @@ def browser():
         yield started
 
 
-@pytest.fixture(scope="module")
-def ecg(ecg_data):
-    return real_ecg(ecg_data)
-
-
 @pytest.fixture(autouse=True)
 def _still():
     with stopped_clock():
@@ -61,10 +55,10 @@ def _still():
 
 
 @contextmanager
-def shown(browser, ecg, scene, theme, width):
+def shown(browser, scene, theme, width):
     """The page in a state, standing still."""
     ward = scene == "ward"
-    rig = StillRig(ecg, hello={"ward": True, "beds": BEDS} if ward else HELLO_OF.get(scene))
+    rig = StillRig(made_up_ecg(), hello={"ward": True, "beds": BEDS} if ward else HELLO_OF.get(scene))
     rig.trend, rig.past, rig.tiles = trend_of(points=900, end_ms=AT_MS), past_events(), tiles(BEDS)
     rig.start()
     wide, high = SIZES[width]
@@ -131,8 +125,8 @@ def compare(name, png, boxes, folder):
 @pytest.mark.parametrize(
     ("scene", "theme", "width"), [*FAST, *(pytest.param(*one, marks=pytest.mark.slow) for one in SLOW)]
 )
-def test_a_state_looks_as_it_did(browser, ecg, scene, theme, width, tmp_path):
-    with shown(browser, ecg, scene, theme, width) as page:
+def test_a_state_looks_as_it_did(browser, scene, theme, width, tmp_path):
+    with shown(browser, scene, theme, width) as page:
         compare(f"{scene}-{theme}-{width}", *picture_of(page), tmp_path)
 
 
@@ -149,8 +143,8 @@ def test_a_state_looks_as_it_did(browser, ecg, scene, theme, width, tmp_path):
         pytest.param("#notice", {"display": "none"}, "notice is gone", marks=pytest.mark.slow),
     ],
 )
-def test_what_has_moved_or_has_another_colour_is_found(browser, ecg, selector, style, told):
-    with shown(browser, ecg, "high", "dark", 1280) as page:
+def test_what_has_moved_or_has_another_colour_is_found(browser, selector, style, told):
+    with shown(browser, "high", "dark", 1280) as page:
         page.locator(selector).evaluate("(node, style) => Object.assign(node.style, style)", style)
         png, boxes = picture_of(page)
     kept = Image.open(KEPT / "high-dark-1280.png")
@@ -158,15 +152,14 @@ def test_what_has_moved_or_has_another_colour_is_found(browser, ecg, selector, s
     assert any(told in fault for fault in found), found
 
 
-@pytest.mark.parametrize(
-    "picture", ["high-dark-1280", pytest.param("live-light-1280", marks=pytest.mark.slow)]
-)
-def test_another_rasteriser_of_fonts_is_no_difference(browser, ecg, picture):
+@pytest.mark.slow
+@pytest.mark.parametrize("picture", ["high-dark-1280", "live-light-1280"])
+def test_another_rasteriser_of_fonts_is_no_difference(browser, picture):
     scene, theme, width = picture.split("-")
     other = browser.browser_type.launch(
         executable_path=shutil.which("chromium"), args=["--no-sandbox", *OTHER_FONT_OPTIONS]
     )
-    with shown(other, ecg, scene, theme, int(width)) as page:
+    with shown(other, scene, theme, int(width)) as page:
         png, boxes = picture_of(page)
     other.close()
     kept, seen = Image.open(KEPT / f"{picture}.png"), reduced(png)

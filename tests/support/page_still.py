@@ -9,14 +9,14 @@ from datetime import datetime, timezone
 import numpy as np
 import page_rig
 import page_scenes
-from page_rig import MISSING, RATE_HZ, PageRig, block
+from page_rig import LSB_NV, MISSING, RATE_HZ, PageRig, block
 
 AT = datetime(2026, 3, 1, 9, 41, 20, tzinfo=timezone.utc)
 AT_MS = AT.timestamp() * 1000
 FIRST_SAMPLES = 4600  # as much as the widest page shows, and a little more
 LATER_SAMPLES = 400
 MESSAGE_SAMPLES = 200
-BEAT_S = 0.2
+HEALTH_S = 0.2
 
 STAND_STILL = """(() => {
   const {sweep} = m.page;
@@ -26,11 +26,31 @@ STAND_STILL = """(() => {
 """In main.js: what the page measures by itself is a constant from now on."""
 
 
+WAVES = (
+    (0.16, 0.025, 0.12),
+    (0.27, 0.010, -0.10),
+    (0.30, 0.011, 1.05),
+    (0.33, 0.012, -0.22),
+    (0.52, 0.045, 0.28),
+)
+"""P, Q, R, S and T of a made-up beat: its place in s, width in s and height in mV."""
+
+LEAD_GAINS = (0.7, 1.0, 0.4, -0.8, 0.3, 0.7, -0.6, -0.9, 0.4, 1.2, 1.1, 0.8)
+BEAT_S = 0.8
+
+
+def made_up_ecg():
+    """Ten seconds of beats that are no patient's, and the same on every machine: int16 counts [12][5000]."""
+    t_s = np.arange(10 * RATE_HZ) / RATE_HZ % BEAT_S
+    beat_mv = sum(height * np.exp(-0.5 * ((t_s - at) / width) ** 2) for at, width, height in WAVES)
+    return np.round(np.outer(LEAD_GAINS, beat_mv) * 1e6 / LSB_NV).astype(np.int16)
+
+
 @contextmanager
 def stopped_clock():
     """The world's time stands for all that a rig and its scenes say."""
     kept = page_rig.now_ms, page_rig.BEAT_S
-    page_rig.now_ms, page_rig.BEAT_S = (lambda: AT_MS), BEAT_S
+    page_rig.now_ms, page_rig.BEAT_S = (lambda: AT_MS), HEALTH_S
     page_scenes.now_ms = page_rig.now_ms
     yield
     page_rig.now_ms, page_rig.BEAT_S = kept
