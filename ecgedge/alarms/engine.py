@@ -327,7 +327,10 @@ class AlarmEngine:
 
     def _rearm_poor(self) -> None:
         """Start the wait for a usable window; while feed, leads or model are missing, they are told of instead."""
-        missing = self._signals.present("NO_VARIANT") or self._facts.failing("MODEL_FAILED")
+        signals = self._signals
+        missing = signals.any_present and (
+            signals.present("NO_VARIANT") or self._facts.failing("MODEL_FAILED")
+        )
         waits = self._connected and not missing
         self._poor_due_s = self.now_s + self._policy.poor_signal_s if waits else None
 
@@ -358,6 +361,11 @@ class AlarmEngine:
     def _check_delivery(self) -> list[AlarmEvent]:
         """Make DELIVERY_FAILED medium once it keeps a physiological alarm from someone."""
         name, signals = "DELIVERY_FAILED", self._signals
-        if not signals.present(name) or not signals.cuts_off or signals.conditions[name].priority == "medium":
+        if (
+            not signals.any_present
+            or not signals.present(name)
+            or not signals.cuts_off
+            or signals.conditions[name].priority == "medium"
+        ):
             return []
         return signals.change(name, self.now_s, worse=True, priority="medium")

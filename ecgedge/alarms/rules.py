@@ -101,6 +101,9 @@ class Elevation:
         }
         self._windows = _Queue(self._most + 1)
         self._recent = 0  # of them in the onset span
+        self._onset_s = policy.persistence_s - SLACK_S
+        # Ends of the oldest of all, and of the oldest in the onset span: each window is held against them.
+        self._since_s = self._recent_since_s = 0.0
         self._exceeding = self._far_exceeding = 0
         for window in windows:
             self.push(window)
@@ -117,18 +120,21 @@ class Elevation:
         self._recent += 1
         self._exceeding += self._exceeds(window)
         self._far_exceeding += self._far_exceeds(window)
-        onset_s = self._policy.persistence_s - SLACK_S
-        while window.t_s - windows.t_s(len(windows) - self._recent) >= onset_s:
+        if len(windows) == 1:
+            self._recent_since_s = self._since_s = window.t_s
+        while window.t_s - self._recent_since_s >= self._onset_s:
             self._leave_recent()
-        while len(windows) > self._most or window.t_s - windows.t_s(0) >= self._longest_s - SLACK_S:
+        while len(windows) > self._most or window.t_s - self._since_s >= self._longest_s - SLACK_S:
             if self._recent == len(windows):
                 self._leave_recent()
             windows.popleft()
+            self._since_s = windows.t_s(0)
 
     def _leave_recent(self) -> None:
         """Let the oldest window of the onset span leave it."""
         gone = self._windows[len(self._windows) - self._recent]
         self._recent -= 1
+        self._recent_since_s = self._windows.t_s(len(self._windows) - self._recent)
         self._exceeding -= self._exceeds(gone)
         self._far_exceeding -= self._far_exceeds(gone)
 

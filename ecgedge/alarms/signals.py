@@ -41,6 +41,8 @@ class Signals:
 
     Attributes
     ----------
+    any_present
+        Whether a condition is present; of a calm bed, nothing else need be asked.
     pause
         The pause of the sound in force.
     due_s
@@ -56,6 +58,7 @@ class Signals:
         self._policy = policy
         self._conditions = dict(conditions or {name: ConditionState() for name in CONDITIONS})
         self._present = {name for name, c in self._conditions.items() if c.presence == "on"}
+        self.any_present = bool(self._present)
         self.pause = pause
         self._find_due()
 
@@ -63,11 +66,6 @@ class Signals:
     def conditions(self) -> Mapping[str, ConditionState]:
         """Each condition now, by name; all of `CONDITIONS`."""
         return self._conditions
-
-    @property
-    def any_present(self) -> bool:
-        """Whether a condition is present."""
-        return bool(self._present)
 
     @property
     def cuts_off(self) -> bool:
@@ -206,6 +204,7 @@ class Signals:
             self._present.add(name)
         else:
             self._present.discard(name)
+        self.any_present = bool(self._present)
         self._find_due()
 
     def _find_due(self) -> None:

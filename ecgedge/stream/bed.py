@@ -114,11 +114,14 @@ class Bed:
             Stream time of the first sample. Later than expected is a gap; earlier samples are dropped and
             counted.
         """
+        self.check(samples_mv, t_s=t_s)
         return work_alone(self.steps(samples_mv, t_s=t_s))
 
     def steps(self, samples_mv: NDArray[np.float32], *, t_s: float) -> Steps[list[Event]]:
-        """Do what `push` does, but leave the work to the caller; nothing else may be asked of the bed meanwhile."""
-        self.check(samples_mv, t_s=t_s)
+        """Do what `push` does with samples that were checked, but leave the work to the caller.
+
+        Nothing else may be asked of the bed meanwhile.
+        """
         events: list[Event] = []
         if not self.started:
             self._start(self._clock.stream_s(t_s), events)

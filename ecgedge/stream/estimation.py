@@ -157,9 +157,7 @@ class Estimation:
         events.append(answer.estimate)
         events += watch.counted(watch.engine.on_estimate(answer.estimate))
         events += self._baseline.push(answer.estimate)
-        for fact, text in answer.facts:
-            events += watch.fact(fact, t_s, text)
-        return events + watch.faults(quality, t_s)
+        return events + watch.window(answer.facts, quality, t_s)
 
     def _change_lead(self, change: LeadChange) -> list[Event]:
         lead, on, t_s = change.lead, change.on, self._time_s(change.index)

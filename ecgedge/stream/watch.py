@@ -125,10 +125,18 @@ class Watch:
             return self.counted(self.engine.on_fact(t_s, fact, on=False, text=gone or _GONE[fact]))
         return []
 
-    def faults(self, quality: Quality, t_s: float) -> list[Event]:
-        """Tell what is wrong with the signal of a window; leads that are off, and noise, are told otherwise."""
-        if self.engine.quiet and quality.lost == 0.0 and not any(quality.reasons):
+    def window(self, facts: Sequence[tuple[Fact, str | None]], quality: Quality, t_s: float) -> list[Event]:
+        """Tell the facts that a window's answer brought, and what is wrong with its signal."""
+        calm = quality.lost == 0.0 and not any(quality.reasons) and all(text is None for _, text in facts)
+        if calm and self.engine.quiet:
             return []
+        events: list[Event] = []
+        for fact, text in facts:
+            events += self.fact(fact, t_s, text)
+        return events + self._faults(quality, t_s)
+
+    def _faults(self, quality: Quality, t_s: float) -> list[Event]:
+        """Tell what is wrong with the signal of a window; leads that are off, and noise, are told otherwise."""
         lost = f"{100.0 * quality.lost:.1f} % of a window's samples lost"
         events = self.fact("GAP", t_s, lost if quality.lost > self._policy.gap_fraction else None)
         for fact, reason in _SIGNAL_FAULTS:
