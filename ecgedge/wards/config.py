@@ -21,6 +21,7 @@
     name = "icu-3"
     feed = "tcp://10.0.0.7:7000?leads=I,II&rate_hz=500&lsb_nv=1000"
     policy = "icu.toml"             # left out: the bundle's
+    answers = true                  # a front end shows estimates and alarms, and acknowledges; left out: it sends only
 
 Paths are relative to the file, also that of a `file:` feed.
 """
@@ -42,20 +43,32 @@ from ecgedge.schema import read_toml
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Names are names of files, too."""
 
+_FRONT_ENDS: Final = ("serial", "tcp", "ws", "wss")
+_FRONT_END_FORM: Final = "serial:, tcp://, ws:// or wss://"
+
 SMALLEST_JOURNAL_MB: Final = 0.001
 
 
 @dataclass(frozen=True)
 class BedConfig:
-    """One bed: its name, the URI of its feed, and its alarm policy's file if it has one of its own."""
+    """One bed: its name, the URI of its feed, its alarm policy's file if it has one of its own.
+
+    `answers` says whether the front end gets estimates and alarms, and may acknowledge (docs/sinks.md, bridge).
+    """
 
     name: str
     feed: str
     policy: str | None = None
+    answers: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a name that is no name of a file; ValueError."""
+        """Refuse a name that is no name of a file, or answers to what is no front end; ValueError."""
         check_name(self.name)
+        scheme = self.feed.partition(":")[0]
+        if self.answers and scheme not in _FRONT_ENDS:
+            raise ValueError(
+                f"answers is true, but a {scheme}: feed takes none; leave it out, or name a feed of {_FRONT_END_FORM}"
+            )
 
 
 def check_name(name: str) -> str:

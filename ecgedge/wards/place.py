@@ -13,8 +13,7 @@ from typing import Any
 
 from ecgedge.alarms import load_policy
 from ecgedge.bundle import Bundle
-from ecgedge.control import Command
-from ecgedge.ecg import Mode
+from ecgedge.control import Acknowledge, Command
 from ecgedge.errors import EcgedgeError, FeedError, RecordError, UsageError
 from ecgedge.events import Alarm, Estimate, Event
 from ecgedge.feeds import Chunk, Feed, FeedInfo, open_feed
@@ -33,10 +32,11 @@ from ecgedge.stream.inbox import INBOX_S
 from ecgedge.wallclock import ClockWatch
 from ecgedge.wards.config import BedConfig, WardSettings
 from ecgedge.wards.delivery import Deliveries
+from ecgedge.wards.front_end import FrontEnd
 from ecgedge.wards.in_ward import InWard
 from ecgedge.wards.lines import BedLines
 from ecgedge.wards.outlet import Outlet
-from ecgedge.wards.state import ended_alarms, read_state, replace_file
+from ecgedge.wards.state import Signal, ended_alarms, read_state, replace_file, require_signal
 
 SILENT_S = 0.5
 """A feed that has been silent for so long is told that time passes."""
@@ -66,27 +66,6 @@ class Shared:
     untaken: str | None = None
 
 
-@dataclass(frozen=True)
-class _Signal:
-    """What a bed is made for."""
-
-    leads: tuple[str, ...]
-    rate_hz: float
-    mode: Mode
-
-    def __str__(self) -> str:
-        return f"leads {','.join(self.leads)} at {self.rate_hz:g} Hz in mode {self.mode}"
-
-
-def _signal_of(snapshot: BedSnapshot) -> _Signal:
-    return _Signal(snapshot.facts.leads, snapshot.facts.rate_hz, snapshot.facts.mode)
-
-
-def _require_signal(snapshot: BedSnapshot, signal: _Signal | None) -> None:
-    if signal not in (None, _signal_of(snapshot)):
-        raise UsageError(f"the state is of {_signal_of(snapshot)}, and the feed has {signal}")
-
-
 class Place:
     """A bed, from the moment that it is asked for; there is a `bed` once its feed has said what leads it has.
 
@@ -103,9 +82,10 @@ class Place:
         hop_s = shared.bundle.manifest.hop_s
         self._policy = load_policy(Path(config.policy), hop_s=hop_s) if config.policy else None
         self._tap = None if shared.page is None else PageTap(shared.page.hub, config.name, self._shown_health)
+        self._front_end = FrontEnd(config.name, self._acknowledge) if config.answers else None
         self._station: Station | None = None
         self._journal: Journal | None = None
-        self._signal: _Signal | None = None
+        self._signal: Signal | None = None
         self._speed = 1.0
         self._heard_s = time.monotonic()
         self._n_came = 0
@@ -191,6 +171,7 @@ class Place:
         await self._settle()
         old = self.bed.bundle.id
         events = self.bed.serve(bundle, variants)
+        await self._answer()
         self._station.note({"type": "bundle", "t_s": self._now_s(), "from": old, "to": bundle.id})
         await self._station.emit(events)
 
@@ -264,13 +245,24 @@ class Place:
             self._feed, self._trouble = feed, None
             if isinstance(feed, EebFeed):
                 feed.tell(self._say)
+            await self._answer()
             await self._take(feed)
         finally:
             self._feed = None
+            if self._front_end is not None:
+                self._front_end.disconnect()
             await feed.close()
         if feed.info.live:
             raise FeedError(f"{feed.info.uri}: the device has closed the connection")
         await self._end()
+
+    async def _answer(self) -> None:
+        """Have the front end show what the bed says, if it is to."""
+        if self._front_end is not None and self._feed is not None and self.bed is not None:
+            await self._front_end.connect(self._feed, self.bed.bundle, self.bed.alarms())
+
+    async def _acknowledge(self, _bed: str, condition: str, user: str) -> None:
+        await self.obey(Acknowledge(condition, user))
 
     async def _take(self, feed: Feed) -> None:
         if self._station is None:
@@ -306,7 +298,7 @@ class Place:
 
     async def _open(self, info: FeedInfo) -> None:
         """Make the bed of what the feed says of itself, or see that it is still the same."""
-        found = _Signal(info.leads, info.rate_hz, info.mode)
+        found = Signal(info.leads, info.rate_hz, info.mode)
         if self._signal is None:
             await self._begin(found)
         elif found != self._signal:
@@ -327,7 +319,7 @@ class Place:
             self._is_told_lost = True
             await self._station.call("feed_lost")
 
-    async def _begin(self, signal: _Signal | None) -> None:
+    async def _begin(self, signal: Signal | None) -> None:
         """Make the bed as it was left, or anew of what its feed has; without either there is none yet."""
         shared = self._shared
         snapshot, bed = self._restored(signal)
@@ -346,6 +338,7 @@ class Place:
         shared.ward.add(self.name, bed)
         sinks: list[Sink] = [
             BedLines(self.name, shared.outlet, shared.deliveries),
+            *([] if self._front_end is None else [self._front_end]),
             *(BedOutlet(output, self.name, bed.mode) for output in shared.outputs),
             *([] if self._tap is None else [self._tap]),
         ]
@@ -362,7 +355,7 @@ class Place:
         self._heard_s = time.monotonic()
         self._signal = signal
         if snapshot is not None:
-            self._signal = _signal_of(snapshot)
+            self._signal = Signal.of(snapshot)
             await self._tell_anew(snapshot, bed.alarms())
 
     def _show(self, bed: Bed) -> None:
@@ -483,7 +476,7 @@ class Place:
                 self._say(f"the state {path} is written again")
             self._unsaved = None
 
-    def _restored(self, signal: _Signal | None) -> tuple[BedSnapshot, Bed] | tuple[None, None]:
+    def _restored(self, signal: Signal | None) -> tuple[BedSnapshot, Bed] | tuple[None, None]:
         """Return the bed as it was left, if it was; a state that does not fit is set aside, and said."""
         path, shared = self._state_path(), self._shared
         if path is None:
@@ -492,7 +485,7 @@ class Place:
             snapshot = read_state(path)
             if snapshot is None:
                 return None, None
-            _require_signal(snapshot, signal)
+            require_signal(snapshot, signal)
             bed = Bed.restore(shared.bundle, snapshot, variants=shared.variants, policy=self._policy)
         except (RecordError, UsageError) as error:
             self._set_aside(path, error)

@@ -4,13 +4,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from ecgedge.alarms import CONDITIONS
-from ecgedge.errors import RecordError
+from ecgedge.ecg import Mode
+from ecgedge.errors import RecordError, UsageError
 from ecgedge.events import Alarm
 from ecgedge.journal.files import sync_folder
 from ecgedge.stream import BedSnapshot
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What a bed is made for."""
+
+    leads: tuple[str, ...]
+    rate_hz: float
+    mode: Mode
+
+    @classmethod
+    def of(cls, snapshot: BedSnapshot) -> Signal:
+        """Return what the bed of a snapshot was made for."""
+        return cls(snapshot.facts.leads, snapshot.facts.rate_hz, snapshot.facts.mode)
+
+    def __str__(self) -> str:
+        """Return it as people are told."""
+        return f"leads {','.join(self.leads)} at {self.rate_hz:g} Hz in mode {self.mode}"
+
+
+def require_signal(snapshot: BedSnapshot, signal: Signal | None) -> None:
+    """Raise UsageError if a snapshot is of another signal than the feed has; None is no feed yet."""
+    if signal not in (None, Signal.of(snapshot)):
+        raise UsageError(f"the state is of {Signal.of(snapshot)}, and the feed has {signal}")
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -40,21 +40,27 @@ def corrected_biases(
     leads
         The variant's measured leads.
     """
-    layers = [node for node in model.graph.node if node.op_type in WEIGHTED_OPS and len(node.input) > 2]
-    layers = [node for node in layers if layer_name(node) in plan.layers]
-    few = -(-len(ecg_mv) // _MEAN_WINDOWS)
-    means = _means(model, {node.input[0] for node in layers}, ecg_mv[::few, standard_rows(leads)])
     corrected = onnx.ModelProto()
     corrected.CopyFrom(model)
-    constants = {tensor.name: tensor for tensor in corrected.graph.initializer}
+    layers = [node for node in corrected.graph.node if _has_bias(node, plan)]
+    few = -(-len(ecg_mv) // _MEAN_WINDOWS)
+    means = _means(model, {node.input[0] for node in layers}, ecg_mv[::few, standard_rows(leads)])
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for node in layers:
-        weight, bias = (numpy_helper.to_array(constants[name]) for name in node.input[1:])
+        weight, bias = (constants[name] for name in node.input[1:])
         error = weight - rounded_weights(node, weight, bias, plan).values
         offset = _product(error, means[node.input[0]])
-        constants[node.input[2]].CopyFrom(
+        # Under a name of its own: equal biases share one tensor in a torch export.
+        node.input[2] = f"{node.output[0]}_bias"
+        corrected.graph.initializer.append(
             numpy_helper.from_array((bias + offset).astype(np.float32), node.input[2])
         )
     return corrected
+
+
+def _has_bias(node: onnx.NodeProto, plan: QuantPlan) -> bool:
+    """Whether a node is a layer of the plan, and has a bias."""
+    return node.op_type in WEIGHTED_OPS and len(node.input) > 2 and layer_name(node) in plan.layers
 
 
 def _product(error: NDArray[np.float32], mean: NDArray[np.float64]) -> NDArray[np.float64]:

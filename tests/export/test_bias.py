@@ -14,7 +14,7 @@ from .helpers import float_file
 LEADS = ("I", "II")
 
 
-def biases(model):
+def constants(model):
     return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
 
 
@@ -22,8 +22,12 @@ def test_the_mean_of_each_channel_is_as_before(run_dir, ecg_mv):
     """By hand, of a dense layer: with rounded weights and the new bias the mean result is the float layer's."""
     exact = float_file(run_dir)
     plan = make_plan(exact, tensor_ranges(exact, ecg_mv[:32], leads=LEADS), flavour="mcu16")
-    before, after = biases(exact), biases(corrected_biases(exact, plan, ecg_mv[:32], leads=LEADS))
-    node = next(n for n in exact.graph.node if n.op_type == "Gemm" and "embedding" in n.output)
+    corrected = corrected_biases(exact, plan, ecg_mv[:32], leads=LEADS)
+    before, after = constants(exact), constants(corrected)
+    node, now = (
+        next(n for n in model.graph.node if n.op_type == "Gemm" and "embedding" in n.output)
+        for model in (exact, corrected)
+    )
     opened = onnx.ModelProto()
     opened.CopyFrom(exact)
     opened.graph.output.append(
@@ -35,10 +39,9 @@ def test_the_mean_of_each_channel_is_as_before(run_dir, ecg_mv):
     rounded = rounded_weights(node, weight, bias, plan).values
     there = (x @ weight.T + bias).mean(axis=0)
     plain = (x @ rounded.T + bias).mean(axis=0)
-    here = (x @ rounded.T + after[node.input[2]]).mean(axis=0)
+    here = (x @ rounded.T + after[now.input[2]]).mean(axis=0)
     assert np.abs(plain - there).max() > 1e-3
     np.testing.assert_allclose(here, there, atol=1e-5)
-    changed = {name for name in before if not np.array_equal(before[name], after[name])}
-    assert changed <= {
-        n.input[2] for n in exact.graph.node if n.op_type in ("Conv", "Gemm") and len(n.input) > 2
-    }
+    assert all((after[name] == before[name]).all() for name in before), "what layers share stays"
+    named = [n.input[2] for n in corrected.graph.node if n.op_type in ("Conv", "Gemm") and len(n.input) > 2]
+    assert len(set(named)) == len(named)
