@@ -1,6 +1,8 @@
 """INT8 files: the form each engine needs, and how far they are from the float file on real windows."""
 
+import os
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -177,9 +179,23 @@ def test_close_to_float(flavoured, exact, ecg_mv):
     assert comparison.max_abs > 0, "the file computes in float"
 
 
+def bytes_are_multiplied_exactly():
+    """Whether oneDNN, in OpenVINO, has instructions that add products of bytes in 32 bits.
+
+    Without them it adds two in 16 bits, which saturate: oneDNN's developer guide, "Nuances of int8 computations".
+    """
+    info = Path("/proc/cpuinfo")
+    return "ONEDNN_MAX_CPU_ISA" not in os.environ and info.is_file() and "vnni" in info.read_text()
+
+
 def test_openvino_is_as_close_to_float_as_onnx_runtime(flavoured, exact, ecg_mv):
-    """The two engines round a step of 8 bits otherwise; neither may be further from the network for it."""
-    _, model = flavoured
+    """The two engines round a step of 8 bits otherwise; neither may be further from the network for it.
+
+    The file for a CPU is so on every processor. Those for other engines have signed activations, and are two to three
+    times as far where sums of products saturate: neither is made for a CPU.
+    """
+    flavour, model = flavoured
+    bound = 1.5 if flavour == "cpu" or bytes_are_multiplied_exactly() else 4.0
     file = model.SerializeToString()
     with (
         OrtRunner(exact.SerializeToString(), leads=LEADS, precision="fp32") as floats,
@@ -190,8 +206,8 @@ def test_openvino_is_as_close_to_float_as_onnx_runtime(flavoured, exact, ecg_mv)
         network = floats.run(windows_mv)
         expected, found = (compare(network, r.run(windows_mv)) for r in (reference, runner))
     assert found.max_abs > 0.1 * expected.max_abs, "the file computes in float"
-    assert 1 - found.median_cosine < 1.5 * (1 - expected.median_cosine)
-    assert found.max_abs < 1.5 * expected.max_abs
+    assert 1 - found.median_cosine < bound * (1 - expected.median_cosine)
+    assert found.max_abs < bound * expected.max_abs
 
 
 def test_deterministic_and_silent(exact, ecg_mv, capfd, caplog):

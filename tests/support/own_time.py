@@ -55,5 +55,9 @@ def run_in_own_time(coroutine, *modules):
                 patch.setattr(f"{module}.time", told)
             return loop.run_until_complete(coroutine)
     finally:
+        if left := asyncio.all_tasks(loop):
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.wait(left))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
