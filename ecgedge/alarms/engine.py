@@ -60,9 +60,8 @@ class AlarmEngine:
         self._number_s: float | None = None
         self._poor_due_s: float | None = None
         self._connected = True
-        self._calm_until_s = (
-            -math.inf
-        )  # before then time alone brings nothing; who changes anything forgets it
+        # Before then time alone brings nothing; who changes anything forgets it.
+        self._calm_until_s = -math.inf
         self._signals = Signals(policy)
         self._pressure = Pressure(policy, self._signals, hop_s=hop_s)
         self._leads_off = LeadsOff(policy, leads, self._signals)
