@@ -105,8 +105,8 @@ _NEW_OBJECTS = 100_000
 def collect_rarely() -> None:
     """Let the search for cycles of dead objects begin after many new objects instead of after 700.
 
-    For a process with many beds. Python frees what they leave by counting references, at once; the search, which would
-    begin several times in each step and now and then walks over all that the beds remember, takes a seventh of the time
-    of a ward and finds hardly anything. Cycles that do come (an exception, a task) are still found, only later.
+    For a process with many beds. Python frees what they leave by counting references, at once. The search would begin
+    several times in each step, now and then walk over all that the beds remember, and find hardly anything. Cycles that
+    do come (an exception, a task) are found later.
     """
     gc.set_threshold(_NEW_OBJECTS, *gc.get_threshold()[1:])
