@@ -1,6 +1,8 @@
 """What several tests of the export share: limits, a calibration, and one small network as a float file."""
 
 import json
+import os
+from pathlib import Path
 
 import onnx
 
@@ -41,3 +43,12 @@ def write_run(folder, model, dataset, *, causal):
     save_tensors(folder / "model.safetensors", model.state_dict())
     write_calibration(folder, {"I,II": CALIBRATION})
     return folder
+
+
+def bytes_are_multiplied_exactly():
+    """Whether oneDNN, in OpenVINO, has instructions that add products of bytes in 32 bits.
+
+    Without them it adds two in 16 bits, which saturate: oneDNN's developer guide, "Nuances of int8 computations".
+    """
+    info = Path("/proc/cpuinfo")
+    return "ONEDNN_MAX_CPU_ISA" not in os.environ and info.is_file() and "vnni" in info.read_text()

@@ -1,8 +1,6 @@
 """INT8 files: the form each engine needs, and how far they are from the float file on real windows."""
 
-import os
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -27,7 +25,7 @@ from ecgedge_export.qdq import (
 from ecgedge_export.quantize import quantize
 
 from .helpers import TWO_LEADS as LEADS
-from .helpers import float_file
+from .helpers import bytes_are_multiplied_exactly, float_file
 
 LSB_MV = FrontEndSpec().lsb_mv
 BLOCKS = [f"blocks.{b}.{layer}" for b in range(4) for layer in ("conv1", "conv2", "shortcut.0")]
@@ -177,15 +175,6 @@ def test_close_to_float(flavoured, exact, ecg_mv):
         comparison = compare(reference.run(ecg_mv[32:, :2]), runner.run(ecg_mv[32:, :2]))
     assert comparison.median_cosine > 0.98
     assert comparison.max_abs > 0, "the file computes in float"
-
-
-def bytes_are_multiplied_exactly():
-    """Whether oneDNN, in OpenVINO, has instructions that add products of bytes in 32 bits.
-
-    Without them it adds two in 16 bits, which saturate: oneDNN's developer guide, "Nuances of int8 computations".
-    """
-    info = Path("/proc/cpuinfo")
-    return "ONEDNN_MAX_CPU_ISA" not in os.environ and info.is_file() and "vnni" in info.read_text()
 
 
 def test_openvino_is_as_close_to_float_as_onnx_runtime(flavoured, exact, ecg_mv):
