@@ -103,7 +103,7 @@ TABLE = [
     ("text-vital", ("records", "show", "text.vital"), 1, ["text.vital", "not a readable .vital", "export it again"]),
     ("lonely-header", ("records", "show", "lonely.hea"), 1, ["there.dat", "the header names it", "fetch it too"]),
     ("csv-columns", ("data", "build", "folder", "--from", "semicolons", "--out", "o"), 1,
-     ["labels.csv", "no column file, patient_id", "a;b"]),
+     ["labels.csv", "has semicolons between its cells", "save it with commas"]),
     ("csv-missing", ("data", "build", "folder", "--from", "none", "--out", "o"), 1, ["labels.csv", "csv= must name"]),
     ("folder-without", ("alarms", "replay", "semicolons", "--out", "o"), 1, ["no recording in this folder", ".hea"]),
     # the feed: 3

@@ -224,6 +224,6 @@ def test_a_number_that_is_none_is_null_in_the_file():
 def test_each_target_has_its_limits(name):
     gates = load_target(name).gates
     assert 0.0 < gates.max_abs < 1.0
-    assert 0.9 <= gates.min_cosine < gates.min_median_cosine < 1.0
+    assert 0.9 <= gates.min_cosine <= gates.min_median_cosine < 1.0
     assert 0.0 < gates.max_auroc_loss <= 0.02
     assert 0.5 < gates.min_alarm_agreement <= 1.0

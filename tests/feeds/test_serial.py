@@ -151,16 +151,18 @@ def test_who_does_not_read_gets_no_more_than_has_room():
         port = FdPort(source, release=lambda: os.close(source), uri="serial:x")
         writing = asyncio.to_thread(os.write, sink, bytes(3 * MAX_UNREAD))
         task = asyncio.create_task(writing)
-        while len(port._unread) < MAX_UNREAD:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)  # in which it could take more
-        got = await port.receive()
-        assert len(got) == MAX_UNREAD
-        while len(got) < 3 * MAX_UNREAD:
-            got += await asyncio.wait_for(port.receive(), 60.0)
-        await task
-        await port.close()
-        os.close(sink)
+        try:
+            while port._inbox.room:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)  # in which it could take more
+            got = await port.receive()
+            assert len(got) == MAX_UNREAD
+            while len(got) < 3 * MAX_UNREAD:
+                got += await asyncio.wait_for(port.receive(), 60.0)
+            await task
+        finally:
+            await port.close()  # whoever still writes is refused, and does not wait for ever
+            os.close(sink)
 
     asyncio.run(run())
 

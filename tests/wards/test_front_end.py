@@ -103,7 +103,7 @@ def test_estimates_and_alarms_reach_it_and_its_button_acknowledges(ward, memory)
         await service.remove("a")
         await until(lambda: device.open == 0)
 
-    ward(test, speed=1.0)
+    ward(test, speed=1.0, true_time=True)
 
 
 def test_a_bed_that_does_not_answer_sends_nothing(ward, memory):
@@ -120,7 +120,7 @@ def test_a_bed_that_does_not_answer_sends_nothing(ward, memory):
         await service.remove("a")
         await until(lambda: device.open == 0)
 
-    ward(test, speed=1.0)
+    ward(test, speed=1.0, true_time=True)
 
 
 @pytest.mark.parametrize("feed", ["sim:stable", "mqtt://h/a", "file:a.npz"])
