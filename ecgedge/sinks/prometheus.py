@@ -69,7 +69,7 @@ class PrometheusPage:
         """None: nothing is delivered here, it is fetched."""
         return None
 
-    def put(self, bed: str, mode: Mode, event: Event, *, at: datetime | None = None) -> None:  # noqa: ARG002
+    def put(self, bed: str, mode: Mode, event: Event, *, at: datetime | None = None) -> None:  # noqa: ARG002 - as all sinks'
         """Take an event; a page shows what is, and not when it was told."""
         self._beds.setdefault(bed, _Bed(mode)).take(event)
 
