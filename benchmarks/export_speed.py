@@ -35,7 +35,7 @@ from ecgedge.leads import STANDARD_LEADS
 from ecgedge_export.calibration import tensor_ranges
 from ecgedge_export.fold import fold_lead_set
 from ecgedge_export.onnx_file import export_onnx, graph_cost
-from ecgedge_export.qdq import make_plan
+from ecgedge_export.quant_plan import make_plan
 from ecgedge_export.quantize import quantized_file
 from ecgedge_train.model import EcgModel, build_encoder
 from ecgedge_train.recipe import load_recipe

@@ -29,7 +29,7 @@ from ecgedge.leads import format_lead_set, parse_lead_set, standard_rows
 from ecgedge.runtime import OrtRunner
 from ecgedge_export.calibration import HEADROOM, Ranges, headroom_ranges, tensor_ranges
 from ecgedge_export.compare import EMBEDDING, Outputs, compare, floored_cosine
-from ecgedge_export.qdq import QuantPlan, leading_layers, make_plan
+from ecgedge_export.quant_plan import QuantPlan, leading_layers, make_plan
 from ecgedge_export.quantize import quantized_file
 from ecgedge_export.torch_graph import FakeQuantNetwork
 from ecgedge_export.variants import Source, export_exact

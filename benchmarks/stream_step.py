@@ -37,7 +37,7 @@ from ecgedge.sim import Simulator
 from ecgedge_export.calibration import tensor_ranges
 from ecgedge_export.fold import fold_lead_set
 from ecgedge_export.onnx_file import export_onnx, export_step_onnx
-from ecgedge_export.qdq import make_plan
+from ecgedge_export.quant_plan import make_plan
 from ecgedge_export.quantize import quantize, quantized_file
 from ecgedge_export.step_network import CHUNK_SAMPLES, step_network
 from ecgedge_train.model import build_model

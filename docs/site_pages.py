@@ -47,8 +47,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 - mkdocs' protocol
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Return the page with its links leading within the site."""
+    del config, files
     source = PAGES.get(page.file.src_uri, f"docs/{page.file.src_uri}")
     return _UNTRIED.sub(r"<small>Not run by a test: \1.</small>\n", site_links(markdown, source=source))
 

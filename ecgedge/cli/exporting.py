@@ -110,7 +110,7 @@ def sensitivity(
     with needs("export", "sensitivity"):
         from ecgedge_export.calibration import Calibration
         from ecgedge_export.pack import run_sensitivity
-        from ecgedge_export.qdq import parse_flavour
+        from ecgedge_export.quant_plan import parse_flavour
         from ecgedge_export.sensitivity import sensitivity_table, write_sensitivity
     reports = run_sensitivity(
         run,

@@ -69,8 +69,9 @@ class PrometheusPage:
         """None: nothing is delivered here, it is fetched."""
         return None
 
-    def put(self, bed: str, mode: Mode, event: Event, *, at: datetime | None = None) -> None:  # noqa: ARG002 - as all sinks'
+    def put(self, bed: str, mode: Mode, event: Event, *, at: datetime | None = None) -> None:
         """Take an event; a page shows what is, and not when it was told."""
+        del at
         self._beds.setdefault(bed, _Bed(mode)).take(event)
 
     async def room(self) -> None:

@@ -17,7 +17,8 @@ from onnx import helper, numpy_helper
 from ecgedge.leads import standard_rows
 from ecgedge.runtime.ort import open_session
 from ecgedge_export.onnx_file import INPUT_NAME
-from ecgedge_export.qdq import WEIGHTED_OPS, QuantPlan, layer_name, rounded_weights
+from ecgedge_export.quant_plan import WEIGHTED_OPS, QuantPlan, layer_name
+from ecgedge_export.quant_weights import rounded_weights
 
 _MEAN_WINDOWS = 256
 """So many at most give the means."""

@@ -33,7 +33,7 @@ from ecgedge.bundle import FrontEndSpec
 from ecgedge_export.bias import corrected_biases
 from ecgedge_export.calibration import HEADROOM, Calibration, Ranges, headroom_ranges, tensor_ranges
 from ecgedge_export.qat import FineTune, fine_tune
-from ecgedge_export.qdq import INTEGER_TYPES, Flavour, QuantPlan, leading_layers, make_plan
+from ecgedge_export.quant_plan import INTEGER_TYPES, Flavour, QuantPlan, leading_layers, make_plan
 from ecgedge_export.quantize import quantized_file
 from ecgedge_export.torch_graph import unknown_operators
 

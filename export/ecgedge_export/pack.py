@@ -47,7 +47,7 @@ from ecgedge_export.evidence import (
 from ecgedge_export.fold import output_names
 from ecgedge_export.int8 import Int8Options
 from ecgedge_export.mcu.bundled import McuVariant, make_mcu_variant
-from ecgedge_export.qdq import Flavour
+from ecgedge_export.quant_plan import Flavour
 from ecgedge_export.sbom import write_sbom
 from ecgedge_export.sensitivity import Sensitivity, measure_sensitivity
 from ecgedge_export.step_network import causal_encoder

@@ -23,7 +23,7 @@ from torch import Tensor
 from ecgedge.leads import standard_rows
 from ecgedge.runtime.ort import OrtRunner
 from ecgedge_export.compare import EMBEDDING, NEAR_MEAN, Outputs
-from ecgedge_export.qdq import QuantPlan
+from ecgedge_export.quant_plan import QuantPlan
 from ecgedge_export.torch_graph import FakeQuantNetwork
 
 _GAIN_LOG2 = 1.25

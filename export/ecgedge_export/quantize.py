@@ -13,7 +13,8 @@ import onnx
 from numpy.typing import NDArray
 
 from ecgedge_export.calibration import Calibration, tensor_ranges
-from ecgedge_export.qdq import Flavour, QuantPlan, make_plan, write_qdq
+from ecgedge_export.qdq import write_qdq
+from ecgedge_export.quant_plan import Flavour, QuantPlan, make_plan
 
 __all__ = ["Flavour", "quantize", "quantized_file"]
 

@@ -21,7 +21,7 @@ from ecgedge.runtime.ort import OrtRunner
 from ecgedge.schema import to_plain
 from ecgedge_export.calibration import Ranges
 from ecgedge_export.compare import Outputs, compare
-from ecgedge_export.qdq import Flavour, make_plan, quantizable_layers
+from ecgedge_export.quant_plan import Flavour, make_plan, quantizable_layers
 from ecgedge_export.quantize import quantized_file
 
 

@@ -26,7 +26,7 @@ from ecgedge_export.compare import Int8Gate, Outputs, centred_cosine, compare
 from ecgedge_export.fold import masked_outputs, named_outputs
 from ecgedge_export.int8 import FALLBACK, Candidate, Int8Options, calibration_notes
 from ecgedge_export.onnx_file import export_step_onnx
-from ecgedge_export.qdq import Flavour, make_plan
+from ecgedge_export.quant_plan import Flavour, make_plan
 from ecgedge_export.quantize import quantized_file
 from ecgedge_export.step_network import causal_encoder, step_network
 from ecgedge_export.variants import BuiltVariant, Source, Windows, against_network

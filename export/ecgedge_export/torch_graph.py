@@ -20,7 +20,8 @@ from torch.nn import functional
 
 from ecgedge.errors import EngineError
 from ecgedge_export.onnx_file import INPUT_NAME
-from ecgedge_export.qdq import WEIGHT_LIMIT, WEIGHTED_OPS, Affine, QuantPlan, layer_name, weight_scale
+from ecgedge_export.quant_plan import WEIGHTED_OPS, Affine, QuantPlan, layer_name
+from ecgedge_export.quant_weights import WEIGHT_LIMIT, weight_scale
 
 _Attributes = Mapping[str, Any]
 

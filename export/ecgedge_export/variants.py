@@ -29,7 +29,7 @@ from ecgedge_export.fold import fold_lead_set, masked_outputs
 from ecgedge_export.half import to_fp16
 from ecgedge_export.int8 import Candidate, Int8Options, int8_candidates
 from ecgedge_export.onnx_file import export_onnx, graph_cost
-from ecgedge_export.qdq import Flavour
+from ecgedge_export.quant_plan import Flavour
 from ecgedge_train.calibrate import LeadSetCalibration
 from ecgedge_train.evaluate.probe import LinearProbe
 from ecgedge_train.model import EcgModel

@@ -7,7 +7,8 @@ from onnx import numpy_helper
 
 from ecgedge_export.bias import corrected_biases
 from ecgedge_export.calibration import tensor_ranges
-from ecgedge_export.qdq import make_plan, rounded_weights
+from ecgedge_export.quant_plan import make_plan
+from ecgedge_export.quant_weights import rounded_weights
 
 from .helpers import float_file
 

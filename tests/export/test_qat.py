@@ -11,7 +11,7 @@ from ecgedge_export.calibration import Calibration, tensor_ranges
 from ecgedge_export.compare import Int8Gate, QuantizationError, compare, require_close
 from ecgedge_export.onnx_file import export_onnx
 from ecgedge_export.qat import FineTune, _batch, fine_tune
-from ecgedge_export.qdq import make_plan
+from ecgedge_export.quant_plan import make_plan
 from ecgedge_export.quantize import quantized_file
 from ecgedge_export.torch_graph import FakeQuantNetwork, _slice
 

@@ -13,15 +13,15 @@ from ecgedge.errors import EngineError, UsageError
 from ecgedge.runtime import OpenVinoRunner, OrtRunner
 from ecgedge_export.compare import compare
 from ecgedge_export.onnx_file import export_onnx, graph_cost
-from ecgedge_export.qdq import (
+from ecgedge_export.quant_plan import (
     INTEGER_TYPES,
     Affine,
     affine_of,
     leading_layers,
     parse_flavour,
     quantizable_layers,
-    weight_scale,
 )
+from ecgedge_export.quant_weights import weight_scale
 from ecgedge_export.quantize import quantize
 
 from .helpers import TWO_LEADS as LEADS

@@ -23,7 +23,7 @@ from ecgedge_export.calibration import Calibration, tensor_ranges
 from ecgedge_export.int8 import Int8Options
 from ecgedge_export.onnx_file import export_step_onnx
 from ecgedge_export.pack import export_run
-from ecgedge_export.qdq import make_plan
+from ecgedge_export.quant_plan import make_plan
 from ecgedge_export.quantize import quantized_file
 from ecgedge_export.step_network import step_network
 from ecgedge_export.streams import full_window_outputs

@@ -126,8 +126,9 @@ class MarginHead(TrainingHead):
         super().__init__()
         self.beta = nn.Parameter(torch.tensor(beta))
 
-    def forward(self, encoded: Encoded) -> dict[str, Tensor]:  # noqa: ARG002 - one signature
+    def forward(self, encoded: Encoded) -> dict[str, Tensor]:
         """Return margin_beta, a scalar."""
+        del encoded
         return {"margin_beta": self.beta}
 
 

@@ -43,7 +43,7 @@ from ecgedge_export.mcu.walk import (
     layer_weights,
     refuse,
 )
-from ecgedge_export.qdq import Affine, IntegerType
+from ecgedge_export.quant_plan import Affine, IntegerType
 
 ADD_BITS = 30
 """Of an arm times its multiplier: two such arms and their sum fit 32 bits."""

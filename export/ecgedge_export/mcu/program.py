@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgedge.errors import EngineError
-from ecgedge_export.qdq import INTEGER_TYPES, Affine, IntegerType
+from ecgedge_export.quant_plan import INTEGER_TYPES, Affine, IntegerType
 
 INT8, INT16 = INTEGER_TYPES["mcu"], INTEGER_TYPES["mcu16"]
 MANTISSA_BITS = 31

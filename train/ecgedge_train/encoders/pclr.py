@@ -173,8 +173,9 @@ class PclrResNet(nn.Module):
         _init_convolutions(self)
         to_channels_last(self)
 
-    def forward(self, ecg_mv: Tensor, presence: Tensor | None = None) -> Tensor:  # noqa: ARG002 - one signature
+    def forward(self, ecg_mv: Tensor, presence: Tensor | None = None) -> Tensor:
         """(B, 12, T) or (B, 12, 1, T) millivolts to (B, 320); `presence` (B, 12) is not used."""
+        del presence
         return self.after_stem(self.stem(self.before_stem(ecg_mv)))
 
     def before_stem(self, ecg_mv: Tensor) -> Tensor:

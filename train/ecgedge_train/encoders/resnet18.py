@@ -144,8 +144,9 @@ class ResNet18(nn.Module):
         # Half of the gain: with weights in another order they would be rearranged at every call.
         to_channels_last(self)
 
-    def forward(self, ecg_mv: Tensor, presence: Tensor | None = None) -> Tensor:  # noqa: ARG002 - one signature
+    def forward(self, ecg_mv: Tensor, presence: Tensor | None = None) -> Tensor:
         """(B, 12, T) or (B, 12, 1, T) millivolts to (B, E); `presence` (B, 12) is not used."""
+        del presence
         x = ecg_mv.unsqueeze(2) if ecg_mv.dim() == 3 else ecg_mv
         return self.after_stem(self.stem(x.contiguous(memory_format=torch.channels_last)))
 
