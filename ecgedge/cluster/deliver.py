@@ -24,6 +24,7 @@ from ecgedge.cluster.tell import tell_bed
 from ecgedge.errors import UsageError
 from ecgedge.events import event_from_dict
 from ecgedge.sinks import Output, first_trouble
+from ecgedge.tasks import end_tasks
 
 STATE: Final = "deliver"
 RENEW_S: Final = 2.0
@@ -86,9 +87,7 @@ class Deliverer:
         try:
             await self._renew()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(*tasks)
             await self._say_state(None)
 
     async def _require_alone(self) -> None:

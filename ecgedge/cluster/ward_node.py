@@ -20,6 +20,7 @@ from ecgedge.cluster.served import NodeShared, ServedBed
 from ecgedge.policy import AlarmPolicy
 from ecgedge.stream import Variants, Ward
 from ecgedge.stream.ward import AT_ONCE
+from ecgedge.tasks import end_tasks
 from ecgedge.wards.serve import LOOP_S, SHARES, TICK_S
 
 STATE_S: Final = 10.0
@@ -145,10 +146,7 @@ class WardNode:
             return
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(bed.settle_down(), LEAVE_S)
-        task = self._tasks[name]
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await end_tasks(self._tasks[name])
         self._forget(bed)
 
     # --- all of them ---

@@ -22,6 +22,7 @@ from ecgedge.ecg import Mode
 from ecgedge.errors import EcgedgeError
 from ecgedge.events import Event, event_to_dict
 from ecgedge.sinks.waiting import Waiting
+from ecgedge.tasks import end_tasks
 
 MOST_WAITING: Final = 20_000
 """Events that are no alarms and may wait before the older half of them is given up."""
@@ -246,8 +247,7 @@ class Outbox:
         self._closed = True
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._idle.wait(), wait_s)
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await end_tasks(self._task)
         self._waiting.lose(self._batch)
         self._batch = []
         await self._receiver.close()

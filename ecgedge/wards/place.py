@@ -29,6 +29,7 @@ from ecgedge.sinks import BedOutlet, Output, Sink
 from ecgedge.station import Station
 from ecgedge.stream import Bed, BedSnapshot, Variants, Ward
 from ecgedge.stream.inbox import INBOX_S
+from ecgedge.tasks import end_tasks
 from ecgedge.wallclock import ClockWatch
 from ecgedge.wards.config import BedConfig, WardSettings
 from ecgedge.wards.delivery import Deliveries
@@ -40,9 +41,6 @@ from ecgedge.wards.state import Signal, ended_alarms, read_state, replace_file, 
 
 SILENT_S = 0.5
 """A feed that has been silent for so long is told that time passes."""
-
-LEAVE_S = 1.0
-"""A feed that has not ended within so long is told to again."""
 
 AGAIN_S = (0.5, 30.0)
 """A lost feed is opened again after the first, then twice as late each time, up to the second."""
@@ -203,9 +201,7 @@ class Place:
 
     async def leave(self, *, forget: bool) -> None:
         """End the bed: it says the rest and its summary. Its state is kept for a restart, unless to be forgotten."""
-        while not self._task.done():
-            self._task.cancel()  # again: a feed that was just closing may have kept the first for itself
-            await asyncio.wait([self._task], timeout=LEAVE_S)
+        await end_tasks(self._task)
         await self._try(self._end)
         if forget and self._tap is not None:
             self._tap.forget()

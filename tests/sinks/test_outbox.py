@@ -172,6 +172,34 @@ def test_the_end_counts_what_was_never_taken(run):
     assert receiver.closed == 1
 
 
+@pytest.mark.parametrize("rounds", range(8))
+def test_the_end_comes_in_whichever_round_of_the_loop_an_attempt_fails(run, rounds):
+    """Before Python 3.12 `wait_for` drops a cancellation that comes as what it waits for fails."""
+
+    class Failing(Memory):
+        async def deliver(self, told):
+            self.attempts.append(told)
+            if len(self.attempts) == 1:
+                await closing.wait()
+                for _ in range(rounds):
+                    await asyncio.sleep(0)
+            else:
+                await asyncio.sleep(1000.0)
+            raise SinkError("down")
+
+    receiver, closing = Failing(), asyncio.Event()
+
+    async def main():
+        async with outbox(receiver, attempt_s=1000.0) as box:
+            box.put("a", "real", alarm())
+            await until(lambda: receiver.attempts)
+            closing.set()
+            await box.close(wait_s=0.0)
+
+    run(main())
+    assert receiver.closed == 1
+
+
 def test_who_can_wait_loses_nothing(run):
     receiver = Memory()
 

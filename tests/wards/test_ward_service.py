@@ -220,7 +220,7 @@ def test_a_feed_that_keeps_a_cancellation_for_itself_holds_up_no_end(ward, memor
                     raise
 
     monkeypatch.setattr(place_module, "open_feed", busy)
-    monkeypatch.setattr(place_module, "LEAVE_S", 0.05)
+    monkeypatch.setattr("ecgedge.tasks.AGAIN_S", 0.05)
 
     async def test(service, lines):
         service.add(BedConfig("a", "memory:a"))
