@@ -32,7 +32,6 @@ import torch
 from torch import Tensor, nn
 
 from ecgedge_train.encoders.causal import conv_over_time, padded_stem
-from ecgedge_train.encoders.dropout import Dropout
 
 Size = Literal["s", "m"]
 
@@ -143,7 +142,7 @@ class EdgeNet(nn.Module):
             blocks.append(ResidualBlock(n_in, n_inner, n_out, kernel=kernel, causal=causal))
             n_in = n_out
         self.blocks = nn.Sequential(*blocks)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(2 * n_in, embedding_size)
         self._init_weights()
 

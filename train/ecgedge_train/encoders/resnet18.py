@@ -34,7 +34,6 @@ from torch import Tensor, nn
 
 from ecgedge_train.encoders.causal import CausalMaxPool2d, conv_over_time, padded_stem
 from ecgedge_train.encoders.channels_last import to_channels_last
-from ecgedge_train.encoders.dropout import Dropout
 
 Init = Literal["he", "published"]
 
@@ -59,7 +58,7 @@ class BasicBlock(nn.Module):
         self.conv2 = conv_over_time(n_inner, n_out, KERNEL, causal=causal)
         self.bn2 = nn.BatchNorm2d(n_out)
         self.relu = nn.ReLU()
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         self.downsample: nn.Module = nn.Identity()
         if stride != 1 or n_in != n_out:
             self.downsample = nn.Sequential(

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ecgedge_train.encoders.channels_last import to_channels_last
-from ecgedge_train.encoders.dropout import Dropout
 from ecgedge_train.encoders.resample import LinearResample
 
 Probability = TypeVar("Probability", Tensor, NDArray[np.floating], float)
@@ -106,7 +105,7 @@ class RhcNet(nn.Module):
             self.blocks.append(DenseBlock(n_in, width))
             n_in = width
         self.fc = nn.Linear(4 * n_in, EMBEDDING_SIZE)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         _init_glorot(self)
         to_channels_last(self)
 
@@ -167,7 +166,7 @@ class RhcHead(nn.Module):
         layers: list[nn.Module] = []
         n_in = embedding_size
         for width in HEAD_WIDTHS:
-            layers += [nn.ReLU(), nn.Linear(n_in, width), Dropout(dropout)]
+            layers += [nn.ReLU(), nn.Linear(n_in, width), nn.Dropout(dropout)]
             n_in = width
         self.hidden = nn.Sequential(*layers)
         self.relu = nn.ReLU()

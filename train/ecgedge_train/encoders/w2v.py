@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from ecgedge_train.encoders.dropout import Dropout
 from ecgedge_train.encoders.resample import LinearResample
 from ecgedge_train.encoders.w2v_conv import N_CONVS, PositionalConv, count_tokens, scale_gradient
 from ecgedge_train.encoders.w2v_transformer import TransformerLayer
@@ -130,7 +129,7 @@ class W2vEncoder(nn.Module):
             TransformerLayer(width, feedforward=self.size.feedforward, heads=self.size.heads, dropout=dropout)
             for _ in range(self.size.layers)
         )
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         self._init_weights()
         # Behind the general rule, because it has its own.
         self.positional = PositionalConv(

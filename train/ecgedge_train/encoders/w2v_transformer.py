@@ -8,7 +8,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ecgedge_train.encoders.dropout import Dropout
 
 
 class SelfAttention(nn.Module):
@@ -47,7 +46,7 @@ class TransformerLayer(nn.Module):
         self.fc1 = nn.Linear(width, feedforward)
         self.fc2 = nn.Linear(feedforward, width)
         self.final_layer_norm = nn.LayerNorm(width)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) to (B, N, D)."""
