@@ -19,7 +19,7 @@ from ecgedge.container import read_directory, read_zip
 from ecgedge.errors import BundleError
 from ecgedge.schema import SchemaError, from_plain
 
-# Not importlib.resources, which is a tenth of a cold start: the wheel is unpacked wherever it is installed.
+# Not importlib.resources, whose import a cold start would wait for: the wheel is unpacked wherever it is installed.
 _IN_THE_WHEEL = Path(__file__).parents[1] / "embedded.ecgb"
 
 

@@ -20,7 +20,7 @@ Opener = Callable[[Bundle, VariantSpec], Runner]
 def _open_engine(bundle: Bundle, variant: VariantSpec) -> Runner:
     if not any(record.onnx_file == variant.file for record in bundle.engines):
         raise UsageError(f"{bundle.source}: no engine of {variant.name}; build one: ecgedge bundle build")
-    # What drives TensorRT is a tenth of a cold start; most bundles hold no engine.
+    # A cold start would wait for what drives TensorRT; most bundles hold no engine.
     from ecgedge.runtime.engines import open_engine
 
     return open_engine(bundle, variant)

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-
 class SelfAttention(nn.Module):
     """Multi-head self-attention over all tokens."""
 
