@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from types import TracebackType
@@ -19,15 +19,18 @@ from ecgedge.errors import BundleError, EcgedgeError, RecordError, UsageError
 from ecgedge.events import Estimate
 from ecgedge.policy import AlarmPolicy
 from ecgedge.progress import Tell
-from ecgedge.replay.course import Course, CourseStore, course_sha256, run_bed
+from ecgedge.replay.course import Course, CourseStore, course_sha256, require_a_window, run_beds
 from ecgedge.replay.spans import Span, elevated_spans, replay_alarms
-from ecgedge.replay.streams import Opened, Stream, open_stream
+from ecgedge.replay.streams import Opened, SimulatedStream, Stream, open_stream
 from ecgedge.runtime import AUTO
 from ecgedge.runtime.memory import keep_freed_memory
 from ecgedge.stream import Variants
 
 CHUNK_S: Final = 60.0
-"""Of a stream pushed into a bed at once; no figure depends on it."""
+"""Of a stream read at once; no figure depends on it."""
+
+TOGETHER: Final = 8
+"""Simulated streams that a process plays side by side: more gain nothing, and are lost where it is killed."""
 
 
 @dataclass(frozen=True)
@@ -147,25 +150,40 @@ class _Replayer:
     ) -> None:
         self._stack.close()
 
-    def __call__(self, stream: Stream) -> Replayed:
+    def __call__(self, streams: Sequence[Stream]) -> list[Replayed]:
+        # A recording is read whatever is kept of it: whether it is the same as before is seen in its samples.
+        opened = [self._open(stream) for stream in streams]
+        courses = {o.key: course for o in opened if (course := self._kept(o)) is not None}
+        left = [o for o in opened if o.key not in courses]
+        if left:
+            courses |= {course.head.key: course for course in self._run(left)}
+        hop_s = self._bundle.manifest.hop_s
+        return [
+            replay_course(courses[o.key], stream, self._policies, hop_s=hop_s)
+            for o, stream in zip(opened, streams, strict=True)
+        ]
+
+    def _open(self, stream: Stream) -> Opened:
         try:
-            course = self._course(stream)
+            opened = open_stream(stream, chunk_s=self._served.chunk_s)
+            require_a_window(opened, self._bundle)
         except RecordError as error:
             name = stream.name
             raise error if name in str(error) else RecordError(f"{name}: {error}") from error
-        return replay_course(course, stream, self._policies, hop_s=self._bundle.manifest.hop_s)
+        return opened
 
-    def _course(self, stream: Stream) -> Course:
-        # A recording is read whatever is kept of it: whether it is the same as before is seen in its samples.
-        opened = open_stream(stream, chunk_s=self._served.chunk_s)
-        make = partial(self._run, opened)
-        return make() if self._store is None else self._store.get(opened.key, make)
+    def _kept(self, opened: Opened) -> Course | None:
+        return None if self._store is None else self._store.find(opened.key)
 
-    def _run(self, opened: Opened) -> Course:
+    def _run(self, streams: Sequence[Opened]) -> Sequence[Course]:
         if self._variants is None:
             serving = Variants(self._bundle, runtime=self._served.runtime)
             self._variants = self._stack.enter_context(serving)
-        return run_bed(opened, self._bundle, self._variants)
+        courses = run_beds(streams, self._bundle, self._variants)
+        if self._store is not None:
+            for course in courses:
+                self._store.keep(course)
+        return courses
 
 
 def _load(served: Served) -> Bundle:
@@ -184,27 +202,49 @@ def _start_worker(served: Served, policies: Sequence[AlarmPolicy]) -> None:
     _workers.append(_Replayer(served, policies))
 
 
-def _work(stream: Stream) -> Replayed:
-    return _workers[0](stream)
+def _work(streams: Sequence[Stream]) -> list[Replayed]:
+    return _workers[0](streams)
+
+
+def _parts(streams: Sequence[Stream], jobs: int) -> list[list[int]]:
+    """Return which streams run side by side: a few simulated ones; a recording, which is held whole, alone."""
+    most = min(TOGETHER, math.ceil(len(streams) / jobs))
+    parts: list[list[int]] = []
+    for number, stream in enumerate(streams):
+        joins = (
+            bool(parts)
+            and isinstance(stream, SimulatedStream)
+            and isinstance(streams[parts[-1][0]], SimulatedStream)
+            and len(parts[-1]) < most
+        )
+        if joins:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return parts
 
 
 def _all_done(
     streams: Sequence[Stream], policies: Sequence[AlarmPolicy], served: Served, jobs: int
 ) -> Iterator[tuple[int, Replayed]]:
     """Yield (place in `streams`, what came of it) as each is done."""
+    parts = _parts(streams, max(jobs, 1))
     with _Replayer(served, policies) as here:
         if jobs <= 1:
-            yield from enumerate(map(here, streams))
+            for part in parts:
+                yield from zip(part, here([streams[n] for n in part]), strict=True)
             return
     # Spawned, not forked: an engine's threads do not survive a fork.
     pool = ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(served, policies)
     )
     with pool:
-        futures: Mapping[Future[Replayed], int] = {pool.submit(_work, s): n for n, s in enumerate(streams)}
+        futures: Mapping[Future[list[Replayed]], list[int]] = {
+            pool.submit(_work, [streams[n] for n in part]): part for part in parts
+        }
         try:
             for future in as_completed(futures):
-                yield futures[future], future.result()
+                yield from zip(futures[future], future.result(), strict=True)
         except BrokenProcessPool as error:
             raise EcgedgeError(
                 "a process of the replay was killed (out of memory?); run the same command again with fewer --jobs: "

@@ -148,8 +148,11 @@ def lead_changes(
     if not off and conditioned.whole:
         return []
     missing = conditioned.status == MISSING
-    changes: list[LeadChange] = []
-    for lead, row in zip(leads, missing, strict=True):
-        before = np.concatenate([[lead in off], row[:-1]])
-        changes += [LeadChange(first + int(k), lead, on=not row[k]) for k in np.flatnonzero(row != before)]
-    return sorted(changes, key=lambda change: change.index)
+    before = np.empty_like(missing)
+    before[:, :1] = np.array([lead in off for lead in leads])[:, None]
+    before[:, 1:] = missing[:, :-1]
+    at, rows = np.nonzero((missing != before).T)  # by sample, leads in their order
+    return [
+        LeadChange(first + k, leads[row], on=not missing[row, k])
+        for k, row in zip(at.tolist(), rows.tolist(), strict=True)
+    ]

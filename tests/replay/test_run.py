@@ -24,7 +24,7 @@ from ecgedge.replay import (
     replay_streams,
     to_json,
 )
-from ecgedge.replay.course import CourseStore, run_bed
+from ecgedge.replay.course import CourseStore, run_beds
 from ecgedge.sim import Simulator
 
 HOURS = 0.05
@@ -83,11 +83,11 @@ def test_what_is_kept_is_not_made_again(monkeypatch, grid, streams, served):
     left.write_bytes(b"half a fi")
     made = []
 
-    def counting(opened, *rest):
-        made.append(opened.key)
-        return run_bed(opened, *rest)
+    def counting(streams, *rest):
+        made.extend(opened.key for opened in streams)
+        return run_beds(streams, *rest)
 
-    monkeypatch.setattr("ecgedge.replay.run.run_bed", counting)
+    monkeypatch.setattr("ecgedge.replay.run.run_beds", counting)
     assert replay_streams(streams, grid.replayed, served) == whole
     assert made == ["sim-decompensating-2-0.05h"]
 

@@ -8,7 +8,7 @@ from ecgedge.alarms import DELAYS, AlarmEngine
 from ecgedge.events import Alarm, Estimate, FeedEvent
 from ecgedge.leads import STANDARD_LEADS
 from ecgedge.policy import AlarmPolicy
-from ecgedge.replay.course import Course, CourseHead, from_lines, run_bed, to_lines
+from ecgedge.replay.course import Course, CourseHead, from_lines, run_beds, to_lines
 from ecgedge.replay.spans import Span, elevated_spans, replay_alarms
 from ecgedge.replay.streams import Opened, SimulatedStream, open_stream
 from ecgedge.sim import Simulator
@@ -17,10 +17,15 @@ from ecgedge.stream import Bed
 RATE_HZ = 250.0
 
 
-def opened(samples_mv, *, chunk=1000, leads=STANDARD_LEADS):
+def opened(samples_mv, *, chunk=1000, leads=STANDARD_LEADS, key="key"):
     n = samples_mv.shape[1]
     chunks = ((k / RATE_HZ, samples_mv[:, k : k + chunk]) for k in range(0, n, chunk))
-    return Opened("key", leads, RATE_HZ, "demo", n / RATE_HZ, chunks, None)
+    return Opened(key, leads, RATE_HZ, "demo", n / RATE_HZ, chunks, None)
+
+
+def run_bed(stream, bundle, variants):
+    (made,) = run_beds([stream], bundle, variants)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +70,24 @@ def test_a_course_holds_every_kind_of_fact_and_no_alarm(bundle, variants, troubl
 def test_no_chunking_changes_a_course(bundle, variants, troubled_mv, chunk):
     cut_mv = troubled_mv[:, :8_000] if chunk == 1 else troubled_mv
     assert run_bed(opened(cut_mv, chunk=chunk), bundle, variants) == run_bed(opened(cut_mv), bundle, variants)
+
+
+def test_streams_side_by_side_are_what_each_is_alone(bundle, variants, troubled_mv):
+    """Of several lengths, with leads that come and go at other times."""
+
+    def streams():
+        yield opened(troubled_mv, chunk=20_000, key="troubled")
+        yield opened(troubled_mv[:2, 3_000:17_001], leads=("I", "II"), key="short")
+        yield from (
+            open_stream(SimulatedStream(scenario, seed, 0.03), chunk_s=60.0)
+            for seed, scenario in enumerate(("stable", "decompensating", "noisy", "lead-off"))
+        )
+
+    together = run_beds([*streams()], bundle, variants)
+    assert together == [run_bed(stream, bundle, variants) for stream in streams()]
+    bed = Bed(bundle, leads=STANDARD_LEADS, rate_hz=RATE_HZ, variants=variants, mode="demo")
+    told = bed.push(troubled_mv, t_s=0.0)
+    assert together[0].facts == tuple(e for e in told if isinstance(e, Estimate | FeedEvent))
 
 
 def test_a_simulated_stream_is_the_simulators(bundle, variants):
