@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -61,10 +62,11 @@ class Contacts:
         contact = (
             cycle * returns.size + np.searchsorted(returns, np.mod(t_s, self._period_s), "right")
         ).astype(int)
-        offset = np.empty(t_s.size)
-        for number in np.unique(contact):
-            offset[contact == number] = self._contact(electrode, int(number), returns, t_s[contact == number])
-        return offset
+        # Times come in order, and so do contacts.
+        edges = [0, *(np.flatnonzero(np.diff(contact)) + 1), t_s.size]
+        return np.concatenate(
+            [self._contact(electrode, int(contact[a]), returns, t_s[a:b]) for a, b in pairwise(edges)]
+        )
 
     def _contact(
         self, electrode: str, number: int, returns: NDArray[np.float64], t_s: NDArray[np.float64]
