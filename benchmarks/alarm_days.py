@@ -73,11 +73,6 @@ def days_of(streams: Sequence[SimulatedStream]) -> float:
     return sum(stream.hours for stream in streams) / 24.0
 
 
-def run_block(number: int) -> list[Line]:
-    """Stream the patients of a block and return a line of each."""
-    return run_streams(block(number))
-
-
 def run_streams(streams: Sequence[SimulatedStream]) -> list[Line]:
     """Stream patients and return a line of each."""
     keep_freed_memory()
@@ -147,7 +142,7 @@ def gather(days: Path, *, minutes: float, jobs: int) -> None:
                 number = next(left, None)
                 if number is None:
                     break
-                running.add(pool.submit(run_block, number))
+                running.add(pool.submit(run_streams, block(number)))
             if not running:
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)

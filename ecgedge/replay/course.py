@@ -73,7 +73,8 @@ def run_beds(streams: Sequence[Opened], bundle: Bundle, variants: VariantChoice)
     RecordError
         If a stream is shorter than one window.
     """
-    ward, facts = Ward(), {opened.key: list[Fact]() for opened in streams}
+    # Nobody waits for what is told: whole hops at a time.
+    ward, facts = Ward(block_s=bundle.manifest.hop_s), {opened.key: list[Fact]() for opened in streams}
     for opened in streams:
         require_a_window(opened, bundle)
         bed = Bed(bundle, leads=opened.leads, rate_hz=opened.rate_hz, variants=variants, mode=opened.mode)

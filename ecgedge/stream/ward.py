@@ -21,7 +21,7 @@ from ecgedge.stream.inbox import Inbox
 from ecgedge.stream.work import Steps, Work, do_work, work_alone
 
 BLOCK_S = 1.0
-"""Longer hops are taken in parts of about this length, so that a lead that falls off is told of soon."""
+"""So long are the parts in which longer hops are taken, so that a lead that falls off is told of soon."""
 
 AT_ONCE = 256
 """Beds whose work is done together: larger batches gain nothing, and keep everything else waiting for longer."""
@@ -31,9 +31,15 @@ class Ward:
     """Beds by name, which come and go.
 
     Beds that shall be answered together must have been made with the same `Variants`.
+
+    Parameters
+    ----------
+    block_s
+        Longer hops are taken in parts of about this length.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, block_s: float = BLOCK_S) -> None:
+        self._block_s = block_s
         self._inboxes: dict[str, Inbox] = {}
         self._ready: dict[str, None] = {}  # a set that keeps its order: who waits longest goes first
 
@@ -60,7 +66,7 @@ class Ward:
                 f"there is a bed {name} already; remove it first, or give the new one another name"
             )
         hop_samples = max(1, round(bed.hop_s * bed.rate_hz))
-        parts = max(1, round(bed.hop_s / BLOCK_S))
+        parts = max(1, round(bed.hop_s / self._block_s))
         self._inboxes[name] = Inbox(
             bed, hop_samples=hop_samples // parts if hop_samples % parts == 0 else hop_samples
         )
