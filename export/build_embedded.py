@@ -2,6 +2,12 @@
 
 Simulated patients -> dataset -> training -> evaluation -> export. Everything in it is SIMULATED and the card
 says so. It ships fp32: for a network this small INT8 gains little on a CPU, and fp32 is right on every CPU.
+
+The export measures each variant against the trained network, so what this makes holds evidence.json. The bundle that is
+embedded now is older than that step. It cannot be added to it: the run that it was made of was not kept, and a bundle's
+id is over its manifest, with the hash of each file and today's keys, so the same models packed again have another id.
+After a rebuild, what names the old id is stale (bed.json, one_point.json, alarms_replay.json), and with other weights
+whatever was measured with them. tests/test_bundle.py needs the old manifest, as one from before keys were added.
 """
 
 from __future__ import annotations

@@ -39,6 +39,7 @@ from ecgedge_export.compare import Int8Gate
 from ecgedge_export.evidence import (
     DEFAULT_RECORDS,
     EVIDENCE_FILE,
+    PRESSURE,
     Evidence,
     HeldOut,
     gather_evidence,
@@ -66,7 +67,7 @@ from ecgedge_train.dataset import EcgDataset, open_dataset
 from ecgedge_train.evaluate import PROBE_FOLDER, headline_rows, load_probes, read_dataset_sha256, read_rows
 from ecgedge_train.evaluate.probe import LinearProbe
 from ecgedge_train.model import HemodynamicsHead
-from ecgedge_train.recipe import ImportedObjective, to_toml
+from ecgedge_train.recipe import ImportedObjective, head_label, to_toml
 from ecgedge_train.run import ENVIRONMENT_FILE, DataInfo, Run, load_run
 
 DEFAULT_LEAD_SETS = ("12", "I,II,V1", "I,II", "I", "II")
@@ -155,7 +156,8 @@ def export_run(
     Raises
     ------
     EngineError
-        If a variant does not pass its gate, none does, its calibration is missing, or the target has no streaming form.
+        If a variant does not pass its gate, none does, its calibration is missing, the target has no streaming form, or
+        the head says another label than mpcwp_mmhg.
     UsageError
         If layers of a streaming form are to stay in float.
     BundleError
@@ -169,6 +171,7 @@ def export_run(
         causal_encoder(run.model.encoder)
         _require_streamable(profile, int8_options or Int8Options())
     fitted_on = _fitted_on(run, dataset, report)
+    _require_mpcwp(run)
     limits = gates or profile.gates
     gate = Int8Gate(
         limits.min_cosine, limits.min_median_cosine, TUNE_SHARE * limits.max_abs, otherwise=failing
@@ -235,6 +238,17 @@ def export_run(
     )
     files = _files(manifest, built, windows, evidence, left_out, in_c)
     return write_bundle(out, manifest=manifest, files=files, engines=records)
+
+
+def _require_mpcwp(run: Run) -> None:
+    """Refuse a head that says something else: a device would show it, and raise alarms by it, as mPCWP in mmHg."""
+    label = head_label(run.recipe.objective)
+    if label not in (None, PRESSURE):
+        raise EngineError(
+            f"{run.path} was trained to say {label}, and a bundle's estimate, its interval and its alarms are those of "
+            f"{PRESSURE}. If {label} is a mean wedge pressure in mmHg, call its column {PRESSURE}, build the dataset "
+            "again and train with that; if not, `ecgedge evaluate` scores the run, and no bundle is made of it"
+        )
 
 
 def _require_streamable(profile: TargetProfile, options: Int8Options) -> None:

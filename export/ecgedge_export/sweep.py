@@ -35,6 +35,7 @@ from ecgedge_export.distill import (
     start_of,
     student_recipe,
 )
+from ecgedge_export.evidence import PRESSURE
 from ecgedge_export.fold import Foldable, fold_lead_set
 from ecgedge_export.onnx_file import export_onnx, graph_cost
 from ecgedge_export.sweep_report import TEACHER, Point, Sweep, write_sweep
@@ -46,7 +47,7 @@ from ecgedge_train.evaluate.metrics import Metric, auroc, macro_auroc, point
 from ecgedge_train.inference import predict_rows
 from ecgedge_train.losses.hemodynamics import THRESHOLDS_MMHG
 from ecgedge_train.model import ClassesHead, HemodynamicsHead
-from ecgedge_train.recipe import Recipe
+from ecgedge_train.recipe import Recipe, head_label
 from ecgedge_train.run import Run, load_run
 
 DEFAULT_STUDENTS: Final = ("edgenet-s", "edgenet-m")
@@ -205,7 +206,13 @@ def _question(teacher: Run, data: EcgDataset) -> _Question:
     heads = dict(teacher.model.heads.items())
     classes, pressure = heads.get("classes"), heads.get("hemodynamics")
     if isinstance(pressure, HemodynamicsHead):
-        mmhg = data.labels(("mpcwp_mmhg",), data.select())[:, 0]
+        label = head_label(teacher.recipe.objective)
+        if label != PRESSURE:
+            raise UsageError(
+                f"{teacher.path} says {label}; a sweep scores students by {PRESSURE} above {_CUT_MMHG:g} mmHg, or by "
+                "classes. Make one student without --sweep, and score it with `ecgedge evaluate`"
+            )
+        mmhg = data.labels((PRESSURE,), data.select())[:, 0]
         above = np.where(np.isnan(mmhg), np.nan, mmhg > _CUT_MMHG).astype(np.float32)
         name = f"gt_{_CUT_MMHG:.0f}"
         return _Question(f"auroc_{name}", auroc, f"logit_{name}", above)

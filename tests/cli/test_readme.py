@@ -1,6 +1,7 @@
 """What README and docs/results.md promise: the block of commands runs as it stands, figures are those of the files."""
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -128,6 +129,29 @@ def test_the_table_of_the_student_is_the_measured_one():
             f"{lost['value']:+.3f} ({lost['low']:+.3f} to {lost['high']:+.3f})",
             f"{row['labels alone']['macro_auroc']['value']:.3f}",
         ]
+
+
+def test_what_int8_costs_the_student_is_the_measured_one():
+    evidence = json.loads((RESULTS / "compress_int8_evidence.json").read_text())
+    student = json.loads((RESULTS / "compress.json").read_text())["lead_sets"]
+    of = {"ort": {}, "openvino": {}}
+    for found in evidence["variants"]:
+        lead_set, precision = found["variant"].split("/")
+        if precision == "int8":
+            of[found["runner"]][lead_set] = found
+    int8 = of["ort"].values()
+    assert of["ort"].keys() == student.keys()
+    assert not [reason for found in int8 for reason in found["failed"]]
+    assert [name for name, found in of["openvino"].items() if found["failed"]] == ["I,II,V1,V5"]
+    for lead_set, found in of["ort"].items():
+        assert found["tasks"][0]["network"] == student[lead_set]["student"]["macro_auroc"]["value"]
+    moved = max(x for found in int8 for name, x in found["max_abs"].items() if name.startswith("p_"))
+    paragraph = " ".join(MEASURED.split("compress_int8_evidence.json")[1].split())
+    assert f"no probability moves by more than {math.ceil(1000 * moved) / 1000:.3f}" in paragraph
+    cosine = min(found["min_cosine"] for found in int8)
+    assert f"the least centred cosine is {math.floor(1000 * cosine) / 1000:.3f}" in paragraph
+    lost = max(abs(found["tasks"][0]["difference"]) for found in int8)
+    assert f"macro AUROC is within {math.ceil(1e4 * lost) / 1e4:.4f} of fp32" in paragraph
 
 
 def _speed():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import linregress
 
 from ecgedge_train.evaluate.agreement import agreement, agreement_figures
-from ecgedge_train.evaluate.conformal import PressureErrors, group_coverage, mondrian_halfwidths
+from ecgedge_train.evaluate.conformal import AbsoluteErrors, group_coverage, mondrian_halfwidths
 from ecgedge_train.evaluate.decision import decision_curve, net_benefit
 
 
@@ -90,10 +90,10 @@ def test_mondrian_half_widths_are_those_of_crepes(seed):
     assert [found[name] for name in names] == pytest.approx(interval[:, 1])
 
 
-def made_errors(n: int, seed: int) -> PressureErrors:
+def made_errors(n: int, seed: int) -> AbsoluteErrors:
     rng = np.random.default_rng(seed)
     groups = rng.choice(["sex=female", "sex=male", ""], n)
-    return PressureErrors(
+    return AbsoluteErrors(
         np.abs(rng.normal(0, np.where(groups == "sex=male", 6.0, 2.0))), np.arange(n) // 2, {"sex": groups}
     )
 
@@ -105,7 +105,7 @@ def test_one_half_width_for_all_misses_a_group_that_its_own_covers():
             "12",
             tune=made_errors(2000, 0),
             test=made_errors(2000, 1),
-            pooled_halfwidth_mmhg=6.0,
+            pooled_halfwidth=6.0,
             coverage=0.9,
             resamples=50,
         )
@@ -119,6 +119,6 @@ def test_one_half_width_for_all_misses_a_group_that_its_own_covers():
 
 def test_a_group_too_small_on_tune_has_no_width_of_its_own():
     tune, test = made_errors(8, 0), made_errors(200, 1)
-    found = group_coverage("12", tune=tune, test=test, pooled_halfwidth_mmhg=6.0, coverage=0.9, resamples=5)
+    found = group_coverage("12", tune=tune, test=test, pooled_halfwidth=6.0, coverage=0.9, resamples=5)
     assert found
-    assert all((c.own_halfwidth_mmhg, c.own) == (None, None) for c in found)
+    assert all((c.own_halfwidth, c.own) == (None, None) for c in found)

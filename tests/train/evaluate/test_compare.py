@@ -8,8 +8,15 @@ from sklearn.metrics import roc_auc_score
 
 from ecgedge.errors import RecordError
 from ecgedge_train.evaluate.binary import BinaryScores, BinarySplit
-from ecgedge_train.evaluate.compare import compare_binary, delong, delong_covariance, paired_bootstrap
+from ecgedge_train.evaluate.compare import (
+    compare_binary,
+    compare_values,
+    delong,
+    delong_covariance,
+    paired_bootstrap,
+)
 from ecgedge_train.evaluate.metrics import auroc, rmse
+from ecgedge_train.evaluate.values import ValueScores, quantity_of
 
 
 def two_models(n: int, seed: int, *, levels: int = 10**6) -> tuple[np.ndarray, np.ndarray]:
@@ -95,3 +102,28 @@ def test_runs_are_compared_where_both_answer_and_only_on_the_same_records():
         compare_binary(these, (as_scores(truth[::-1], scores[1]),))
     with pytest.raises(RecordError, match="no question in common"):
         compare_binary(these, (as_scores(truth, scores[1], "HYP"),))
+
+
+def values(label: str, truth: np.ndarray, error: float) -> ValueScores:
+    patients = np.arange(len(truth))
+    return ValueScores(
+        "12", quantity_of(label), truth, truth + error, None, 0.9, float(truth.mean()), patients
+    )
+
+
+def test_numbers_are_compared_by_rmse_and_only_where_both_runs_say_the_same():
+    ef = np.linspace(30, 70, 21)
+    mine = values("ef_percent", ef, 2.0)
+    (found,) = compare_values([mine], [values("ef_percent", ef, -5.0)], resamples=20)
+    assert (found.metric, found.value, found.other) == (
+        "rmse_ef_percent",
+        pytest.approx(2.0),
+        pytest.approx(5.0),
+    )
+    assert found.difference.value == pytest.approx(-3.0)
+    with pytest.raises(RecordError, match="one run says ef_percent, the other co_l_min"):
+        compare_values([mine], [values("co_l_min", ef, 1.0)])
+    with pytest.raises(RecordError, match="different records"):
+        compare_values([mine], [values("ef_percent", ef + 1, 1.0)])
+    with pytest.raises(RecordError, match="no question in common"):
+        compare_values([mine], [])

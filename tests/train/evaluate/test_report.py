@@ -21,6 +21,7 @@ from ecgedge_train.evaluate.chart import Chart, draw, to_svg
 from ecgedge_train.evaluate.plots import roc_chart, scatter_chart
 from ecgedge_train.evaluate.pressure import PressureScores
 from ecgedge_train.evaluate.report import REPORT_HTML, REPORT_JSON, Section, Table
+from ecgedge_train.evaluate.values import ValueScores
 from ecgedge_train.loop import train
 from ecgedge_train.recipe import load_recipe
 
@@ -35,12 +36,12 @@ def report(*, simulated: bool) -> Report:
     return Report("run <1> & co", simulated, "sim", "ab" * 32, "attribution & licence", ROWS, ("a note",))
 
 
-def pressure_scores(n: int = 200) -> PressureScores:
+def pressure_scores(n: int = 200) -> ValueScores:
     rng = np.random.default_rng(0)
     truth = rng.normal(15, 8, n)
     predicted = truth + rng.normal(0, 5, n)
     probability = {cut: 1 / (1 + np.exp(cut - predicted)) for cut in (15, 18)}
-    return PressureScores("I,II", truth, predicted, probability, None, 0.9, 15.0, None)
+    return PressureScores("I,II", truth, predicted, probability, None, 0.9, 15.0, None).as_values()
 
 
 class Structure(HTMLParser):

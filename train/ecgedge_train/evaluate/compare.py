@@ -19,10 +19,13 @@ from ecgedge.errors import RecordError
 from ecgedge_train.evaluate.binary import BinaryScores
 from ecgedge_train.evaluate.bootstrap import Estimate, patient_bootstrap
 from ecgedge_train.evaluate.metrics import Floats, Metric, auroc, point, rmse
-from ecgedge_train.evaluate.pressure import PressureScores
+from ecgedge_train.evaluate.values import ValueScores
 
 _DELONG_MIN: Final = 2
 """Records of each outcome that a variance needs."""
+_NOTHING_IN_COMMON: Final = (
+    "the two runs answer no question in common; compare runs of one kind, or on other data"
+)
 
 
 @dataclass(frozen=True)
@@ -139,9 +142,7 @@ def compare_binary(
             )
         found.append(_compare_one(scores, other, resamples))
     if not found:
-        raise RecordError(
-            "the two runs answer no question in common; compare runs of one kind, or on other data"
-        )
+        raise RecordError(_NOTHING_IN_COMMON)
     return tuple(found)
 
 
@@ -162,18 +163,31 @@ def _both_outcomes(scores: BinaryScores) -> bool:
     return min(positive, len(scores.test.truth) - positive) >= _DELONG_MIN
 
 
-def compare_pressure(
-    these: Sequence[PressureScores], others: Sequence[PressureScores], *, resamples: int = 1000
+def compare_values(
+    these: Sequence[ValueScores], others: Sequence[ValueScores], *, resamples: int = 1000
 ) -> tuple[Comparison, ...]:
-    """Compare the RMSE of the predicted pressure; a difference below 0 is in favour of `these`."""
+    """Compare the RMSE of the same quantity, said by two runs; a difference below 0 is in favour of `these`.
+
+    Raises
+    ------
+    RecordError
+        If they say different quantities, or none, or were scored on other records.
+    """
     known = {score.lead_set: score for score in others}
     found = []
     for score in these:
         other = known.get(score.lead_set)
         if other is None:
             continue
-        truth, mine, theirs = score.truth_mmhg, score.predicted_mmhg, other.predicted_mmhg
+        if other.quantity != score.quantity or not np.array_equal(other.truth, score.truth):
+            raise RecordError(
+                f"one run says {score.quantity.name}, the other {other.quantity.name}, or of different records of the "
+                "test split; compare runs of one kind, or on other data"
+            )
+        truth, mine, theirs = score.truth, score.predicted, other.predicted
         difference = paired_bootstrap(rmse, truth, theirs, mine, score.patients, resamples=resamples)
         values = (point(rmse, truth, mine), point(rmse, truth, theirs))
-        found.append(Comparison(score.lead_set, "rmse_mmhg", *values, difference, None))
+        found.append(Comparison(score.lead_set, f"rmse_{score.quantity.metric}", *values, difference, None))
+    if not found:
+        raise RecordError(_NOTHING_IN_COMMON)
     return tuple(found)

@@ -27,9 +27,9 @@ class GroupCoverage:
     lead_set: str
     group: str
     tune_patients: int
-    pooled_halfwidth_mmhg: float
+    pooled_halfwidth: float
     pooled: Estimate
-    own_halfwidth_mmhg: float | None
+    own_halfwidth: float | None
     own: Estimate | None
 
 
@@ -46,10 +46,10 @@ def mondrian_halfwidths(
 
 
 @dataclass(frozen=True)
-class PressureErrors:
+class AbsoluteErrors:
     """|predicted - measured| (n,), whose record, and labels by factor ("sex", "age" ...), of one split."""
 
-    absolute_mmhg: NDArray[np.float64]
+    absolute: NDArray[np.float64]
     patients: NDArray[Any]
     groups: Mapping[str, NDArray[Any]]
 
@@ -57,16 +57,16 @@ class PressureErrors:
 def group_coverage(
     lead_set: str,
     *,
-    tune: PressureErrors,
-    test: PressureErrors,
-    pooled_halfwidth_mmhg: float,
+    tune: AbsoluteErrors,
+    test: AbsoluteErrors,
+    pooled_halfwidth: float,
     coverage: float,
     resamples: int = 1000,
 ) -> tuple[GroupCoverage, ...]:
     """Fit a half width for each subgroup on the tune split and score it, and the pooled one, on the test split."""
     found = []
     for factor, labels in test.groups.items():
-        own = mondrian_halfwidths(tune.absolute_mmhg, tune.patients, tune.groups[factor], coverage=coverage)
+        own = mondrian_halfwidths(tune.absolute, tune.patients, tune.groups[factor], coverage=coverage)
         for group in group_names(labels):
             mask = labels == group
             if len(np.unique(test.patients[mask])) < MIN_GROUP_PATIENTS:
@@ -77,8 +77,8 @@ def group_coverage(
                     lead_set,
                     group,
                     len(np.unique(tune.patients[tune.groups[factor] == group])),
-                    pooled_halfwidth_mmhg,
-                    _covered(test, mask, pooled_halfwidth_mmhg, resamples),
+                    pooled_halfwidth,
+                    _covered(test, mask, pooled_halfwidth, resamples),
                     half if math.isfinite(half) else None,
                     _covered(test, mask, half, resamples) if math.isfinite(half) else None,
                 )
@@ -86,8 +86,8 @@ def group_coverage(
     return tuple(found)
 
 
-def _covered(errors: PressureErrors, mask: NDArray[np.bool_], half: float, resamples: int) -> Estimate:
+def _covered(errors: AbsoluteErrors, mask: NDArray[np.bool_], half: float, resamples: int) -> Estimate:
     interval = np.broadcast_to([0.0, half], (int(mask.sum()), 2))
     return patient_bootstrap(
-        metrics.coverage, errors.absolute_mmhg[mask], interval, errors.patients[mask], resamples=resamples
+        metrics.coverage, errors.absolute[mask], interval, errors.patients[mask], resamples=resamples
     )

@@ -17,13 +17,12 @@ from ecgedge_train.evaluate.conformal import GroupCoverage
 from ecgedge_train.evaluate.decision import DecisionCurve
 from ecgedge_train.evaluate.lowlabel import LowLabelPoint
 from ecgedge_train.evaluate.metrics import auprc, auroc, point
-from ecgedge_train.evaluate.pressure import PressureScores
+from ecgedge_train.evaluate.values import MPCWP, ValueScores
 
 UNIT: Final = (0.0, 1.0)
 _DIAGONAL: Final = Series("", "reference", UNIT, UNIT)
 DISCRIMINATION: Final = "Discrimination"
 CALIBRATION: Final = "Calibration"
-AGREEMENT: Final = "Pressure"
 DECISION: Final = "Operating points"
 SUBGROUPS: Final = "Subgroups"
 EMBEDDING: Final = "Embedding"
@@ -130,36 +129,40 @@ def decision_chart(curve: DecisionCurve, *, title: str) -> Chart:
     )
 
 
-def scatter_chart(score: PressureScores) -> Chart:
-    """Predicted against measured pressure, with the identity and the mean that needs no model."""
-    truth, predicted = score.truth_mmhg, score.predicted_mmhg
-    low = float(min(truth.min(), predicted.min())) - 1
-    high = float(max(truth.max(), predicted.max())) + 1
-    ends, mean = (low, high), score.train_mean_mmhg
+def scatter_chart(score: ValueScores) -> Chart:
+    """Predicted against measured, with the identity and the mean that needs no model."""
+    truth, predicted, quantity = score.truth, score.predicted, score.quantity
+    low, high = (float(end(truth.min(), predicted.min(), truth.max(), predicted.max())) for end in (min, max))
+    margin = 1.0 if quantity == MPCWP else 0.05 * (high - low)
+    low, high = low - margin, high + margin
+    ends, mean = (low, high), score.train_mean
     lines = [Series("", "dots", numbers(truth), numbers(predicted)), Series("", "reference", ends, ends)]
     lines.append(Series("mean of the training split", "reference", ends, (mean, mean)))
-    if score.interval_mmhg is not None:
-        half = float(score.interval_mmhg[0, 1] - score.interval_mmhg[0, 0]) / 2
-        name = f"{score.interval_coverage:.0%} interval, ±{half:.1f} mmHg"
+    if score.interval is not None:
+        half = float(score.interval[0, 1] - score.interval[0, 0]) / 2
+        name = f"{score.interval_coverage:.0%} interval, ±{half:{quantity.digits}} {quantity.unit}".rstrip()
         lines.append(
             Series(name, "line", ends, (low, high), (low - half, high - half), (low + half, high + half))
         )
-    title = f"Predicted and measured mPCWP, leads {score.lead_set}"
-    axes = ("true mPCWP, as labelled (mmHg)", "predicted mPCWP (mmHg)")
-    return Chart(AGREEMENT, title, *axes, tuple(lines), ends, ends)
+    title = f"Predicted and measured {quantity.name}, leads {score.lead_set}"
+    axes = (
+        quantity.in_unit(f"true {quantity.name}, as labelled"),
+        quantity.in_unit(f"predicted {quantity.name}"),
+    )
+    return Chart(quantity.section, title, *axes, tuple(lines), ends, ends)
 
 
-def bland_altman_chart(score: PressureScores, found: Agreement) -> Chart:
+def bland_altman_chart(score: ValueScores, found: Agreement) -> Chart:
     """Difference against mean, with bias and limits of agreement and their intervals over patients."""
-    middle = (score.truth_mmhg + score.predicted_mmhg) / 2
-    cloud = Series("", "dots", numbers(middle), numbers(score.predicted_mmhg - score.truth_mmhg))
+    middle, quantity = (score.truth + score.predicted) / 2, score.quantity
+    cloud = Series("", "dots", numbers(middle), numbers(score.predicted - score.truth))
     levels = [
-        Series(f"{name} {e.value:+.1f}", "level", (), (e.value,), *_band([e]))
+        Series(f"{name} {e.value:+{quantity.digits}}", "level", (), (e.value,), *_band([e]))
         for name, e in (("bias", found.bias), ("lower limit", found.low), ("upper limit", found.high))
     ]
     title = f"Bland-Altman, leads {score.lead_set}"
-    axes = ("mean of predicted and true (mmHg)", "predicted - true (mmHg)")
-    return Chart(AGREEMENT, title, *axes, (cloud, *levels))
+    axes = (quantity.in_unit("mean of predicted and true"), quantity.in_unit("predicted - true"))
+    return Chart(quantity.section, title, *axes, (cloud, *levels))
 
 
 def coverage_chart(found: Sequence[GroupCoverage], *, nominal: float, lead_set: str) -> Chart:

@@ -11,16 +11,23 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from ecgedge.bundle import ResultRow
-from ecgedge.errors import RecordError
 from ecgedge.progress import tracked
 from ecgedge_train.calibrate import LeadSetCalibration
 from ecgedge_train.dataset import EcgDataset
 from ecgedge_train.evaluate import metrics
-from ecgedge_train.evaluate.agreement import Agreement, agreement
+from ecgedge_train.evaluate.agreement import Agreement
 from ecgedge_train.evaluate.binary import BinaryScores, BinarySplit
-from ecgedge_train.evaluate.common import Predict, Rows, Scorer, group_labels, subgroups
-from ecgedge_train.evaluate.conformal import GroupCoverage, PressureErrors, group_coverage
+from ecgedge_train.evaluate.common import Predict, Rows, Scorer, subgroups
+from ecgedge_train.evaluate.conformal import GroupCoverage
 from ecgedge_train.evaluate.heads import head_rows, unreliability_rows
+from ecgedge_train.evaluate.values import (
+    MPCWP,
+    ValueScores,
+    agreements,
+    coverage_by_group,
+    known,
+    truth_of,
+)
 
 LABEL: Final = "mpcwp_mmhg"
 CUTS_MMHG: Final = (15, 18)
@@ -43,6 +50,19 @@ class PressureScores:
     train_mean_mmhg: float
     ideal: Mapping[int, NDArray[np.float64]] | None
     patients: NDArray[Any] = field(default_factory=lambda: np.empty(0, object))
+
+    def as_values(self) -> ValueScores:
+        """Return the pressure alone, without the cuts."""
+        return ValueScores(
+            lead_set=self.lead_set,
+            quantity=MPCWP,
+            truth=self.truth_mmhg,
+            predicted=self.predicted_mmhg,
+            interval=self.interval_mmhg,
+            interval_coverage=self.interval_coverage,
+            train_mean=self.train_mean_mmhg,
+            patients=self.patients,
+        )
 
 
 @dataclass(frozen=True)
@@ -84,12 +104,11 @@ def evaluate_pressure(
     RecordError
         If the test split has no pressure.
     """
-    test, tune = known_pressure(data, "test"), known_pressure(data, "tune")
-    train_mean_mmhg = float(data.labels((LABEL,), known_pressure(data, "train")).astype(np.float64).mean())
+    test, tune = known(data, LABEL, "test"), known(data, LABEL, "tune")
+    train_mean_mmhg = float(truth_of(data, LABEL, known(data, LABEL, "train")).mean())
     rows: list[ResultRow | None] = []
     scores: list[PressureScores] = []
     binary: list[BinaryScores] = []
-    agreements: dict[str, Agreement] = {}
     coverage: list[GroupCoverage] = []
     embedding: NDArray[Any] = np.empty((len(test), 0))
     for lead_set in tracked("scoring lead sets", lead_sets):
@@ -101,38 +120,19 @@ def evaluate_pressure(
         rows += head_rows(data, scorer, outputs, test, main_label=LABEL)
         rows += unreliability_rows(scorer, outputs, score.truth_mmhg > 15, score.probability[15])
         binary += _binary(data, lead_set, fitted, (tune, tune_outputs), (test, outputs))
-        agreements[lead_set] = agreement(
-            score.truth_mmhg, score.predicted_mmhg, score.patients, resamples=resamples
-        )
-        coverage += _coverage(data, lead_set, fitted, (tune, tune_outputs), (test, outputs), resamples)
+        said = (tune, tune_outputs[LABEL]), (test, outputs[LABEL])
+        coverage += coverage_by_group(data, LABEL, lead_set, fitted, *said, resamples=resamples)
         scores.append(score)
         embedding = embedding if len(scores) > 1 else outputs["embedding"]
     return PressureEvaluation(
         rows=tuple(row for row in rows if row is not None),
         scores=tuple(scores),
         binary=tuple(binary),
-        agreement=agreements,
+        agreement=agreements([score.as_values() for score in scores], resamples=resamples),
         coverage=tuple(coverage),
         test=test,
         embedding=embedding,
     )
-
-
-def known_pressure(data: EcgDataset, split: str) -> Rows:
-    """Return the rows of a split with a measured pressure.
-
-    Raises
-    ------
-    RecordError
-        If there is none.
-    """
-    rows = data.select(split=split)
-    known: Rows = rows[~np.isnan(data.labels((LABEL,), rows)[:, 0])]
-    if len(known) == 0:
-        raise RecordError(
-            f"{data.directory}: no record with {LABEL} in split {split!r}; build a larger dataset"
-        )
-    return known
 
 
 def _score(
@@ -148,7 +148,7 @@ def _score(
     half = calibration.interval_halfwidth_mmhg
     return PressureScores(
         lead_set=lead_set,
-        truth_mmhg=data.labels((LABEL,), test)[:, 0].astype(np.float64),
+        truth_mmhg=truth_of(data, LABEL, test),
         predicted_mmhg=predicted,
         probability={
             cut: expit(a * outputs[f"logit_gt_{cut}"].astype(np.float64) + b) for cut, (a, b) in platt.items()
@@ -179,35 +179,6 @@ def _binary(
             logit = outputs[f"logit_gt_{cut}"].astype(np.float64)
             splits.append(BinarySplit(above, logit, expit(a * logit + b), data.index["patient_id"][rows]))
         yield BinaryScores(lead_set, f"gt_{cut}", *splits)
-
-
-def _coverage(
-    data: EcgDataset,
-    lead_set: str,
-    calibration: LeadSetCalibration,
-    tune: tuple[Rows, Mapping[str, NDArray[Any]]],
-    test: tuple[Rows, Mapping[str, NDArray[Any]]],
-    resamples: int,
-) -> tuple[GroupCoverage, ...]:
-    half = calibration.interval_halfwidth_mmhg
-    if half is None:
-        return ()
-    errors = [
-        PressureErrors(
-            np.abs(outputs[LABEL].astype(np.float64) - data.labels((LABEL,), rows)[:, 0]),
-            data.index["patient_id"][rows],
-            group_labels(data, rows),
-        )
-        for rows, outputs in (tune, test)
-    ]
-    return group_coverage(
-        lead_set,
-        tune=errors[0],
-        test=errors[1],
-        pooled_halfwidth_mmhg=half,
-        coverage=calibration.interval_coverage,
-        resamples=resamples,
-    )
 
 
 def _ideal(data: EcgDataset, test: Rows) -> dict[int, NDArray[np.float64]] | None:

@@ -68,7 +68,8 @@ class Report:
 
     `simulated` is true if the test data or any of the model's training data are. `notes` are sentences that a
     reader needs to judge the figures. `probed` is true if the AUROCs are those of a linear probe, so that their
-    baseline is the same probe on the untrained encoder. `charts` hold the data of every plot.
+    baseline is the same probe on the untrained encoder. `charts` hold the data of every plot. `headlines` are the
+    metrics that are looked at first; report.json does not hold them.
     """
 
     title: str
@@ -81,6 +82,7 @@ class Report:
     probed: bool = False
     sections: tuple[Section, ...] = ()
     charts: tuple[Chart, ...] = ()
+    headlines: tuple[str, ...] = HEADLINES
 
 
 def write_report(report: Report, figures: Sequence[Figure], out: Path) -> None:
@@ -92,7 +94,9 @@ def write_report(report: Report, figures: Sequence[Figure], out: Path) -> None:
 
 def _to_json(report: Report) -> str:
     """Indent all but the charts, which are long lists of numbers: one a line."""
-    plain = {"research_use_only": RESEARCH_USE_ONLY, **to_plain(replace(report, charts=()))}
+    told = to_plain(replace(report, charts=()))
+    del told["headlines"]
+    plain = {"research_use_only": RESEARCH_USE_ONLY, **told}
     head = json.dumps(plain, indent=1, allow_nan=False)
     charts = ",\n  ".join(json.dumps(to_plain(chart), allow_nan=False) for chart in report.charts)
     return f"{head.removesuffix('[]' + chr(10) + '}')}[\n  {charts}\n ]\n}}\n"
@@ -138,7 +142,7 @@ def render_text(report: Report) -> str:
     lines += [
         f"  {row.lead_set:<14} {row.metric:<18} {_value(row):<24} {_baseline(row, probed=report.probed)}".rstrip()
         for row in report.rows
-        if row.metric in HEADLINES
+        if row.metric in report.headlines
     ]
     return "\n".join([*lines, *(f"note: {note}" for note in report.notes)])
 
@@ -153,7 +157,7 @@ def _body(report: Report, figures: Sequence[Figure]) -> Iterator[str]:
     yield from (f"<p>{html.escape(note)}</p>" for note in report.notes)
     if report.rows:
         yield "<h2>Results on the test split</h2>"
-        yield from _headline_table(report.rows, probed=report.probed)
+        yield from _headline_table(report.rows, report.headlines, probed=report.probed)
     yield from _sections(report.sections, figures)
     of_groups = [row for row in report.rows if _OF_GROUP in row.metric]
     for title, rows in (("All metrics", _main(report.rows)), ("All metrics by subgroup", of_groups)):
@@ -214,10 +218,10 @@ def _main(rows: Sequence[ResultRow]) -> list[ResultRow]:
     return [row for row in rows if _OF_GROUP not in row.metric]
 
 
-def _headline_table(rows: Sequence[ResultRow], *, probed: bool) -> Iterator[str]:
+def _headline_table(rows: Sequence[ResultRow], headlines: Sequence[str], *, probed: bool) -> Iterator[str]:
     """One line a lead set, one column a headline metric; the baseline stands below the value."""
-    cells = {(row.lead_set, row.metric): row for row in rows if row.metric in HEADLINES}
-    metrics = [metric for metric in HEADLINES if any(metric == known for _, known in cells)]
+    cells = {(row.lead_set, row.metric): row for row in rows if row.metric in headlines}
+    metrics = [metric for metric in headlines if any(metric == known for _, known in cells)]
     heads = "".join(f"<th>{metric.replace('_', '_<wbr>')}</th>" for metric in metrics)
     yield f"<table class=wide tabindex=0><thead><tr><th>Lead set</th>{heads}</tr></thead><tbody>"
     for lead_set in dict.fromkeys(name for name, _ in cells):

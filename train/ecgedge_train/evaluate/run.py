@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +20,28 @@ from ecgedge_train.evaluate.chart import draw
 from ecgedge_train.evaluate.cinc import cinc_rows, read_weights
 from ecgedge_train.evaluate.classes import ClassEvaluation, ClassTask, Frozen, evaluate_classes, labelled
 from ecgedge_train.evaluate.common import Predict, Rows
-from ecgedge_train.evaluate.compare import compare_binary, compare_pressure
+from ecgedge_train.evaluate.compare import Comparison, compare_binary, compare_values
 from ecgedge_train.evaluate.embedding import embedding_figures
 from ecgedge_train.evaluate.lowlabel import Labelled, low_label_curve
 from ecgedge_train.evaluate.plots import map_chart
 from ecgedge_train.evaluate.pressure import CUTS_MMHG, LABEL, PressureEvaluation, evaluate_pressure
 from ecgedge_train.evaluate.probe import LinearProbe
-from ecgedge_train.evaluate.report import Report, render_text, write_report
+from ecgedge_train.evaluate.report import HEADLINES, Report, render_text, write_report
 from ecgedge_train.evaluate.retrieval import project_2d
 from ecgedge_train.evaluate.sections import Part
+from ecgedge_train.evaluate.task import main_label, mined_label
+from ecgedge_train.evaluate.values import (
+    PROBED,
+    ValueEvaluation,
+    ValueScores,
+    evaluate_values,
+    known,
+    probed,
+    truth_of,
+)
 from ecgedge_train.inference import predict_rows
 from ecgedge_train.model import ClassesHead, EcgModel, build_model
+from ecgedge_train.recipe import head_label
 from ecgedge_train.run import Run, load_run
 
 PROBE_FOLDER: Final = "probe"
@@ -40,6 +51,7 @@ _BANDS: Final = (
     f"{CUTS_MMHG[0]} to {CUTS_MMHG[1]} mmHg",
     f"above {CUTS_MMHG[1]} mmHg",
 )
+Found: TypeAlias = PressureEvaluation | ValueEvaluation | ClassEvaluation
 
 
 def evaluate_run(
@@ -112,6 +124,7 @@ def evaluate_run(
         probed=isinstance(found, ClassEvaluation),
         sections=tuple(part.section for part in parts),
         charts=charts,
+        headlines=found.headlines if isinstance(found, ValueEvaluation) else HEADLINES,
     )
     write_report(report, [draw(chart, mark=SIMULATED if simulated else "") for chart in charts], out)
     if isinstance(found, ClassEvaluation):
@@ -136,11 +149,28 @@ def load_probes(report: Path) -> dict[str, LinearProbe]:
 
 def _evaluate(
     run: Run, data: EcgDataset, names: list[str], resamples: int, *, baseline: bool = True
-) -> PressureEvaluation | ClassEvaluation:
+) -> Found:
     predict = _predictor(run.model, data)
-    if _is_pressure(run, data):
-        calibration = _calibration(run, data, names)
+    label, mined = main_label(run.recipe, data), mined_label(run.recipe, data)
+    if label == LABEL:
+        calibration = _calibration(run, data, names, label)
         return evaluate_pressure(data, predict, lead_sets=names, calibration=calibration, resamples=resamples)
+    if label is not None:
+        return evaluate_values(
+            data,
+            predict,
+            label=label,
+            output=LABEL,
+            lead_sets=names,
+            calibration=_calibration(run, data, names, label),
+            cuts={f"logit_gt_{cut}": cut for cut in CUTS_MMHG},
+            resamples=resamples,
+        )
+    if mined is not None:
+        reader = probed(data, predict, mined)
+        return evaluate_values(
+            data, reader, label=mined, output=PROBED, lead_sets=names, calibration={}, resamples=resamples
+        )
     head = dict(run.model.heads.items()).get("classes")
     return evaluate_classes(
         data,
@@ -153,23 +183,27 @@ def _evaluate(
     )
 
 
-def _is_pressure(run: Run, data: EcgDataset) -> bool:
-    return "hemodynamics" in run.model.heads and LABEL in data.info.labels
-
-
 def _untrained(run: Run, data: EcgDataset) -> Predict:
     return _predictor(build_model(run.recipe).eval(), data)
 
 
-def _score_parts(found: PressureEvaluation | ClassEvaluation, first: str, resamples: int) -> Iterator[Part]:
+def _score_parts(found: Found, first: str, resamples: int) -> Iterator[Part]:
+    if isinstance(found, ValueEvaluation):
+        yield sections.agreement(found.scores, found.agreement)
+        yield from _subgroup_part(found, first)
+        return
     of_pressure = found if isinstance(found, PressureEvaluation) else None
     pressure = of_pressure is not None
     yield sections.discrimination(of_pressure, found.binary, first)
     if of_pressure is not None:
-        yield sections.pressure(of_pressure)
+        yield sections.agreement([score.as_values() for score in of_pressure.scores], of_pressure.agreement)
     yield sections.calibration(found.binary, first, pressure=pressure, resamples=resamples)
     yield sections.operating(found.binary, first, pressure=pressure, resamples=resamples)
-    groups = sections.subgroups(found.rows, first, of_pressure)
+    yield from _subgroup_part(found, first)
+
+
+def _subgroup_part(found: Found, first: str) -> Iterator[Part]:
+    groups = sections.subgroups(found.rows, first, None if isinstance(found, ClassEvaluation) else found)
     if groups is not None:
         yield groups
 
@@ -177,7 +211,7 @@ def _score_parts(found: PressureEvaluation | ClassEvaluation, first: str, resamp
 def _embedding_part(
     run: Run,
     data: EcgDataset,
-    found: PressureEvaluation | ClassEvaluation,
+    found: Found,
     first: str,
     resamples: int,
     method: Literal["pca", "umap"],
@@ -191,13 +225,17 @@ def _embedding_part(
     figures = {"trained": embedding_figures(trained, categories, patients, resamples=resamples)}
     if plain is not None:
         figures[_UNTRAINED] = embedding_figures(plain, categories, patients, resamples=resamples)
-    order = (*_BANDS, *data.info.classes, "several", "none")
+    thirds = _thirds(found.label) if isinstance(found, ValueEvaluation) else ()
+    order = (*_BANDS, *thirds, *data.info.classes, "several", "none")
     chart = map_chart(project_2d(trained, method), categories, order, method=method, lead_set=first)
     return sections.embedding(figures, chart, first)
 
 
-def _categories(data: EcgDataset, found: PressureEvaluation | ClassEvaluation) -> NDArray[np.str_]:
-    """Return one name a test record: the band of its pressure, or its class if it has just one."""
+def _categories(data: EcgDataset, found: Found) -> NDArray[np.str_]:
+    """Return one name a test record: the band of its pressure, the third of its number, or its class if just one."""
+    if isinstance(found, ValueEvaluation):
+        cuts = np.quantile(truth_of(data, found.label, known(data, found.label, "train")), (1 / 3, 2 / 3))
+        return np.array(_thirds(found.label), np.str_)[np.searchsorted(cuts, found.scores[0].truth)]
     if isinstance(found, PressureEvaluation) or not data.info.classes:
         mmhg = data.labels((LABEL,), found.test)[:, 0]
         return np.array(_BANDS, np.str_)[np.searchsorted(CUTS_MMHG, mmhg, side="left")]
@@ -206,9 +244,12 @@ def _categories(data: EcgDataset, found: PressureEvaluation | ClassEvaluation) -
     return np.where(truth.sum(axis=1) == 1, only, np.where(truth.any(axis=1), "several", "none"))
 
 
-def _few_labels_part(
-    run: Run, data: EcgDataset, found: PressureEvaluation | ClassEvaluation, first: str, resamples: int
-) -> Part:
+def _thirds(label: str) -> tuple[str, str, str]:
+    """Return what records are called by their third of the training split."""
+    return (f"lowest third of {label}", f"middle third of {label}", f"highest third of {label}")
+
+
+def _few_labels_part(run: Run, data: EcgDataset, found: Found, first: str, resamples: int) -> Part:
     task = _class_task(data)
     train = labelled(task, data.select(split="train"))
     encoders: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
@@ -232,36 +273,47 @@ def _few_labels_part(
 
 
 def _comparison_part(
-    found: PressureEvaluation | ClassEvaluation,
+    found: Found,
     other: Run,
     data: EcgDataset,
     names: list[str],
     resamples: int,
 ) -> Part:
     theirs = _evaluate(other, data, names, 1, baseline=False)
+    return sections.comparison(_compared(found, theirs, resamples), other.path.name)
+
+
+def _compared(found: Found, theirs: Found, resamples: int) -> list[Comparison]:
+    if isinstance(found, ValueEvaluation) or isinstance(theirs, ValueEvaluation):
+        return list(compare_values(_values(found), _values(theirs), resamples=resamples))
     compared = list(compare_binary(found.binary, theirs.binary, resamples=resamples))
     if isinstance(found, PressureEvaluation) and isinstance(theirs, PressureEvaluation):
-        compared += compare_pressure(found.scores, theirs.scores, resamples=resamples)
-    return sections.comparison(compared, other.path.name)
+        compared += compare_values(_values(found), _values(theirs), resamples=resamples)
+    return compared
 
 
-def _cinc_rows(
-    found: PressureEvaluation | ClassEvaluation, data: EcgDataset, weights: Path | None, resamples: int
-) -> tuple[ResultRow, ...]:
+def _values(found: Found) -> tuple[ValueScores, ...]:
+    if isinstance(found, PressureEvaluation):
+        return tuple(score.as_values() for score in found.scores)
+    return found.scores if isinstance(found, ValueEvaluation) else ()
+
+
+def _cinc_rows(found: Found, data: EcgDataset, weights: Path | None, resamples: int) -> tuple[ResultRow, ...]:
     if weights is None:
         return ()
     if not isinstance(found, ClassEvaluation):
         raise RecordError(
-            f"{data.directory}: the challenge score is for classes, and this run was scored on pressure"
+            f"{data.directory}: the challenge score is for classes, and this run was scored on "
+            f"{found.label if isinstance(found, ValueEvaluation) else 'pressure'}"
         )
     return cinc_rows(found.binary, read_weights(weights), dataset=data.info.name, resamples=resamples)
 
 
-def _calibration(run: Run, data: EcgDataset, names: list[str]) -> dict[str, LeadSetCalibration]:
+def _calibration(run: Run, data: EcgDataset, names: list[str], label: str) -> dict[str, LeadSetCalibration]:
     known = dict(run.calibration or {})
     missing = tuple(name for name in names if name not in known)
     tune = data.select(split="tune")
-    return known | (calibrate(run.model, data, tune, label=LABEL, lead_sets=missing) if missing else {})
+    return known | (calibrate(run.model, data, tune, label=label, lead_sets=missing) if missing else {})
 
 
 def _class_task(data: EcgDataset) -> ClassTask:
@@ -269,7 +321,10 @@ def _class_task(data: EcgDataset) -> ClassTask:
     if data.info.classes:
         return ClassTask(data.info.classes, data.labels(data.info.classes, everyone))
     if LABEL not in data.info.labels:
-        raise RecordError(f"{data.directory}: has neither classes nor {LABEL}; nothing to score the run on")
+        raise RecordError(
+            f"{data.directory}: has neither classes nor {LABEL}, nor a number that the run's objective.label names; "
+            "nothing to score the run on. Build the dataset with such a column, or with --set classes=A,B"
+        )
     mmhg = data.labels((LABEL,), everyone)
     above = np.where(np.isnan(mmhg), np.nan, mmhg > np.array(CUTS_MMHG, np.float32))
     return ClassTask(tuple(f"gt_{cut}" for cut in CUTS_MMHG), above.astype(np.float32))
@@ -282,7 +337,7 @@ def _predictor(model: EcgModel, data: EcgDataset) -> Predict:
     return predict
 
 
-def _notes(run: Run, data: EcgDataset, found: PressureEvaluation | ClassEvaluation) -> Iterator[str]:
+def _notes(run: Run, data: EcgDataset, found: Found) -> Iterator[str]:
     counts = data.info.splits["test"]
     yield (
         f"Test split: {counts.records} records of {counts.patients} patients, none of whom is in another split. "
@@ -293,7 +348,12 @@ def _notes(run: Run, data: EcgDataset, found: PressureEvaluation | ClassEvaluati
             f"The run was trained on another dataset ({run.data.name}, SHA-256 {run.data.sha256[:12]}...): make sure "
             "that none of these test patients was in it."
         )
-    if isinstance(found, ClassEvaluation):
+    named = head_label(run.recipe.objective)
+    if named is not None and named not in data.info.labels:
+        yield f"This dataset has no {named}, so what the run's own head says of it was not scored."
+    if isinstance(found, ValueEvaluation):
+        yield from _notes_on_values(run, found)
+    elif isinstance(found, ClassEvaluation):
         yield (
             "The encoder is frozen; the strength of a logistic regression a class was chosen on the tune split, and "
             "the probe then fitted on training and tune split together. Baseline: the same with the untrained encoder. "
@@ -303,4 +363,13 @@ def _notes(run: Run, data: EcgDataset, found: PressureEvaluation | ClassEvaluati
         yield (
             "Ideal observer: reads all of the simulated patient's hidden ECG features without error, whatever the "
             "leads; an upper bound, but for the luck of the sample."
+        )
+
+
+def _notes_on_values(run: Run, found: ValueEvaluation) -> Iterator[str]:
+    yield f"All figures are in the unit of {found.label}; the baseline always says the mean of the training split."
+    if head_label(run.recipe.objective) is None:
+        yield (
+            "The encoder is frozen; the value is read from its embedding by ridge regression, whose penalty was chosen "
+            "on the tune split, and which was then fitted on training and tune split together."
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,17 +10,20 @@ import numpy as np
 
 from ecgedge.bundle import ResultRow
 from ecgedge_train.evaluate import plots
+from ecgedge_train.evaluate.agreement import Agreement
 from ecgedge_train.evaluate.binary import BinaryScores
 from ecgedge_train.evaluate.bootstrap import Estimate
 from ecgedge_train.evaluate.calibrators import calibration_scores
 from ecgedge_train.evaluate.chart import Chart
 from ecgedge_train.evaluate.compare import Comparison
+from ecgedge_train.evaluate.conformal import GroupCoverage
 from ecgedge_train.evaluate.decision import decision_curve
 from ecgedge_train.evaluate.embedding import EmbeddingFigures
 from ecgedge_train.evaluate.lowlabel import LowLabelPoint
 from ecgedge_train.evaluate.operating import operating_points
 from ecgedge_train.evaluate.pressure import CUTS_MMHG, PressureEvaluation
 from ecgedge_train.evaluate.report import Cell, Section, Table
+from ecgedge_train.evaluate.values import MPCWP, Quantity, ValueEvaluation, ValueScores
 
 COMPARISON: Final = "Comparison"
 MAX_QUESTIONS: Final = 8
@@ -32,6 +35,7 @@ _FOREST_METRICS: Final = {
     "bias_mmhg": "bias (mmHg)",
     "macro_auroc": "macro AUROC",
 }
+_FOREST_OF_VALUE: Final = (("rmse", "RMSE"), ("bias", "bias"))
 
 
 @dataclass(frozen=True)
@@ -118,48 +122,58 @@ def operating(binary: Sequence[BinaryScores], first: str, *, pressure: bool, res
     return Part(Section(plots.DECISION, note, (Table("Thresholds", columns, tuple(rows)),)), tuple(charts))
 
 
-def pressure(found: PressureEvaluation) -> Part:
-    """Scatter and Bland-Altman plots, and the table of agreement."""
+def agreement(scores: Sequence[ValueScores], found: Mapping[str, Agreement]) -> Part:
+    """Scatter and Bland-Altman plots, and the table of agreement, of one quantity by lead set."""
     charts = []
-    for score in found.scores:
-        charts += [
-            plots.scatter_chart(score),
-            plots.bland_altman_chart(score, found.agreement[score.lead_set]),
-        ]
+    for score in scores:
+        charts += [plots.scatter_chart(score), plots.bland_altman_chart(score, found[score.lead_set])]
     rows = [
         (lead_set, *(_defined(e) for e in (a.bias, a.sd, a.low, a.high, a.slope)))
-        for lead_set, a in found.agreement.items()
+        for lead_set, a in found.items()
     ]
-    columns = ("Lead set", "Bias (mmHg)", "SD (mmHg)", "Lower limit", "Upper limit", "Slope")
+    quantity = scores[0].quantity
+    moments = (quantity.in_unit("Bias"), quantity.in_unit("SD"))
+    columns = ("Lead set", *moments, "Lower limit", "Upper limit", "Slope")
     note = (
-        "Predicted against true mPCWP. Limits of agreement are bias ± 1.96 SD of the differences, with 95 % intervals "
-        "over patients (grey bands). A negative slope: extremes are pulled towards the middle."
+        f"Predicted against true {quantity.name}. Limits of agreement are bias ± 1.96 SD of the differences, with "
+        "95 % intervals over patients (grey bands). A negative slope: extremes are pulled towards the middle."
     )
-    return Part(Section(plots.AGREEMENT, note, (Table("Bland-Altman", columns, tuple(rows)),)), tuple(charts))
+    return Part(
+        Section(quantity.section, note, (Table("Bland-Altman", columns, tuple(rows)),)), tuple(charts)
+    )
 
 
-def subgroups(rows: Sequence[ResultRow], first: str, found: PressureEvaluation | None) -> Part | None:
-    """Forest plots and a table by sex, age, device and site; None where no group has enough patients."""
-    by_metric = _group_estimates(rows, first)
+def subgroups(
+    rows: Sequence[ResultRow], first: str, found: PressureEvaluation | ValueEvaluation | None
+) -> Part | None:
+    """Forest plots and a table by sex, age, device and site; None where no group has enough patients.
+
+    `found` is None for classes.
+    """
+    forest = dict(_FOREST_METRICS)
+    if isinstance(found, ValueEvaluation):
+        forest = {f"{name}_{found.label}": f"{label} ({found.label})" for name, label in _FOREST_OF_VALUE}
+    by_metric = _group_estimates(rows, first, forest)
     if not by_metric:
         return None
     overall = {row.metric: row.value for row in rows if row.lead_set == first}
     charts = [
         plots.forest_chart(groups, overall[metric], title=f"{label}, leads {first}", x_label=label)
-        for metric, label in _FOREST_METRICS.items()
+        for metric, label in forest.items()
         if (groups := by_metric.get(metric))
     ]
     names = list(dict.fromkeys(name for groups in by_metric.values() for name in groups))
-    metrics = [m for m in _FOREST_METRICS if m in by_metric]
+    metrics = [m for m in forest if m in by_metric]
     patients = {name: e.patients for groups in by_metric.values() for name, e in groups.items()}
     lines = [(name, float(patients[name]), *(by_metric[m].get(name) for m in metrics)) for name in names]
-    columns = ("Subgroup", "Patients", *(_FOREST_METRICS[m] for m in metrics))
+    columns = ("Subgroup", "Patients", *(forest[m] for m in metrics))
     tables = [Table(f"By subgroup, leads {first}", columns, tuple(lines))]
     if found is not None and found.coverage:
         nominal = found.scores[0].interval_coverage
         shown = [c for c in found.coverage if c.lead_set == first]
         charts.append(plots.coverage_chart(shown, nominal=nominal, lead_set=first))
-        tables.append(_coverage_table(found))
+        quantity = MPCWP if isinstance(found, PressureEvaluation) else found.scores[0].quantity
+        tables.append(_coverage_table(found.coverage, quantity))
     note = (
         "Groups of ten patients or more; 95 % intervals over patients. Many groups are looked at, so single ones stand "
         "out by luck too."
@@ -167,22 +181,22 @@ def subgroups(rows: Sequence[ResultRow], first: str, found: PressureEvaluation |
     return Part(Section(plots.SUBGROUPS, note, tuple(tables)), tuple(charts))
 
 
-def _coverage_table(found: PressureEvaluation) -> Table:
+def _coverage_table(found: Sequence[GroupCoverage], quantity: Quantity) -> Table:
     rows = [
         (
             c.lead_set,
             c.group,
             float(c.tune_patients),
-            c.pooled_halfwidth_mmhg,
+            c.pooled_halfwidth,
             _defined(c.pooled),
-            c.own_halfwidth_mmhg,
+            c.own_halfwidth,
             None if c.own is None else _defined(c.own),
         )
-        for c in found.coverage
+        for c in found
     ]
     columns = (
-        "Lead set", "Subgroup", "Tune patients", "Half width for all (mmHg)", "Coverage", "Own half width (mmHg)",
-        "Coverage with its own",
+        "Lead set", "Subgroup", "Tune patients", quantity.in_unit("Half width for all"), "Coverage",
+        quantity.in_unit("Own half width"), "Coverage with its own",
     )  # fmt: skip
     return Table("Conformal intervals by subgroup", columns, tuple(rows))
 
@@ -273,11 +287,13 @@ def _by_lead_set(binary: Sequence[BinaryScores]) -> dict[str, list[tuple[str, Bi
     return found
 
 
-def _group_estimates(rows: Sequence[ResultRow], first: str) -> dict[str, dict[str, Estimate]]:
+def _group_estimates(
+    rows: Sequence[ResultRow], first: str, metrics: Collection[str]
+) -> dict[str, dict[str, Estimate]]:
     found: dict[str, dict[str, Estimate]] = {}
     for row in rows:
         metric, bar, group = row.metric.partition(" | ")
-        if bar and row.lead_set == first and metric in _FOREST_METRICS and ("=" in group):
+        if bar and row.lead_set == first and metric in metrics and ("=" in group):
             found.setdefault(metric, {})[group] = Estimate(row.value, row.low, row.high, row.patients or 0)
     return found
 

@@ -53,12 +53,15 @@ class HemodynamicsTask(Plain):
         """AUROC at both cut-offs and RMSE, with the RMSE of always saying the mean beside it."""
         known = ~np.isnan(labels[:, 0])
         y = labels[known, 0]
+        label = self.recipe.label
+        # Another label than the pressure is called by its name, as evaluation calls it.
+        of, ending = ("", "mmhg") if label == "mpcwp_mmhg" else (f"{label}_", label)
         scores = {
-            f"auroc_gt_{cut:.0f}": auroc(outputs[f"logit_gt_{cut:.0f}"][known], y > cut)
+            f"auroc_{of}gt_{cut:.0f}": auroc(outputs[f"logit_gt_{cut:.0f}"][known], y > cut)
             for cut in THRESHOLDS_MMHG
         }
-        scores["rmse_mmhg"] = _rmse(outputs["mpcwp_mmhg"][known], y)
-        scores["rmse_of_mean_mmhg"] = float(np.std(y))
+        scores[f"rmse_{ending}"] = _rmse(outputs["mpcwp_mmhg"][known], y)
+        scores[f"rmse_of_mean_{ending}"] = float(np.std(y))
         for column, extra in enumerate(self.recipe.extras, start=1):
             scores.update(_extra_scores(outputs, extra, labels[:, column]))
         return scores

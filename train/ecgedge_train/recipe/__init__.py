@@ -40,6 +40,7 @@ from ecgedge_train.recipe.objectives import (
     TfcObjective,
     W2vObjective,
     distillation_of,
+    head_label,
     parts_of,
 )
 from ecgedge_train.recipe.sections import (
@@ -86,6 +87,7 @@ __all__ = [
     "W2vObjective",
     "W2vRecipe",
     "distillation_of",
+    "head_label",
     "load_recipe",
     "override_key",
     "parts_of",

@@ -279,3 +279,9 @@ def parts_of(objective: ObjectiveRecipe) -> tuple[ObjectiveRecipe, ...]:
 def distillation_of(objective: ObjectiveRecipe) -> DistillObjective | None:
     """Return the part that a teacher teaches; None if there is none."""
     return next((part for part in parts_of(objective) if isinstance(part, DistillObjective)), None)
+
+
+def head_label(objective: ObjectiveRecipe) -> str | None:
+    """Return the label that the hemodynamic head of an objective says, "mpcwp_mmhg" by default; None if it has none."""
+    parts = (part for part in parts_of(objective) if isinstance(part, HemodynamicsObjective))
+    return next((part.label for part in parts), None)
