@@ -144,7 +144,8 @@ def _summary(session: Session, ecg_per_s: float) -> str:
     kept = "the last step is kept"
     if session.recipe.evaluate.keep == "best" and done.best_step is not None:
         kept = f"step {done.best_step} is kept, its tune loss {done.best_loss:.4g} is the lowest"
-    speed = f", {ecg_per_s:.3g} ECG/s" if ecg_per_s else ""  # none where nothing was left to do
+    shown = f"{ecg_per_s:.3g}" if ecg_per_s < 100 else f"{ecg_per_s:.0f}"  # 1270, not 1.27e+03
+    speed = f", {shown} ECG/s" if ecg_per_s else ""  # none where nothing was left to do
     more = "" if done.step == steps else "; --resume goes on"
     return f"{ended}{speed}; {kept}; {session.run_dir}{more}"
 
