@@ -1,4 +1,4 @@
-"""The front end and the numbers of a window's tenths as compiled loops: fewer passes over memory, the same bits.
+"""The front end as compiled loops: fewer passes over memory, the same bits.
 
 Whole-array calls write every intermediate result to memory, and work along a row, where each value of a recursive
 filter waits for the one before. Here samples of all rows stand side by side, a block of them at a time, so that the
@@ -16,12 +16,11 @@ is compiled on import, or read from numba's cache where there is a folder for it
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import numpy as np
-from numba import njit, types
+from numba import types
 from numpy.typing import NDArray
+
+from ecgedge.signal.compiling import jit, part
 
 SECTIONS = 5
 """Sections of the cascade, one after the other in registers: high-pass, two notches, low-pass of order 4. Fewer are
@@ -35,28 +34,9 @@ _I16 = types.Array(types.int16, 2, "C", readonly=True)
 _I64 = types.Array(types.int64, 1, "C", readonly=True)
 _F64 = types.Array(types.float64, 2, "C", readonly=True)
 _FLOAT, _PLANE, _CUBE = types.float64, types.float64[:, ::1], types.float64[:, :, ::1]
-F = TypeVar("F", bound=Callable[..., Any])
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-
-_part: Callable[[F], F] = njit(**_OPTIONS)
 
 
-def _jit(*signature: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    def compiled(function: Callable[..., None]) -> Callable[..., None]:
-        fixed = types.void(*signature)
-        try:
-            loop: Callable[..., None] = njit(fixed, cache=True, **_OPTIONS)(function)
-        except (RuntimeError, OSError):  # no folder that numba may write to, or no room in it
-            loop = njit(fixed, **_OPTIONS)(function)
-        return loop
-
-    return compiled
-
-
-# --- front end ---
-
-
-@_part
+@part
 def _fetch(
     samples: NDArray[np.float32],
     history: NDArray[np.float64],
@@ -83,13 +63,13 @@ def _fetch(
             inputs[i, row] = samples[row, begin + i]
 
 
-@_part
+@part
 def _add(inputs: NDArray[np.float64], tap: float, output: NDArray[np.float64]) -> None:
     for row in range(output.size):
         output[row] += inputs[row] * tap
 
 
-@_part
+@part
 def _add_pair(
     near: NDArray[np.float64], far: NDArray[np.float64], tap: float, output: NDArray[np.float64]
 ) -> None:
@@ -97,7 +77,7 @@ def _add_pair(
         output[row] += (near[row] + far[row]) * tap
 
 
-@_part
+@part
 def _folded(
     inputs: NDArray[np.float64],
     newest: int,
@@ -128,7 +108,7 @@ def _folded(
         _add(middle, taps[taps.size // 2], output)
 
 
-@_part
+@part
 def _branch(
     inputs: NDArray[np.float64], newest: int, taps: NDArray[np.float64], output: NDArray[np.float64]
 ) -> None:
@@ -143,7 +123,7 @@ def _branch(
         _add(inputs[newest - twos], taps[twos], output)
 
 
-@_part
+@part
 def _cascade(
     sections: NDArray[np.float64], n: int, states: NDArray[np.float64], block: NDArray[np.float64]
 ) -> None:
@@ -181,7 +161,7 @@ def _cascade(
             line[row] = y
 
 
-@_part
+@part
 def _round(
     n: int,
     clip_mv: float,
@@ -208,7 +188,7 @@ def _round(
             counts[row, first + k] = np.int16(block[k, row])
 
 
-@_part
+@part
 def _longest(newest: NDArray[np.int64]) -> int:
     """Return over how many inputs the outputs of a block are spread, at most."""
     longest = 0
@@ -218,21 +198,21 @@ def _longest(newest: NDArray[np.int64]) -> int:
     return longest
 
 
-@_part
+@part
 def _turn(cascade: NDArray[np.float64], states: NDArray[np.float64]) -> None:
     for row in range(len(cascade)):
         for s in range(cascade.shape[1]):
             states[0, s, row], states[1, s, row] = cascade[row, s, 0], cascade[row, s, 1]
 
 
-@_part
+@part
 def _turn_back(states: NDArray[np.float64], cascade: NDArray[np.float64]) -> None:
     for row in range(len(cascade)):
         for s in range(cascade.shape[1]):
             cascade[row, s, 0], cascade[row, s, 1] = states[0, s, row], states[1, s, row]
 
 
-@_part
+@part
 def _remember(samples: NDArray[np.float32], history: NDArray[np.float64]) -> None:
     n, n_past = samples.shape[1], history.shape[1]
     for row in range(len(samples)):
@@ -242,7 +222,7 @@ def _remember(samples: NDArray[np.float32], history: NDArray[np.float64]) -> Non
             history[row, i] = samples[row, n - n_past + i]
 
 
-@_jit(_F32, _I64, _I64, _F64, _I64, _F64, _FLOAT, _FLOAT, _PLANE, _CUBE, types.int16[:, ::1])
+@jit(_F32, _I64, _I64, _F64, _I64, _F64, _FLOAT, _FLOAT, _PLANE, _CUBE, types.int16[:, ::1])
 def condition(
     samples: NDArray[np.float32],
     newest: NDArray[np.int64],
@@ -302,43 +282,3 @@ def condition(
         _round(some.size, clip_mv, counts_per_mv, block, first, counts)
     _turn_back(states, cascade)
     _remember(samples, history)
-
-
-# --- quality ---
-
-
-@_jit(_I16, types.int64, _PLANE, types.uint16[:, ::1])
-def tenths(
-    counts: NDArray[np.int16], rail: int, numbers: NDArray[np.float64], amounts: NDArray[np.uint16]
-) -> None:
-    """Take the numbers of tenths that follow from their counts, but the median; see `ecgedge.signal.quality`.
-
-    Parameters
-    ----------
-    counts
-        (rows, n).
-    rail
-        The clipping level.
-    numbers
-        (6, rows): sum, sum of squares, sum of the differences' squares, least, greatest, how many are at the rail.
-    amounts
-        (rows, n): of the differences, and a 0 as the last of each row.
-    """
-    n = counts.shape[1]
-    for row in range(len(counts)):
-        line, steps = counts[row], amounts[row]
-        total = squares = differences = at_rail = 0
-        low = high = line[0]
-        for k in range(n):
-            count = np.int64(line[k])
-            total += count
-            squares += count * count
-            at_rail += abs(count) >= rail
-            low, high = min(low, line[k]), max(high, line[k])
-        for k in range(n - 1):
-            difference = np.int64(line[k + 1]) - np.int64(line[k])
-            steps[k] = abs(difference)
-            differences += difference * difference
-        steps[n - 1] = 0
-        numbers[0, row], numbers[1, row], numbers[2, row] = total, squares, differences
-        numbers[3, row], numbers[4, row], numbers[5, row] = low, high, at_rail
