@@ -37,15 +37,19 @@ from ecgedge.bundle import FrontEndSpec
 from ecgedge.ecg import Recording, check_rate
 from ecgedge.errors import RecordError
 from ecgedge.signal.gaps import GapHolder, Held
+from ecgedge.signal.groups import groups
 from ecgedge.signal.resample import Resampler
 from ecgedge.signal.sections import design
-from ecgedge.signal.stretch import to_counts
+from ecgedge.signal.stretch import COMPILED, to_counts
 
 _BLOCK = 8192
 """Input samples worked on at once: an hour stays in the cache, and in bounded memory."""
 
 _ROWS = 96
 """Leads worked on at once by `push_together`: more would leave the cache (measured, a second at 500 Hz)."""
+
+_COMPILED_ROWS = 192
+"""The same in compiled loops, which keep nothing but a block of samples."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,14 +167,8 @@ def push_together(
     for front_end, chunk in zip(front_ends, chunks_mv, strict=True):
         front_end.check(chunk)
     answers: list[Conditioned] = []
-    start = 0
-    while start < len(front_ends):
-        stop, n_rows = start + 1, front_ends[start].n_leads
-        while stop < len(front_ends) and n_rows + front_ends[stop].n_leads <= _ROWS:
-            n_rows += front_ends[stop].n_leads
-            stop += 1
-        answers += _push_joined(front_ends[start:stop], chunks_mv[start:stop])
-        start = stop
+    for some in groups([f.n_leads for f in front_ends], _ROWS if COMPILED.loops is None else _COMPILED_ROWS):
+        answers += _push_joined(front_ends[some], chunks_mv[some])
     return answers
 
 

@@ -27,7 +27,7 @@ SECTIONS = 5
 filled up with ones that change nothing."""
 
 _BLOCK = 32
-"""Outputs at a time: with 96 rows they and their inputs are 70 kB."""
+"""Outputs at a time: with 96 rows they and their inputs are 80 kB."""
 
 _F32 = types.Array(types.float32, 2, "C", readonly=True)
 _I16 = types.Array(types.int16, 2, "C", readonly=True)
@@ -45,65 +45,87 @@ def _fetch(
     stop: int,
     inputs: NDArray[np.float64],
 ) -> None:
-    """Put samples begin + start to begin + stop into rows start to stop of `inputs`; before 0 lies the history."""
+    """Put samples begin + start to begin + stop where they belong among `inputs`; before 0 lies the history."""
     n_rows, n_past = history.shape
+    step = len(inputs)
     for i in range(start, min(stop, -begin)):
         for row in range(n_rows):
-            inputs[i, row] = history[row, n_past + begin + i]
+            inputs[i % step, i // step, row] = history[row, n_past + begin + i]
     start = max(start, -begin)
     fours = n_rows - n_rows % 4
-    for row in range(0, fours, 4):
-        one, two, three, four = samples[row], samples[row + 1], samples[row + 2], samples[row + 3]
-        for i in range(start, stop):
-            at = begin + i
-            inputs[i, row], inputs[i, row + 1] = one[at], two[at]
-            inputs[i, row + 2], inputs[i, row + 3] = three[at], four[at]
-    for row in range(fours, n_rows):
-        for i in range(start, stop):
-            inputs[i, row] = samples[row, begin + i]
+    for phase in range(step):
+        lines = inputs[phase]
+        first, last = (start - phase + step - 1) // step, (stop - phase + step - 1) // step
+        for row in range(0, fours, 4):
+            one, two, three, four = samples[row], samples[row + 1], samples[row + 2], samples[row + 3]
+            for i in range(first, last):
+                at = begin + i * step + phase
+                lines[i, row], lines[i, row + 1] = one[at], two[at]
+                lines[i, row + 2], lines[i, row + 3] = three[at], four[at]
+        for row in range(fours, n_rows):
+            for i in range(first, last):
+                lines[i, row] = samples[row, begin + i * step + phase]
+
+
+@part
+def _move_on(inputs: NDArray[np.float64], shift: int, held: int) -> None:
+    """Move `held` samples, whole steps of them, to the front."""
+    step = len(inputs)
+    for phase in range(step):
+        lines = inputs[phase]
+        for i in range((held - phase + step - 1) // step):
+            lines[i] = lines[i + shift // step]
+
+
+@part
+def _line(inputs: NDArray[np.float64], at: int, n: int) -> NDArray[np.float64]:
+    """Return of n samples, a step apart, all rows, one after the other; the first is sample `at`."""
+    step, n_rows = len(inputs), inputs.shape[2]
+    first = at // step
+    line: NDArray[np.float64] = inputs[at % step].reshape(-1)[first * n_rows : (first + n) * n_rows]
+    return line
 
 
 @part
 def _add(inputs: NDArray[np.float64], tap: float, output: NDArray[np.float64]) -> None:
-    for row in range(output.size):
-        output[row] += inputs[row] * tap
+    for k in range(output.size):
+        output[k] += inputs[k] * tap
 
 
 @part
 def _add_pair(
     near: NDArray[np.float64], far: NDArray[np.float64], tap: float, output: NDArray[np.float64]
 ) -> None:
-    for row in range(output.size):
-        output[row] += (near[row] + far[row]) * tap
+    for k in range(output.size):
+        output[k] += (near[k] + far[k]) * tap
 
 
 @part
 def _folded(
     inputs: NDArray[np.float64],
     newest: int,
+    n: int,
     taps: NDArray[np.float64],
     pairs: NDArray[np.int64],
-    output: NDArray[np.float64],
+    block: NDArray[np.float64],
 ) -> None:
-    """Filter with the one branch of a decimator: `pairs` are the taps, not 0, that have an equal one."""
+    """Fill n rows of `block` with the one branch of a decimator: `pairs` are the taps, not 0, that have an equal one.
+
+    Its outputs lie a step of `inputs` apart, so all of them are one line; `newest` is that of the first.
+    """
     far = newest - taps.size + 1
-    middle = inputs[newest - taps.size // 2]
+    output = block.reshape(-1)[: n * block.shape[1]]
+    middle = _line(inputs, newest - taps.size // 2, n)
     if pairs.size == 0:
-        for row in range(output.size):
-            output[row] = middle[row] * taps[0]
+        for k in range(output.size):
+            output[k] = middle[k] * taps[0]
         return
     i = pairs[0]
-    a, b, tap = inputs[newest - i], inputs[far + i], taps[i]
-    for row in range(output.size):
-        output[row] = (a[row] + b[row]) * tap
-    for k in range(1, pairs.size - 1, 2):
-        i, j = pairs[k], pairs[k + 1]
-        a, b, first = inputs[newest - i], inputs[far + i], taps[i]
-        c, d, second = inputs[newest - j], inputs[far + j], taps[j]
-        for row in range(output.size):
-            output[row] = output[row] + (a[row] + b[row]) * first + (c[row] + d[row]) * second
-    if pairs.size % 2 == 0:
-        _add_pair(inputs[newest - pairs[-1]], inputs[far + pairs[-1]], taps[pairs[-1]], output)
+    a, b, tap = _line(inputs, newest - i, n), _line(inputs, far + i, n), taps[i]
+    for k in range(output.size):
+        output[k] = (a[k] + b[k]) * tap
+    for i in pairs[1:]:
+        _add_pair(_line(inputs, newest - i, n), _line(inputs, far + i, n), taps[i], output)
     if taps.size % 2:
         _add(middle, taps[taps.size // 2], output)
 
@@ -261,7 +283,9 @@ def condition(
     states = np.zeros((2, SECTIONS, n_rows))
     _turn(cascade, states)
     block = np.empty((_BLOCK, n_rows))
-    inputs = np.empty((_longest(newest) + n_past, n_rows))
+    # Samples of which a decimator sees none in one output lie apart: those of its outputs then follow each other.
+    step = newest[1] - newest[0] if len(taps) == 1 and m > 1 else 1
+    inputs = np.empty((step, -(-(_longest(newest) + n_past) // step), n_rows))
     begin = end = -n_past
     for first in range(0, m, _BLOCK):
         some = newest[first : first + _BLOCK]
@@ -269,15 +293,14 @@ def condition(
         begin += shift
         held = max(0, end - begin)
         if shift > 0:
-            for i in range(held):
-                inputs[i] = inputs[i + shift]
+            _move_on(inputs, shift, held)
         end = some[-1] + 1
         _fetch(samples, history, begin, held, end - begin, inputs)
-        for k in range(some.size):
-            if len(taps) == 1:
-                _folded(inputs, some[k] - begin, taps[0], pairs, block[k])
-            else:
-                _branch(inputs, some[k] - begin, taps[phase[first + k]], block[k])
+        if len(taps) == 1:
+            _folded(inputs, some[0] - begin, some.size, taps[0], pairs, block)
+        else:
+            for k in range(some.size):
+                _branch(inputs[0], some[k] - begin, taps[phase[first + k]], block[k])
         _cascade(sections, some.size, states, block)
         _round(some.size, clip_mv, counts_per_mv, block, first, counts)
     _turn_back(states, cascade)
