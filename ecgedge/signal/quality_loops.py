@@ -20,6 +20,7 @@ from ecgedge.signal.compiling import floats_at, jit, part
 
 _I16 = types.Array(types.int16, 2, "C", readonly=True)
 _F32 = types.Array(types.float32, 3, "C", readonly=True)
+_ROWS = types.Array(types.float32, 2, "C", readonly=True)
 _I64 = types.Array(types.int64, 1, "C", readonly=True)
 _TABLE = types.Array(types.int64, 2, "C", readonly=True)
 _LIMITS = types.Array(types.float64, 1, "C", readonly=True)
@@ -74,6 +75,64 @@ def tenths(
         steps[n - 1] = 0
         numbers[0, row], numbers[1, row], numbers[2, row] = total, squares, differences
         numbers[3, row], numbers[4, row], numbers[5, row] = low, high, at_rail
+
+
+@part
+def _stays(line: NDArray[np.float32], first: int, length: int) -> bool:
+    """Tell whether the samples after `first` are equal to it, `length` of them in all."""
+    if first > line.size - length:
+        return False
+    same = True
+    for k in range(first + 1, first + length):
+        same &= line[k] == line[first]
+    return same
+
+
+@jit(_ROWS, _TABLE, *[types.int64] * 3, *[types.float32[:, ::1]] * 3, types.boolean[:, ::1])
+def raw_parts(
+    samples: NDArray[np.float32],
+    first: NDArray[np.int64],
+    heard: int,
+    lag: int,
+    plateau: int,
+    folded: NDArray[np.float32],
+    bend: NDArray[np.float32],
+    extremes: NDArray[np.float32],
+    stays: NDArray[np.bool_],
+) -> None:
+    """Take in one pass what `ecgedge.signal.raw` makes of samples, with the same float32 operations.
+
+    Parameters
+    ----------
+    samples
+        (rows, n).
+    first
+        (2, rows): where the greatest and the least sample of each row stand first.
+    heard, lag, plateau
+        Samples to be folded, between the points of the second difference, and of a plateau.
+    folded, bend
+        (rows, samples of a fold) and (rows, second differences): the answers.
+    extremes, stays
+        (2, rows): the samples at `first`, and whether they begin a plateau.
+    """
+    period, n_bends = folded.shape[1], bend.shape[1]
+    for row in range(len(samples)):
+        line, sums, bends = samples[row], folded[row], bend[row]
+        zero = line[0]
+        for k in range(period):
+            sums[k] = line[k] - zero
+        for start in range(period, heard, period):
+            some = line[
+                start:
+            ]  # of an index that is added to, the compiler would ask each time if it is negative
+            for k in range(period):
+                sums[k] = sums[k] + some[k] - zero
+        middle, last = line[lag:], line[2 * lag :]
+        for k in range(n_bends):
+            bends[k] = middle[k] * np.float32(-2.0) + line[k] + last[k]
+        for which in range(2):
+            extremes[which, row] = line[first[which, row]]
+            stays[which, row] = _stays(line, first[which, row], plateau)
 
 
 @part
