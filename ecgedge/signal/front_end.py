@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +52,7 @@ _COMPILED_ROWS = 192
 """The same in compiled loops, which keep nothing but a block of samples."""
 
 
-@dataclass(frozen=True, eq=False)
-class Conditioned:
+class Conditioned(NamedTuple):
     """Conditioned samples at `spec.rate_hz`.
 
     Attributes
@@ -184,7 +183,9 @@ def _push_joined(
     for front_end in front_ends:
         own = slice(start, start + front_end.n_leads)
         front_end.skip(phase)
-        answers.append(Conditioned(conditioned.counts[own], conditioned.status[own], conditioned.whole))
+        status = conditioned.status[own]
+        # One that is not whole leaves the others what they are.
+        answers.append(Conditioned(conditioned.counts[own], status, conditioned.whole or not status.any()))
         start = own.stop
     return answers
 

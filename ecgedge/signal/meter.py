@@ -55,6 +55,11 @@ class Meter:
         Of the windows.
     leads
         Names of the leads; without them limb leads are not held against each other.
+
+    Attributes
+    ----------
+    alike
+        The same object for meters of the same leads.
     """
 
     def __init__(
@@ -70,13 +75,9 @@ class Meter:
         self._products = np.zeros((2 * TENTHS, len(self.limb), len(self.limb)))
         self._oldest = 0
         self._full = False
+        self.alike = _alike(n_leads, self.leads if self.limb else ())
         # The arrays stay where they are, and so compiled loops find them.
         self._ring_at, self._products_at = self._ring.ctypes.data, self._products.ctypes.data
-
-    @property
-    def kind(self) -> Hashable:
-        """What is equal for meters that can be given what they lack in one go."""
-        return self.n_leads, self.limb_names, self.limb, self.lacks
 
     @property
     def memory(self) -> tuple[int, int, int]:
@@ -136,11 +137,14 @@ def assess_together(asked: Sequence[Assess]) -> list[Quality]:
     found: list[Quality | None] = [None] * len(asked)
     by_kind: defaultdict[Hashable, list[int]] = defaultdict(list)
     for place, one in enumerate(asked):
-        by_kind[one.meter.kind, one.window.whole].append(place)
+        by_kind[one.meter.alike, one.meter.lacks, one.window.whole].append(place)
     most = _MEASURED_ROWS if COMPILED.quality is None else _GLANCED_ROWS
+    limits = _limits(asked[0].spec, asked[0].window.counts.shape[1])
     for places in by_kind.values():
-        for some in groups([asked[k].meter.n_leads * asked[k].meter.lacks for k in places], most):
-            for place, quality in zip(places[some], _take_in([asked[k] for k in places[some]]), strict=True):
+        meter = asked[places[0]].meter
+        for some in groups([meter.n_leads * meter.lacks] * len(places), most):
+            these = [asked[k] for k in places[some]]
+            for place, quality in zip(places[some], _take_in(these, limits), strict=True):
                 found[place] = quality
     left = [place for place, quality in enumerate(found) if quality is None]
     judged = iter(_judge([asked[place] for place in left]) if left else ())
@@ -176,7 +180,7 @@ def _contradicting(meters: Sequence[Meter], n_samples: int) -> Iterator[int]:
             yield these[k]
 
 
-def _take_in(asked: Sequence[Assess]) -> Sequence[Quality | None]:
+def _take_in(asked: Sequence[Assess], limits: NDArray[np.float64]) -> Sequence[Quality | None]:
     """Give meters of one kind what they lack; return the quality of windows that are clean at a glance."""
     meter, whole = asked[0].meter, asked[0].window.whole
     newest = slice(asked[0].window.counts.shape[1] - meter.lacks * meter.tenth, None)
@@ -186,7 +190,7 @@ def _take_in(asked: Sequence[Assess]) -> Sequence[Quality | None]:
         status = np.concatenate([a.window.status[:, newest] for a in asked]).reshape(-1, meter.tenth)
     numbers = tenth_numbers(counts, status, asked[0].spec)
     if whole and COMPILED.quality is not None:
-        return _glance(COMPILED.quality, asked, counts, numbers)
+        return _glance(COMPILED.quality, asked, counts, numbers, limits)
     by_bed = numbers.reshape(N_NUMBERS, len(asked), meter.n_leads, -1)
     limb = counts.reshape(len(asked), meter.n_leads, -1, meter.tenth)[:, list(meter.limb)]
     for bed, (one, products) in enumerate(zip(asked, limb_products(limb.swapaxes(1, 2)), strict=True)):
@@ -195,7 +199,11 @@ def _take_in(asked: Sequence[Assess]) -> Sequence[Quality | None]:
 
 
 def _glance(
-    loops: ModuleType, asked: Sequence[Assess], counts: NDArray[np.int16], numbers: NDArray[np.float64]
+    loops: ModuleType,
+    asked: Sequence[Assess],
+    counts: NDArray[np.int16],
+    numbers: NDArray[np.float64],
+    limits: NDArray[np.float64],
 ) -> list[Quality | None]:
     """Do the same in compiled loops, for windows that are whole."""
     n_beds, n_leads, limb = len(asked), asked[0].meter.n_leads, asked[0].meter.limb
@@ -209,17 +217,24 @@ def _glance(
         np.array([a.meter.memory for a in asked]),
         np.array(limb, np.int64),
         misfit(asked[0].meter.limb_names) if limb else np.empty((0, 0)),
-        _limits(asked[0].spec, asked[0].window.counts.shape[1]),
+        limits,
         sd_mv,
         score,
         clean,
     )
     for one in asked:
         one.meter.move_on()
+    full = (score == 1.0).all(axis=1).tolist()
     return [
-        clean_quality(scores, sds) if good else None
-        for good, scores, sds in zip(clean.tolist(), score.tolist(), sd_mv.tolist(), strict=True)
+        clean_quality(sds, 1.0 if full[k] else sum(score[k].tolist()) / n_leads) if good else None
+        for k, (good, sds) in enumerate(zip(clean.tolist(), sd_mv.tolist(), strict=True))
     ]
+
+
+@lru_cache(maxsize=64)
+def _alike(_n_leads: int, _leads: tuple[str, ...]) -> object:
+    """Return the same object for the same leads, whose hash costs nothing."""
+    return object()
 
 
 @lru_cache(maxsize=8)

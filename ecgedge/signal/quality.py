@@ -95,14 +95,14 @@ class Quality:
     contradicts: bool = False
 
 
-def clean_quality(scores: Sequence[float], sd_mv: Sequence[float]) -> Quality:
-    """Return the quality of a measured window that has nothing against it, of its leads' scores and deviations."""
-    n = len(scores)
+def clean_quality(sd_mv: Sequence[float], sqi: float) -> Quality:
+    """Return the quality of a measured window that has nothing against any of its leads."""
+    n = len(sd_mv)
     found = object.__new__(Quality)
     # As the frozen class's own __init__, which takes three times as long.
     vars(found).update(
         usable=(True,) * n,
-        sqi=sum(scores) / n,
+        sqi=sqi,
         reasons=(None,) * n,
         settling=False,
         sd_mv=tuple(sd_mv),
