@@ -144,8 +144,8 @@ class Windower:
             if self._n_seen == self._next_end:
                 self._next_end += self._hop
                 last = slice(self._fill - self._window, self._fill)
-                whole = self._n_seen - self._window >= self._whole_from
-                yield Window(self._n_seen, self._counts[:, last], self._status[:, last], whole)
+                known = self._n_seen - self._window >= self._whole_from
+                yield Window(self._n_seen, self._counts[:, last], self._status[:, last], known)
 
     def _append(self, counts: NDArray[np.int16], status: NDArray[np.uint8], *, whole: bool) -> None:
         step = counts.shape[1]
