@@ -155,9 +155,10 @@ class StepPool(Closing):
 
     def _chunks(self, asks: Sequence[StepAsk], left: int) -> NDArray[np.float32]:
         """Return, for each ask, the chunk that `left - 1` others follow, in millivolts."""
-        batch = np.empty((len(asks), len(self.leads), self._chunk), np.float32)
-        for row, ask in zip(batch, asks, strict=True):
-            counts = ask.latest(left * self._chunk)[:, : self._chunk]
-            row[:] = counts if ask.rows is None else counts[ask.rows]
+        n = left * self._chunk
+        newest = [ask.latest(n) if ask.rows is None else ask.latest(n)[ask.rows] for ask in asks]
+        if left > 1:
+            newest = [counts[:, : self._chunk] for counts in newest]
+        batch = np.concatenate(newest).astype(np.float32)
         batch *= self._lsb_mv
-        return batch
+        return batch.reshape(len(asks), -1, self._chunk)

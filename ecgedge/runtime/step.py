@@ -253,8 +253,9 @@ class StepRunner(OfVariant):
         else:
             for pool, state in zip(self._pool.arrays, bucket.next_states.arrays, strict=True):
                 pool[:, own] = state[:, :n]
+        n_new = self.spec.chunk_samples
         for bed in index:
-            self._seen[bed] += self.spec.chunk_samples
+            self._seen[bed] += n_new
         return outputs
 
     def _check_beds(self, beds: Sequence[int]) -> list[int]:

@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,9 +37,10 @@ from ecgedge.bundle import FrontEndSpec
 from ecgedge.ecg import Recording, check_rate
 from ecgedge.errors import RecordError
 from ecgedge.signal.gaps import GapHolder, Held
+from ecgedge.signal.groups import groups
 from ecgedge.signal.resample import Resampler
 from ecgedge.signal.sections import design
-from ecgedge.signal.stretch import to_counts
+from ecgedge.signal.stretch import COMPILED, to_counts
 
 _BLOCK = 8192
 """Input samples worked on at once: an hour stays in the cache, and in bounded memory."""
@@ -47,9 +48,11 @@ _BLOCK = 8192
 _ROWS = 96
 """Leads worked on at once by `push_together`: more would leave the cache (measured, a second at 500 Hz)."""
 
+_COMPILED_ROWS = 192
+"""The same in compiled loops, which keep nothing but a block of samples."""
 
-@dataclass(frozen=True, eq=False)
-class Conditioned:
+
+class Conditioned(NamedTuple):
     """Conditioned samples at `spec.rate_hz`.
 
     Attributes
@@ -163,14 +166,8 @@ def push_together(
     for front_end, chunk in zip(front_ends, chunks_mv, strict=True):
         front_end.check(chunk)
     answers: list[Conditioned] = []
-    start = 0
-    while start < len(front_ends):
-        stop, n_rows = start + 1, front_ends[start].n_leads
-        while stop < len(front_ends) and n_rows + front_ends[stop].n_leads <= _ROWS:
-            n_rows += front_ends[stop].n_leads
-            stop += 1
-        answers += _push_joined(front_ends[start:stop], chunks_mv[start:stop])
-        start = stop
+    for some in groups([f.n_leads for f in front_ends], _ROWS if COMPILED.loops is None else _COMPILED_ROWS):
+        answers += _push_joined(front_ends[some], chunks_mv[some])
     return answers
 
 
@@ -186,7 +183,9 @@ def _push_joined(
     for front_end in front_ends:
         own = slice(start, start + front_end.n_leads)
         front_end.skip(phase)
-        answers.append(Conditioned(conditioned.counts[own], conditioned.status[own], conditioned.whole))
+        status = conditioned.status[own]
+        # One that is not whole leaves the others what they are.
+        answers.append(Conditioned(conditioned.counts[own], status, conditioned.whole or not status.any()))
         start = own.stop
     return answers
 

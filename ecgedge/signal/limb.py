@@ -70,7 +70,7 @@ def contradiction(products: F64, leads: Sequence[str], *, n_samples: int) -> F64
     n_samples
         Of the window.
     """
-    residual = np.einsum("ij,...ji->...", _misfit(tuple(leads)), products)
+    residual = np.einsum("ij,...ji->...", misfit(tuple(leads)), products)
     total = np.trace(products, axis1=-2, axis2=-1)
     counted = -(-n_samples // _STEP) * len(leads)
     heard = (total > 0.0) & (residual > counted * _ROUNDING_COUNTS**2)
@@ -101,14 +101,14 @@ def odd_leads(products: F64, leads: Sequence[str], *, n_samples: int) -> tuple[s
 
 
 @lru_cache(maxsize=64)
-def _misfit(leads: tuple[str, ...]) -> F64:
-    """Return P, (leads, leads)."""
+def misfit(leads: tuple[str, ...]) -> F64:
+    """Return P, (leads, leads), of leads by name; read-only."""
     made_of = derivation_matrix(("I", "II"))[standard_rows(leads)].astype(np.float64)
-    misfit: F64 = np.eye(len(leads)) - made_of @ np.linalg.pinv(made_of)
-    misfit.setflags(write=False)
-    return misfit
+    left_over: F64 = np.eye(len(leads)) - made_of @ np.linalg.pinv(made_of)
+    left_over.setflags(write=False)
+    return left_over
 
 
 def _free(leads: tuple[str, ...]) -> bool:
     """Whether these leads can contradict each other."""
-    return bool(np.trace(_misfit(leads)) > 0.5)
+    return bool(np.trace(misfit(leads)) > 0.5)

@@ -1,4 +1,4 @@
-"""The front end and the numbers of a window's tenths as compiled loops: fewer passes over memory, the same bits.
+"""The front end as compiled loops: fewer passes over memory, the same bits.
 
 Whole-array calls write every intermediate result to memory, and work along a row, where each value of a recursive
 filter waits for the one before. Here samples of all rows stand side by side, a block of them at a time, so that the
@@ -16,47 +16,27 @@ is compiled on import, or read from numba's cache where there is a folder for it
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
-
 import numpy as np
-from numba import njit, types
+from numba import types
 from numpy.typing import NDArray
+
+from ecgedge.signal.compiling import jit, part
 
 SECTIONS = 5
 """Sections of the cascade, one after the other in registers: high-pass, two notches, low-pass of order 4. Fewer are
 filled up with ones that change nothing."""
 
 _BLOCK = 32
-"""Outputs at a time: with 96 rows they and their inputs are 70 kB."""
+"""Outputs at a time: with 96 rows they and their inputs are 80 kB."""
 
 _F32 = types.Array(types.float32, 2, "C", readonly=True)
 _I16 = types.Array(types.int16, 2, "C", readonly=True)
 _I64 = types.Array(types.int64, 1, "C", readonly=True)
 _F64 = types.Array(types.float64, 2, "C", readonly=True)
 _FLOAT, _PLANE, _CUBE = types.float64, types.float64[:, ::1], types.float64[:, :, ::1]
-F = TypeVar("F", bound=Callable[..., Any])
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-
-_part: Callable[[F], F] = njit(**_OPTIONS)
 
 
-def _jit(*signature: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    def compiled(function: Callable[..., None]) -> Callable[..., None]:
-        fixed = types.void(*signature)
-        try:
-            loop: Callable[..., None] = njit(fixed, cache=True, **_OPTIONS)(function)
-        except (RuntimeError, OSError):  # no folder that numba may write to, or no room in it
-            loop = njit(fixed, **_OPTIONS)(function)
-        return loop
-
-    return compiled
-
-
-# --- front end ---
-
-
-@_part
+@part
 def _fetch(
     samples: NDArray[np.float32],
     history: NDArray[np.float64],
@@ -65,70 +45,92 @@ def _fetch(
     stop: int,
     inputs: NDArray[np.float64],
 ) -> None:
-    """Put samples begin + start to begin + stop into rows start to stop of `inputs`; before 0 lies the history."""
+    """Put samples begin + start to begin + stop where they belong among `inputs`; before 0 lies the history."""
     n_rows, n_past = history.shape
+    step = len(inputs)
     for i in range(start, min(stop, -begin)):
         for row in range(n_rows):
-            inputs[i, row] = history[row, n_past + begin + i]
+            inputs[i % step, i // step, row] = history[row, n_past + begin + i]
     start = max(start, -begin)
     fours = n_rows - n_rows % 4
-    for row in range(0, fours, 4):
-        one, two, three, four = samples[row], samples[row + 1], samples[row + 2], samples[row + 3]
-        for i in range(start, stop):
-            at = begin + i
-            inputs[i, row], inputs[i, row + 1] = one[at], two[at]
-            inputs[i, row + 2], inputs[i, row + 3] = three[at], four[at]
-    for row in range(fours, n_rows):
-        for i in range(start, stop):
-            inputs[i, row] = samples[row, begin + i]
+    for phase in range(step):
+        lines = inputs[phase]
+        first, last = (start - phase + step - 1) // step, (stop - phase + step - 1) // step
+        for row in range(0, fours, 4):
+            one, two, three, four = samples[row], samples[row + 1], samples[row + 2], samples[row + 3]
+            for i in range(first, last):
+                at = begin + i * step + phase
+                lines[i, row], lines[i, row + 1] = one[at], two[at]
+                lines[i, row + 2], lines[i, row + 3] = three[at], four[at]
+        for row in range(fours, n_rows):
+            for i in range(first, last):
+                lines[i, row] = samples[row, begin + i * step + phase]
 
 
-@_part
+@part
+def _move_on(inputs: NDArray[np.float64], shift: int, held: int) -> None:
+    """Move `held` samples, whole steps of them, to the front."""
+    step = len(inputs)
+    for phase in range(step):
+        lines = inputs[phase]
+        for i in range((held - phase + step - 1) // step):
+            lines[i] = lines[i + shift // step]
+
+
+@part
+def _line(inputs: NDArray[np.float64], at: int, n: int) -> NDArray[np.float64]:
+    """Return of n samples, a step apart, all rows, one after the other; the first is sample `at`."""
+    step, n_rows = len(inputs), inputs.shape[2]
+    first = at // step
+    line: NDArray[np.float64] = inputs[at % step].reshape(-1)[first * n_rows : (first + n) * n_rows]
+    return line
+
+
+@part
 def _add(inputs: NDArray[np.float64], tap: float, output: NDArray[np.float64]) -> None:
-    for row in range(output.size):
-        output[row] += inputs[row] * tap
+    for k in range(output.size):
+        output[k] += inputs[k] * tap
 
 
-@_part
+@part
 def _add_pair(
     near: NDArray[np.float64], far: NDArray[np.float64], tap: float, output: NDArray[np.float64]
 ) -> None:
-    for row in range(output.size):
-        output[row] += (near[row] + far[row]) * tap
+    for k in range(output.size):
+        output[k] += (near[k] + far[k]) * tap
 
 
-@_part
+@part
 def _folded(
     inputs: NDArray[np.float64],
     newest: int,
+    n: int,
     taps: NDArray[np.float64],
     pairs: NDArray[np.int64],
-    output: NDArray[np.float64],
+    block: NDArray[np.float64],
 ) -> None:
-    """Filter with the one branch of a decimator: `pairs` are the taps, not 0, that have an equal one."""
+    """Fill n rows of `block` with the one branch of a decimator: `pairs` are the taps, not 0, that have an equal one.
+
+    Its outputs lie a step of `inputs` apart, so all of them are one line; `newest` is that of the first.
+    """
     far = newest - taps.size + 1
-    middle = inputs[newest - taps.size // 2]
+    output = block.reshape(-1)[: n * block.shape[1]]
+    middle = _line(inputs, newest - taps.size // 2, n)
     if pairs.size == 0:
-        for row in range(output.size):
-            output[row] = middle[row] * taps[0]
+        for k in range(output.size):
+            output[k] = middle[k] * taps[0]
         return
     i = pairs[0]
-    a, b, tap = inputs[newest - i], inputs[far + i], taps[i]
-    for row in range(output.size):
-        output[row] = (a[row] + b[row]) * tap
-    for k in range(1, pairs.size - 1, 2):
-        i, j = pairs[k], pairs[k + 1]
-        a, b, first = inputs[newest - i], inputs[far + i], taps[i]
-        c, d, second = inputs[newest - j], inputs[far + j], taps[j]
-        for row in range(output.size):
-            output[row] = output[row] + (a[row] + b[row]) * first + (c[row] + d[row]) * second
-    if pairs.size % 2 == 0:
-        _add_pair(inputs[newest - pairs[-1]], inputs[far + pairs[-1]], taps[pairs[-1]], output)
+    a, b, tap = _line(inputs, newest - i, n), _line(inputs, far + i, n), taps[i]
+    for k in range(output.size):
+        output[k] = (a[k] + b[k]) * tap
+    for i in pairs[1:]:
+        _add_pair(_line(inputs, newest - i, n), _line(inputs, far + i, n), taps[i], output)
     if taps.size % 2:
         _add(middle, taps[taps.size // 2], output)
 
 
-@_part
+@part
 def _branch(
     inputs: NDArray[np.float64], newest: int, taps: NDArray[np.float64], output: NDArray[np.float64]
 ) -> None:
@@ -143,7 +145,7 @@ def _branch(
         _add(inputs[newest - twos], taps[twos], output)
 
 
-@_part
+@part
 def _cascade(
     sections: NDArray[np.float64], n: int, states: NDArray[np.float64], block: NDArray[np.float64]
 ) -> None:
@@ -181,7 +183,7 @@ def _cascade(
             line[row] = y
 
 
-@_part
+@part
 def _round(
     n: int,
     clip_mv: float,
@@ -208,7 +210,7 @@ def _round(
             counts[row, first + k] = np.int16(block[k, row])
 
 
-@_part
+@part
 def _longest(newest: NDArray[np.int64]) -> int:
     """Return over how many inputs the outputs of a block are spread, at most."""
     longest = 0
@@ -218,21 +220,21 @@ def _longest(newest: NDArray[np.int64]) -> int:
     return longest
 
 
-@_part
+@part
 def _turn(cascade: NDArray[np.float64], states: NDArray[np.float64]) -> None:
     for row in range(len(cascade)):
         for s in range(cascade.shape[1]):
             states[0, s, row], states[1, s, row] = cascade[row, s, 0], cascade[row, s, 1]
 
 
-@_part
+@part
 def _turn_back(states: NDArray[np.float64], cascade: NDArray[np.float64]) -> None:
     for row in range(len(cascade)):
         for s in range(cascade.shape[1]):
             cascade[row, s, 0], cascade[row, s, 1] = states[0, s, row], states[1, s, row]
 
 
-@_part
+@part
 def _remember(samples: NDArray[np.float32], history: NDArray[np.float64]) -> None:
     n, n_past = samples.shape[1], history.shape[1]
     for row in range(len(samples)):
@@ -242,7 +244,7 @@ def _remember(samples: NDArray[np.float32], history: NDArray[np.float64]) -> Non
             history[row, i] = samples[row, n - n_past + i]
 
 
-@_jit(_F32, _I64, _I64, _F64, _I64, _F64, _FLOAT, _FLOAT, _PLANE, _CUBE, types.int16[:, ::1])
+@jit(_F32, _I64, _I64, _F64, _I64, _F64, _FLOAT, _FLOAT, _PLANE, _CUBE, types.int16[:, ::1])
 def condition(
     samples: NDArray[np.float32],
     newest: NDArray[np.int64],
@@ -281,7 +283,9 @@ def condition(
     states = np.zeros((2, SECTIONS, n_rows))
     _turn(cascade, states)
     block = np.empty((_BLOCK, n_rows))
-    inputs = np.empty((_longest(newest) + n_past, n_rows))
+    # Samples of which a decimator sees none in one output lie apart: those of its outputs then follow each other.
+    step = newest[1] - newest[0] if len(taps) == 1 and m > 1 else 1
+    inputs = np.empty((step, -(-(_longest(newest) + n_past) // step), n_rows))
     begin = end = -n_past
     for first in range(0, m, _BLOCK):
         some = newest[first : first + _BLOCK]
@@ -289,56 +293,15 @@ def condition(
         begin += shift
         held = max(0, end - begin)
         if shift > 0:
-            for i in range(held):
-                inputs[i] = inputs[i + shift]
+            _move_on(inputs, shift, held)
         end = some[-1] + 1
         _fetch(samples, history, begin, held, end - begin, inputs)
-        for k in range(some.size):
-            if len(taps) == 1:
-                _folded(inputs, some[k] - begin, taps[0], pairs, block[k])
-            else:
-                _branch(inputs, some[k] - begin, taps[phase[first + k]], block[k])
+        if len(taps) == 1:
+            _folded(inputs, some[0] - begin, some.size, taps[0], pairs, block)
+        else:
+            for k in range(some.size):
+                _branch(inputs[0], some[k] - begin, taps[phase[first + k]], block[k])
         _cascade(sections, some.size, states, block)
         _round(some.size, clip_mv, counts_per_mv, block, first, counts)
     _turn_back(states, cascade)
     _remember(samples, history)
-
-
-# --- quality ---
-
-
-@_jit(_I16, types.int64, _PLANE, types.uint16[:, ::1])
-def tenths(
-    counts: NDArray[np.int16], rail: int, numbers: NDArray[np.float64], amounts: NDArray[np.uint16]
-) -> None:
-    """Take the numbers of tenths that follow from their counts, but the median; see `ecgedge.signal.quality`.
-
-    Parameters
-    ----------
-    counts
-        (rows, n).
-    rail
-        The clipping level.
-    numbers
-        (6, rows): sum, sum of squares, sum of the differences' squares, least, greatest, how many are at the rail.
-    amounts
-        (rows, n): of the differences, and a 0 as the last of each row.
-    """
-    n = counts.shape[1]
-    for row in range(len(counts)):
-        line, steps = counts[row], amounts[row]
-        total = squares = differences = at_rail = 0
-        low = high = line[0]
-        for k in range(n):
-            count = np.int64(line[k])
-            total += count
-            squares += count * count
-            at_rail += abs(count) >= rail
-            low, high = min(low, line[k]), max(high, line[k])
-        for k in range(n - 1):
-            difference = np.int64(line[k + 1]) - np.int64(line[k])
-            steps[k] = abs(difference)
-            differences += difference * difference
-        steps[n - 1] = 0
-        numbers[0, row], numbers[1, row], numbers[2, row] = total, squares, differences
-        numbers[3, row], numbers[4, row], numbers[5, row] = low, high, at_rail

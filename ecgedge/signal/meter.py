@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecgedge.bundle import FrontEndSpec
+from ecgedge.signal.doubts import BASELINE_MV, BURST_SPREAD, MAINS_RATIO, MUSCLE_RATIO
 from ecgedge.signal.groups import groups
-from ecgedge.signal.limb import CONTRADICTION, contradiction, limb_products, limb_rows
-from ecgedge.signal.quality import N_NUMBERS, Quality, are_sound, assess, judge, tenth_numbers
-from ecgedge.signal.raw import TENTHS
+from ecgedge.signal.limb import CONTRADICTION, contradiction, limb_products, limb_rows, misfit
+from ecgedge.signal.quality import (
+    CLEAN_SPREAD,
+    CLIPPED_FRACTION,
+    FLAT_MV,
+    N_NUMBERS,
+    NOISE_SPREAD,
+    Quality,
+    are_sound,
+    assess,
+    clean_quality,
+    judge,
+    tenth_numbers,
+)
+from ecgedge.signal.raw import RAIL_BLOCKS, RAIL_DISTANCE, TENTHS
+from ecgedge.signal.raw_track import N_RAW
+from ecgedge.signal.stretch import COMPILED
 from ecgedge.signal.windows import Window
 
 _MEASURED_ROWS = 96
 """Leads whose samples are looked at in one go: more would leave the cache (measured, a second at 250 Hz)."""
+
+_GLANCED_ROWS = 384
+"""The same in compiled loops, which make no float64s of them."""
 
 _JUDGED_ROWS = 768
 """Leads judged in one go, of whom few numbers are left."""
@@ -35,6 +55,11 @@ class Meter:
         Of the windows.
     leads
         Names of the leads; without them limb leads are not held against each other.
+
+    Attributes
+    ----------
+    alike
+        The same object for meters of the same leads.
     """
 
     def __init__(
@@ -50,6 +75,19 @@ class Meter:
         self._products = np.zeros((2 * TENTHS, len(self.limb), len(self.limb)))
         self._oldest = 0
         self._full = False
+        self.alike = _alike(n_leads, self.leads if self.limb else ())
+        # The arrays stay where they are, and so compiled loops find them.
+        self._ring_at, self._products_at = self._ring.ctypes.data, self._products.ctypes.data
+
+    @property
+    def memory(self) -> tuple[int, int, int]:
+        """Addresses of the rings of numbers and of products, and the place of the oldest tenth in both."""
+        return self._ring_at, self._products_at, self._oldest
+
+    def move_on(self) -> None:
+        """Take that someone else has written what was lacking into the memory."""
+        self._oldest = (self._oldest + self.lacks) % TENTHS
+        self._full = True
 
     @property
     def kept(self) -> NDArray[np.float64]:
@@ -94,12 +132,29 @@ def assess_together(asked: Sequence[Assess]) -> list[Quality]:
 
     All windows must be of one length, hop and front end; raw samples were measured of all of them, or of none.
     """
-    meters = [a.meter for a in asked]
-    n_leads = [len(a.window.counts) for a in asked]
-    if not meters[0].hop_tenths:
+    if not asked[0].meter.hop_tenths:
         return [assess(a.window, a.spec, raw=a.raw, leads=a.meter.leads) for a in asked]
-    for some in groups([n * m.lacks for n, m in zip(n_leads, meters, strict=True)], _MEASURED_ROWS):
-        _measure(asked[some])
+    found: list[Quality | None] = [None] * len(asked)
+    by_kind: defaultdict[Hashable, list[int]] = defaultdict(list)
+    for place, one in enumerate(asked):
+        by_kind[one.meter.alike, one.meter.lacks, one.window.whole].append(place)
+    most = _MEASURED_ROWS if COMPILED.quality is None else _GLANCED_ROWS
+    limits = _limits(asked[0].spec, asked[0].window.counts.shape[1])
+    for places in by_kind.values():
+        meter = asked[places[0]].meter
+        for some in groups([meter.n_leads * meter.lacks] * len(places), most):
+            these = [asked[k] for k in places[some]]
+            for place, quality in zip(places[some], _take_in(these, limits), strict=True):
+                found[place] = quality
+    left = [place for place, quality in enumerate(found) if quality is None]
+    judged = iter(_judge([asked[place] for place in left]) if left else ())
+    return [next(judged) if quality is None else quality for quality in found]
+
+
+def _judge(asked: Sequence[Assess]) -> list[Quality]:
+    """Judge windows that have been measured."""
+    meters = [a.meter for a in asked]
+    n_leads = [meter.n_leads for meter in meters]
     answers: list[Quality] = []
     n_samples, spec = asked[0].window.counts.shape[1], asked[0].spec
     for some in groups(n_leads, _JUDGED_ROWS):
@@ -125,36 +180,68 @@ def _contradicting(meters: Sequence[Meter], n_samples: int) -> Iterator[int]:
             yield these[k]
 
 
-def _measure(asked: Sequence[Assess]) -> None:
-    """Give each meter what it lacks; they lack the same but for those that begin."""
-    if len({a.meter.lacks for a in asked}) > 1:
-        for one in asked:
-            _measure([one])
-        return
-    lacks, tenth = asked[0].meter.lacks, asked[0].meter.tenth
-    whole = all(a.window.whole for a in asked)
-    newest = slice(asked[0].window.counts.shape[1] - lacks * tenth, None)
-    counts = np.concatenate([a.window.counts[:, newest] for a in asked]).reshape(-1, tenth)
+def _take_in(asked: Sequence[Assess], limits: NDArray[np.float64]) -> Sequence[Quality | None]:
+    """Give meters of one kind what they lack; return the quality of windows that are clean at a glance."""
+    meter, whole = asked[0].meter, asked[0].window.whole
+    newest = slice(asked[0].window.counts.shape[1] - meter.lacks * meter.tenth, None)
+    counts = np.concatenate([a.window.counts[:, newest] for a in asked]).reshape(-1, meter.tenth)
     status = None
     if not whole:
-        status = np.concatenate([a.window.status[:, newest] for a in asked]).reshape(-1, tenth)
-    measured = tenth_numbers(counts, status, asked[0].spec).reshape(N_NUMBERS, -1, lacks)
-    products = _limb_products([a.meter for a in asked], counts.reshape(-1, lacks, tenth))
-    first = 0
-    for one, of_limb in zip(asked, products, strict=True):
-        rows = slice(first, first + len(one.window.counts))
-        one.meter.take(measured[:, rows], of_limb)
-        first = rows.stop
+        status = np.concatenate([a.window.status[:, newest] for a in asked]).reshape(-1, meter.tenth)
+    numbers = tenth_numbers(counts, status, asked[0].spec)
+    if whole and COMPILED.quality is not None:
+        return _glance(COMPILED.quality, asked, counts, numbers, limits)
+    by_bed = numbers.reshape(N_NUMBERS, len(asked), meter.n_leads, -1)
+    limb = counts.reshape(len(asked), meter.n_leads, -1, meter.tenth)[:, list(meter.limb)]
+    for bed, (one, products) in enumerate(zip(asked, limb_products(limb.swapaxes(1, 2)), strict=True)):
+        one.meter.take(by_bed[:, bed], products)
+    return [None] * len(asked)
 
 
-def _limb_products(meters: Sequence[Meter], counts: NDArray[np.int16]) -> Sequence[NDArray[np.float64]]:
-    """Return each stream's products, (lacks, limb leads, limb leads), of all rows one after the other."""
-    limb, n_leads = meters[0].limb, len(counts) // len(meters)
-    if all(meter.limb == limb and meter.n_leads == n_leads for meter in meters):
-        own = counts.reshape(len(meters), n_leads, *counts.shape[1:])[:, list(limb)]
-        return list(limb_products(own.swapaxes(1, 2)))
-    products, first = [], 0
-    for meter in meters:
-        products.append(limb_products(counts[[first + row for row in meter.limb]].swapaxes(0, 1)))
-        first += meter.n_leads
-    return products
+def _glance(
+    loops: ModuleType,
+    asked: Sequence[Assess],
+    counts: NDArray[np.int16],
+    numbers: NDArray[np.float64],
+    limits: NDArray[np.float64],
+) -> list[Quality | None]:
+    """Do the same in compiled loops, for windows that are whole."""
+    n_beds, n_leads, limb = len(asked), asked[0].meter.n_leads, asked[0].meter.limb
+    sd_mv, score = np.empty((2, n_beds, n_leads))
+    clean = np.empty(n_beds, np.bool_)
+    blocks = [a.raw for a in asked if a.raw is not None]
+    loops.glance(
+        counts,
+        numbers,
+        np.concatenate(blocks) if blocks else np.empty((0, N_RAW, n_leads), np.float32),
+        np.array([a.meter.memory for a in asked]),
+        np.array(limb, np.int64),
+        misfit(asked[0].meter.limb_names) if limb else np.empty((0, 0)),
+        limits,
+        sd_mv,
+        score,
+        clean,
+    )
+    for one in asked:
+        one.meter.move_on()
+    full = (score == 1.0).all(axis=1).tolist()
+    return [
+        clean_quality(sds, 1.0 if full[k] else sum(score[k].tolist()) / n_leads) if good else None
+        for k, (good, sds) in enumerate(zip(clean.tolist(), sd_mv.tolist(), strict=True))
+    ]
+
+
+@lru_cache(maxsize=64)
+def _alike(_n_leads: int, _leads: tuple[str, ...]) -> object:
+    """Return the same object for the same leads, whose hash costs nothing."""
+    return object()
+
+
+@lru_cache(maxsize=8)
+def _limits(spec: FrontEndSpec, n_samples: int) -> NDArray[np.float64]:
+    """Return what `ecgedge.signal.quality_loops.glance` looks for."""
+    window = n_samples, n_samples - TENTHS, spec.lsb_mv, spec.lsb_mv * TENTHS / n_samples
+    faults = FLAT_MV, CLIPPED_FRACTION, NOISE_SPREAD, NOISE_SPREAD - CLEAN_SPREAD
+    doubts = BASELINE_MV, BURST_SPREAD, MUSCLE_RATIO, MAINS_RATIO
+    rails = RAIL_DISTANCE, RAIL_BLOCKS
+    return np.array([*window, *faults, *doubts, *rails, CONTRADICTION**2], np.float64)

@@ -28,6 +28,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgedge.signal.stretch import COMPILED
+
 F32 = NDArray[np.float32]
 
 TENTHS = 10
@@ -140,11 +142,32 @@ def raw_block(samples_mv: F32, spec: RawSpec) -> RawBlock:
     spec
         From `raw_spec`.
     """
-    folded = _folded(samples_mv, spec)
-    high, top = _plateau(samples_mv, samples_mv.argmax(axis=1), spec.plateau_samples)
-    low, bottom = _plateau(samples_mv, samples_mv.argmin(axis=1), spec.plateau_samples)
+    folded, bend, (high, low), (top, bottom) = _parts(samples_mv, spec)
     mean = samples_mv[:, 0] + folded.sum(axis=1) / np.float32(spec.heard_samples)
-    return RawBlock(_hum(folded, spec), _muscle(samples_mv, spec), mean, high, low, top, bottom)
+    return RawBlock(_hum(folded, spec), _muscle(bend), mean, high, low, top, bottom)
+
+
+def _parts(samples_mv: F32, spec: RawSpec) -> tuple[F32, F32, F32, NDArray[np.bool_]]:
+    """Return the folded samples, the second differences, and the extremes (high, low), and whether they stay."""
+    first = np.stack([samples_mv.argmax(axis=1), samples_mv.argmin(axis=1)])
+    if COMPILED.quality is None:
+        ends = [_plateau(samples_mv, of_end, spec.plateau_samples) for of_end in first]
+        extremes, stays = (np.stack(of_ends) for of_ends in zip(*ends, strict=True))
+        return _folded(samples_mv, spec), _bend(samples_mv, spec), extremes, stays
+    n_rows = len(samples_mv)
+    folded = np.empty((n_rows, spec.fold_samples), np.float32)
+    bend = np.empty((n_rows, _bends(spec)), np.float32)
+    extremes, stays = np.empty((2, n_rows), np.float32), np.empty((2, n_rows), np.bool_)
+    lengths = spec.heard_samples, spec.muscle_lag, spec.plateau_samples
+    samples_mv = np.ascontiguousarray(samples_mv)
+    COMPILED.quality.raw_parts(samples_mv, first, *lengths, folded, bend, extremes, stays)
+    return folded, bend, extremes, stays
+
+
+def _bends(spec: RawSpec) -> int:
+    """Return how many second differences are taken; none where the rate is too low."""
+    lag = spec.muscle_lag
+    return (spec.heard_samples - 2 * lag) // _FIFTHS * _FIFTHS if lag else 0
 
 
 def _folded(samples_mv: F32, spec: RawSpec) -> F32:
@@ -167,17 +190,19 @@ def _hum(folded: F32, spec: RawSpec) -> F32:
     return strongest
 
 
-def _muscle(samples_mv: F32, spec: RawSpec) -> F32:
-    lag = spec.muscle_lag
-    if not lag:
-        return np.zeros(len(samples_mv), np.float32)
-    fifth = (spec.heard_samples - 2 * lag) // _FIFTHS
-    n = fifth * _FIFTHS
-    bend = samples_mv[:, lag : lag + n] * np.float32(-2.0)
+def _bend(samples_mv: F32, spec: RawSpec) -> F32:
+    lag, n = spec.muscle_lag, _bends(spec)
+    bend: F32 = samples_mv[:, lag : lag + n] * np.float32(-2.0)
     bend += samples_mv[:, :n]
     bend += samples_mv[:, 2 * lag : 2 * lag + n]
-    fifths = bend.reshape(len(bend), _FIFTHS, fifth)
-    power = np.einsum("rks,rks->rk", fifths, fifths).min(axis=1) / np.float32(fifth)
+    return bend
+
+
+def _muscle(bend: F32) -> F32:
+    if not bend.shape[1]:
+        return np.zeros(len(bend), np.float32)
+    fifths = bend.reshape(len(bend), _FIFTHS, -1)
+    power = np.einsum("rks,rks->rk", fifths, fifths).min(axis=1) / np.float32(fifths.shape[2])
     # The second difference of white noise has six times its power.
     white: F32 = np.sqrt(power / np.float32(6.0))
     return white

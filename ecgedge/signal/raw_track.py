@@ -19,6 +19,7 @@ from ecgedge.ecg import MAX_ABS_MV
 from ecgedge.signal.groups import groups
 from ecgedge.signal.raw import RAW_BLOCKS, RawBlock, RawSpec, raw_block, raw_spec
 from ecgedge.signal.resample import rate_ratio
+from ecgedge.signal.stretch import COMPILED
 
 F32 = NDArray[np.float32]
 
@@ -27,6 +28,9 @@ N_RAW: Final = len(fields(RawBlock))
 
 _ROWS = 96
 """Rows measured in one go: more would leave the cache."""
+
+_COMPILED_ROWS = 192
+"""The same in compiled loops, which write less."""
 
 _HEAD = 2
 """Columns before all others in a state: blocks that a window has seen, and blocks that wait for one."""
@@ -160,7 +164,8 @@ def measure_raw_together(asked: Sequence[MeasureRaw]) -> list[F32]:
     """Measure blocks of several streams of one spec; return (blocks, N_RAW, n_leads) for each."""
     blocks = [block for one in asked for block in one.blocks]
     measured: list[F32] = []
-    for some in groups([len(block) for block in blocks], _ROWS):
+    most = _ROWS if COMPILED.quality is None else _COMPILED_ROWS
+    for some in groups([len(block) for block in blocks], most):
         numbers, first = _measured(np.concatenate(blocks[some]), asked[0].spec), 0
         for block in blocks[some]:
             measured.append(numbers[np.newaxis, :, first : first + len(block)])

@@ -26,37 +26,38 @@ class Switch:
 
     Attributes
     ----------
-    loops
-        The module, while they are on.
+    loops, quality
+        The modules `ecgedge.signal.loops` and `quality_loops`, while they are on.
     """
 
     def __init__(self) -> None:
         self.loops: ModuleType | None = None
-        self._found: tuple[ModuleType | None, str | None] | None = None
+        self.quality: ModuleType | None = None
+        self._found: tuple[ModuleType | None, ModuleType | None, str | None] | None = None
 
     def on(self) -> str | None:
         """Use compiled loops from here on; return why that cannot be, None where they are used."""
         if self._found is None:
             self._found = _look_for_loops()
-        self.loops, why = self._found
+        self.loops, self.quality, why = self._found
         return why
 
     def off(self) -> None:
         """Use whole arrays from here on."""
-        self.loops = None
+        self.loops = self.quality = None
 
 
-def _look_for_loops() -> tuple[ModuleType | None, str | None]:
+def _look_for_loops() -> tuple[ModuleType | None, ModuleType | None, str | None]:
     """Return the compiled loops, or why there are none."""
     try:
-        from ecgedge.signal import loops  # noqa: PLC0415 - numba takes half a second
+        from ecgedge.signal import loops, quality_loops  # noqa: PLC0415 - numba takes half a second
     except ModuleNotFoundError:
-        return None, "numba is not installed: pip install 'ecgedge[compiled]'"
+        return None, None, "numba is not installed: pip install 'ecgedge[compiled]'"
     except ImportError as error:  # a numba that does not know this numpy
-        return None, f"numba cannot be loaded: {error}"
+        return None, None, f"numba cannot be loaded: {error}"
     if not _same_bits(loops):
-        return None, "on this machine compiled loops would give other bits than numpy and scipy"
-    return loops, None
+        return None, None, "on this machine compiled loops would give other bits than numpy and scipy"
+    return loops, quality_loops, None
 
 
 COMPILED = Switch()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,7 @@ from ecgedge.signal.front_end import Conditioned
 from ecgedge.signal.gaps import MEASURED
 
 
-@dataclass(frozen=True, eq=False)
-class Window:
+class Window(NamedTuple):
     """A window.
 
     Attributes
@@ -96,11 +96,12 @@ class Windower:
         # There is no room for the status until one is to be kept that is not MEASURED.
         self._status = np.broadcast_to(np.uint8(MEASURED), self._counts.shape)
         self._whole = True
+        self._whole_from = 0  # all samples from this one on are surely MEASURED
         self._fill = 0
         self._n_seen = 0
         if state is not None:
+            self._n_seen, self._next_end = state.n_seen - state.counts.shape[1], state.next_end
             self._append(state.counts, state.status, whole=not state.status.any())
-            self._n_seen, self._next_end = state.n_seen, state.next_end
 
     @property
     def state(self) -> WindowerState:
@@ -143,7 +144,8 @@ class Windower:
             if self._n_seen == self._next_end:
                 self._next_end += self._hop
                 last = slice(self._fill - self._window, self._fill)
-                yield Window(self._n_seen, self._counts[:, last], self._status[:, last], self._whole)
+                known = self._n_seen - self._window >= self._whole_from
+                yield Window(self._n_seen, self._counts[:, last], self._status[:, last], known)
 
     def _append(self, counts: NDArray[np.int16], status: NDArray[np.uint8], *, whole: bool) -> None:
         step = counts.shape[1]
@@ -156,6 +158,8 @@ class Windower:
             self._status[:, self._fill : self._fill + step] = status
         self._fill += step
         self._n_seen += step
+        if not whole:
+            self._whole_from = self._n_seen
 
     def _move_to_the_front(self) -> None:
         kept = slice(self._fill - self._keep, self._fill)

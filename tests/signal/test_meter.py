@@ -1,12 +1,13 @@
 """Windows judged by what is remembered of their tenths, many beds at once, against `assess`: the same to the bit."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecgedge.bundle import FrontEndSpec
 from ecgedge.leads import STANDARD_LEADS
-from ecgedge.signal import Assess, Conditioned, Meter, Windower, assess, assess_together
+from ecgedge.signal import COMPILED, Assess, Conditioned, Meter, Windower, assess, assess_together
 from ecgedge.signal.raw import RAW_BLOCKS
 from ecgedge.signal.raw_track import N_RAW
 
@@ -68,9 +69,14 @@ def raw(rng, n_leads):
     hop=st.sampled_from([64, 128, 200, 256, 640, 1280, 1408]),
     late=st.sets(st.integers(1, 11), max_size=4),
     restored=st.sets(st.integers(0, 12), max_size=3),
+    compiled=st.booleans(),
 )
-def test_beds_together_are_judged_as_each_window_alone(seed, n_leads, hop, late, restored):
+def test_beds_together_are_judged_as_each_window_alone(seed, n_leads, hop, late, restored, compiled):
     """Also where a bed begins later than the others, or anew without its meter; 64 and 200 are no whole tenths."""
+    if compiled:
+        assert COMPILED.on() is None
+    else:
+        COMPILED.off()
     rng = np.random.default_rng(seed)
     lengths = {"window_samples": 1280, "hop_samples": hop}
     named = [STANDARD_LEADS[:n] if rng.random() < 0.8 else () for n in n_leads]
@@ -90,6 +96,77 @@ def test_beds_together_are_judged_as_each_window_alone(seed, n_leads, hop, late,
         ]
         alone = [vars(assess(a.window, SPEC, raw=a.raw, leads=a.meter.leads)) for a in asked]
         assert [vars(quality) for quality in assess_together(asked)] == alone
+
+
+def heart(rng, n_leads, n):
+    """A heart's leads: each its share of one course, the limb leads as Einthoven's and Goldberger's equations say."""
+    t = np.arange(n) % 200
+    waves = np.stack([900.0 * np.exp(-(((t - at) / 6.0) ** 2)) for at in (60, 75)])
+    one, two = (waves * rng.uniform(0.5, 1.5, (2, 1)) + rng.normal(0.0, 0.3, (2, n))).round()
+    limb = [one, two, two - one, -(one + two) / 2, one - two / 2, two - one / 2]
+    chest = [waves[0] * size + rng.normal(0.0, 0.3, n) for size in rng.uniform(0.5, 1.5, 6)]
+    return np.rint(np.stack(limb + chest))[:n_leads].astype(np.int16)
+
+
+def raw_of_a_heart(rng, n_leads):
+    numbers = np.full((RAW_BLOCKS, N_RAW, n_leads), 0.001, np.float32)
+    numbers[:, 2], numbers[:, 3], numbers[:, 4] = 0.05, 0.9, -0.3
+    numbers[:, 3] += rng.random((RAW_BLOCKS, n_leads)) * 0.01
+    numbers[:, -2:] = 0.0
+    return numbers
+
+
+ALL = slice(None)
+IN_COUNTS = {
+    "noise": ((3, ALL), np.random.default_rng(0).normal(0.0, 900.0, 1280)),
+    "flat": ((3, slice(700, None)), 0),
+    "clipped": ((3, slice(700, 730)), RAIL),
+    "wander": ((3, ALL), 500 * np.sin(np.arange(1280) / 400.0)),
+    "burst": ((3, slice(700, 828)), np.random.default_rng(1).normal(0.0, 900.0, 128)),
+    "another heart's limb lead": ((1, ALL), np.roll(heart(np.random.default_rng(2), 12, 1280)[1], 70)),
+}
+IN_RAW = {
+    "hum": ((ALL, 0, 3), 9.0),
+    "muscle": ((ALL, 1, 3), 9.0),
+    "top": ((ALL, slice(3, 6, 2), 3), 1.0),
+    "bottom": ((ALL, slice(4, 7, 2), 3), (-0.9, 1.0)),
+    "unknown": ((2, ALL, 3), np.nan),
+}
+
+
+@pytest.mark.parametrize("fault", [*IN_COUNTS, *IN_RAW])
+def test_only_what_is_not_surely_clean_is_judged_with_whole_arrays(monkeypatch, fault):
+    """Each fault and doubt is seen at a glance, and what is clean has the same bits."""
+    import ecgedge.signal.meter as module
+
+    assert COMPILED.on() is None
+    judged = []
+    plain = module.judge
+    monkeypatch.setattr(
+        module, "judge", lambda kept, n, *rest, **raw: judged.append(n) or plain(kept, n, *rest, **raw)
+    )
+    rng = np.random.default_rng(5)
+    hearts = [heart(rng, 12, 1280) for _ in range(9)]
+    raws = [raw_of_a_heart(rng, 12) for _ in hearts]
+    if fault in IN_COUNTS:
+        where, what = IN_COUNTS[fault]
+        hearts[4][where] = what
+    else:
+        where, what = IN_RAW[fault]
+        raws[4][where] = what
+    lengths = {"window_samples": 1280, "hop_samples": 128}
+    asked = []
+    for counts, of_raw in zip(hearts, raws, strict=True):
+        stream = Conditioned(counts, np.zeros(counts.shape, np.uint8), whole=True)
+        window = next(Windower(n_leads=12, **lengths).push(stream))
+        asked.append(Assess(Meter(n_leads=12, leads=STANDARD_LEADS, **lengths), window, SPEC, of_raw))
+    found = assess_together(asked)
+    assert judged == [[12]]
+    for a, quality in zip(asked, found, strict=True):
+        assert vars(quality) == vars(assess(a.window, SPEC, raw=a.raw, leads=STANDARD_LEADS))
+    suspect = found[4].reasons != found[0].reasons or any(found[4].doubts) or found[4].contradicts
+    assert suspect == (fault != "unknown")
+    assert not any(any(quality.doubts) for quality in found[:4])
 
 
 def test_a_tenth_is_measured_once(monkeypatch):

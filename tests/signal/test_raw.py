@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ecgedge.signal import COMPILED
 from ecgedge.signal.raw import RawBlock, at_rails, raw_block, raw_spec, window_hum_mv
 
 RATES_HZ = (128.0, 250.0, 257.0, 360.0, 400.0, 500.0, 1000.0)
@@ -147,3 +148,25 @@ def test_a_row_says_what_it_says_alone(seed, rate_hz, n_rows):
     alone = raw_block(rows[row : row + 1].copy(), spec)
     for name in NAMES:
         assert getattr(together, name)[row] == getattr(alone, name)[0]
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 2**32 - 1), rate_hz=st.sampled_from((100.0, *RATES_HZ)), n_rows=st.integers(1, 30))
+def test_compiled_loops_say_the_same_to_the_bit(seed, rate_hz, n_rows):
+    """Of plateaus, zeros of both signs, rows with gaps, and extremes at the very end, too."""
+    rng = np.random.default_rng(seed)
+    spec = raw_spec(rate_hz)
+    n = spec.block_samples
+    rows = (rng.normal(0, 0.2, (n_rows, n)) + rng.uniform(-300, 300, (n_rows, 1))).astype(np.float32)
+    coarse = rng.random(n_rows) < 0.5
+    rows[coarse] = np.round(rows[coarse] * 4.0) / np.float32(4.0) * rng.choice([1.0, 0.0, -0.0])
+    row, first = rng.integers(n_rows), rng.integers(n)
+    rows[row, first : first + rng.integers(1, 9)] = rng.choice([np.nan, 400.0, -400.0])
+    COMPILED.off()
+    plain = raw_block(rows, spec)
+    assert COMPILED.on() is None
+    compiled = raw_block(rows, spec)
+    for name in NAMES:
+        here, there = getattr(plain, name), getattr(compiled, name)
+        assert here.dtype == there.dtype
+        assert here.tobytes() == there.tobytes()

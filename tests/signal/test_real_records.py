@@ -1,7 +1,6 @@
 """Recordings of people: two rates of one ECG agree, clean leads pass, noise and hum do not."""
 
 from collections import Counter
-from dataclasses import replace
 
 import needs
 import numpy as np
@@ -29,7 +28,7 @@ def windows_of(samples, rate_hz):
     windower = Windower(n_leads=len(samples), window_samples=2500, hop_samples=2500)
     conditioned = FrontEnd(SPEC, n_leads=len(samples), rate_hz=rate_hz).push(samples)
     # A window is a view of the buffer until the next one is asked for.
-    return [replace(w, counts=w.counts.copy(), status=w.status.copy()) for w in windower.push(conditioned)]
+    return [w._replace(counts=w.counts.copy(), status=w.status.copy()) for w in windower.push(conditioned)]
 
 
 def correlations(a, b):

@@ -128,3 +128,16 @@ def test_loops_that_differ_in_one_bit_are_not_used(monkeypatch):
     switch = Switch()
     assert "other bits" in switch.on()
     assert switch.loops is None
+
+
+def test_a_lead_that_is_off_leaves_the_streams_beside_it_whole():
+    COMPILED.on()
+    front_ends = [FrontEnd(SPEC, n_leads=2, rate_hz=500.0) for _ in range(3)]
+    rng = np.random.default_rng(3)
+    for turn in range(8):
+        chunks = [rng.normal(0.0, 1.0, (2, 500)).astype(np.float32) for _ in front_ends]
+        chunks[1][0, 100:300] = np.nan
+        said = push_together(front_ends, chunks)
+        assert all(one.whole == (not one.status.any()) for one in said)
+        if turn > 3:
+            assert [one.whole for one in said] == [True, False, True]

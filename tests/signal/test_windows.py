@@ -76,3 +76,23 @@ def test_other_leads_are_refused():
     whole = stream(5)
     with pytest.raises(ValueError, match="2 leads"):
         windower.push(Conditioned(whole.counts, whole.status[:, :4]))
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 20, 100])
+def test_a_window_is_known_to_be_whole_as_soon_as_it_is(chunk):
+    """And never before; also where it goes on from what was kept."""
+    counts = np.zeros((2, 200), np.int16)
+    status = np.zeros(counts.shape, np.uint8)
+    status[1, 60:75] = 2
+    lengths = {"n_leads": 2, "window_samples": 20, "hop_samples": 1}
+    for restored_at in (None, 70, 80):
+        windower, said = Windower(**lengths), {}
+        for at in range(0, 200, chunk):
+            if restored_at is not None and at <= restored_at < at + chunk:
+                windower = Windower(**lengths, state=windower.state)
+            part = slice(at, at + chunk)
+            for window in windower.push(Conditioned(counts[:, part], status[:, part])):
+                assert not (window.whole and window.status.any())
+                said[window.end_index] = window.whole
+        late = -(-75 // chunk) * chunk  # a chunk as a whole counts as what its worst sample is
+        assert all(said[end] for end in range(late + 40, 201))
