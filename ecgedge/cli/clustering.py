@@ -56,6 +56,12 @@ def serve(
         str | None, typer.Option(help="Only Ray nodes with this custom resource serve beds.")
     ] = None,
     state_s: Annotated[float, typer.Option(help="Seconds between a bed's checkpoints.")] = 10.0,
+    journal_patience_s: Annotated[
+        float,
+        typer.Option(
+            help="Beds say JOURNAL_FAILED where their journals' entries have waited longer; 0: none are kept."
+        ),
+    ] = 60.0,
     replay_s: Annotated[
         float, typer.Option(help="So long the bus keeps samples, if its streams are not there yet.")
     ] = 120.0,
@@ -68,12 +74,18 @@ def serve(
 
     Example: `ecgedge cluster serve --bus nats://10.0.0.5:4222 --beds icu-1,icu-2 --ray auto`
     """
-    from ecgedge.cluster.bus import BusSettings
+    from ecgedge.cluster.bus import JOURNAL_S, BusSettings
+    from ecgedge.cluster.journal_watch import SHORTEST_PATIENCE_S
     from ecgedge.cluster.ray_ward import WardSpec
 
     check_serving(runtime=runtime, form=form)
     if not 0.0 < state_s < 3600.0:
         raise UsageError(f"--state-s is {state_s:g}; it must be above 0 and below 3600 seconds")
+    if journal_patience_s != 0.0 and not SHORTEST_PATIENCE_S <= journal_patience_s <= JOURNAL_S:
+        raise UsageError(
+            f"--journal-patience-s is {journal_patience_s:g}; it must be 0, or from {SHORTEST_PATIENCE_S:g} to "
+            f"{JOURNAL_S:g} seconds"
+        )
     if resource is not None and ray is None:
         raise UsageError("--resource without --ray: it names a resource of Ray's nodes")
     settings = BusSettings(replay_s=replay_s, replicas=replicas)
@@ -82,7 +94,9 @@ def serve(
     announce(loaded, "demo" if loaded.simulated else "real")
     place = bundle if bundle == "embedded" else str(Path(bundle).resolve())
     own = {name: policy for name, policy in policies.items() if policy is not None}
-    spec = WardSpec(bus, place, loaded.id, runtime, form == "stream", state_s, settings, own)
+    spec = WardSpec(
+        bus, place, loaded.id, runtime, form == "stream", state_s, settings, own, journal_patience_s
+    )
     if ray is None:
         prepare_for_many()
         asyncio.run(_serve_here(loaded, spec, tuple(policies)))
@@ -116,7 +130,15 @@ async def _serve_here(bundle: Bundle, spec: WardSpec, beds: tuple[str, ...]) -> 
     variants = open_variants(bundle, runtime=spec.runtime, form="stream" if spec.streaming else "window")
     for reason in variants.refused:
         say(reason)
-    node = WardNode(bundle, variants, bus, policies=spec.policies, state_s=spec.state_s, say=say)
+    node = WardNode(
+        bundle,
+        variants,
+        bus,
+        policies=spec.policies,
+        state_s=spec.state_s,
+        journal_patience_s=spec.journal_patience_s,
+        say=say,
+    )
     _stop_by_signal(node.stop)
     running = asyncio.create_task(node.run())
     taking = asyncio.create_task(_take(node, beds))

@@ -5,7 +5,7 @@
     stream EVENTS   subjects events.BED   what the beds say, one JSON line a message, kept for a day
     stream JOURNAL  subjects journal.BED  what goes into the beds' journals (`ecgedge.cluster.journal_part`), a week
     bucket BEDS     keys BED              each bed's newest checkpoint (`ecgedge.cluster.checkpoint`)
-                    keys state/NAME       what services say of themselves (`ecgedge.cluster.deliver`)
+                    keys state/NAME       what services say of themselves (`deliver`, `journal_watch`)
 
 A dot in a bed's name is written =2E, since dots part the words of a subject.
 """

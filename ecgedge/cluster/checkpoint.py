@@ -13,7 +13,7 @@ from ecgedge.pace import Quickest
 from ecgedge.schema import SchemaError, from_plain, to_plain
 from ecgedge.stream import BedSnapshot
 
-_MAGIC: Final = b"ecgedge checkpoint 3\n"
+_MAGIC: Final = b"ecgedge checkpoint 4\n"
 _DIGEST: Final = 64
 
 
@@ -41,10 +41,14 @@ class Message:
 
 @dataclass(frozen=True)
 class JournalPlace:
-    """Where a bed's journal goes on: which it is, and the number of its next entry."""
+    """Where a bed's journal goes on: which it is, and the number of its next entry.
+
+    `refused` is what its writer says is wrong with it: the writer does not say it to the bed's next owner again.
+    """
 
     journal: str
     number: int
+    refused: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 """Takes the journals' parts off the bus and has them written; a bed whose journal the disk does not take is told.
 
 The bus keeps the parts for a week, and the folder how far they are on its disk: whoever comes next goes on from there.
+How far that is stands on the bus, too, where every node looks at it (`ecgedge.cluster.journal_watch`).
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from ecgedge.cluster.bus import JOURNAL, Bus, BusError, Delivery
 from ecgedge.cluster.command import BedCommand, encode_command
 from ecgedge.cluster.journal_files import JournalFile
 from ecgedge.cluster.journal_part import JournalPart, read_part
+from ecgedge.cluster.journal_watch import STATE, Written
 from ecgedge.cluster.stream_reader import Mark, Reader, open_reader
 from ecgedge.errors import RecordError
 from ecgedge.patience import Patient
@@ -91,6 +93,7 @@ class JournalKeeper:
         self._bus, self._folder, self._rotate_bytes, self._say = bus, folder, rotate_bytes, say
         self._mark_path = folder / MARK
         self._beds: dict[str, _Bed] = {}
+        self._written: Written
         self.read_up_to = 0
         self._said = ""
         self._stop = asyncio.Event()
@@ -103,10 +106,13 @@ class JournalKeeper:
     async def run(self) -> None:
         """Write what comes until `stop`, then bring all to the disk."""
         reader = await open_reader(self._bus, JOURNAL, self._mark())
+        self._written = Written(reader.reached)
         try:
+            await self._say_how_far()
             await self._write_all(reader)
         finally:
             self._settle(reader)
+            await self._say_how_far()
             await reader.close()
             for bed in self._beds.values():
                 self._try(bed, partial(bed.disk.do, bed.file.close))
@@ -129,6 +135,7 @@ class JournalKeeper:
             if now_s >= next_sync_s:
                 next_sync_s = now_s + SYNC_S
                 self._settle(reader)
+                await self._say_how_far()
 
     async def _take(self, delivery: Delivery) -> None:
         part = read_part(delivery.data)
@@ -172,15 +179,33 @@ class JournalKeeper:
 
     def _settle(self, reader: Reader) -> None:
         """Bring all to the disk, and keep up to where it is there."""
-        failed = [bed for bed in self._beds.values() if self._try(bed, bed.sync) is not None]
-        waiting = [bed.waiting[0][0] for bed in self._beds.values() if bed.waiting]
-        if failed or not self.read_up_to:
+        beds = list(self._beds.values())
+        failed = [(bed, why) for bed in beds if (why := self._try(bed, bed.sync)) is not None]
+        if not self.read_up_to:
             return
-        mark = reader.mark(min(waiting) - 1 if waiting else self.read_up_to)
+        # A bed that was told says itself that its journal fails: all others need not.
+        silent = [why for bed, why in failed if not bed.told]
+        mark = self._written.mark if silent else self._up_to(reader, [bed for bed in beds if not bed.told])
+        self._written = Written(mark, silent[0] if silent else None)
+        if failed:
+            return
         try:
-            replace_file(self._mark_path, mark.to_bytes())
+            replace_file(self._mark_path, self._up_to(reader, beds).to_bytes())
             self._said = ""
         except RecordError as error:  # then more is read again, and is not written twice
+            self._tell_once(str(error))
+
+    def _up_to(self, reader: Reader, beds: Iterable[_Bed]) -> Mark:
+        """Return how far all was written of what these beds' journals were given."""
+        return reader.mark(
+            min((bed.waiting[0][0] - 1 for bed in beds if bed.waiting), default=self.read_up_to)
+        )
+
+    async def _say_how_far(self) -> None:
+        """Say on the bus how far all is on the disk."""
+        try:
+            await self._bus.set_state(STATE, self._written.to_bytes())
+        except BusError as error:
             self._tell_once(str(error))
 
     def _mark(self) -> Mark | None:

@@ -62,8 +62,10 @@ class Entries:
         See `JournalPart`.
     number
         Of the next entry that goes into a part.
-    why
+    refused
         What whoever writes the journal says is wrong with it; None if nothing is.
+    behind
+        What keeps all journals from being written, as the bed's node sees it; None if nothing does.
     """
 
     bed: str
@@ -71,13 +73,19 @@ class Entries:
     run: str
     facts: Mapping[str, Any]
     number: int = 0
-    why: str | None = None
+    refused: str | None = None
+    behind: str | None = None
     _waiting: list[Mapping[str, Any]] = field(default_factory=list)
 
     @property
     def waiting(self) -> int:
         """How many entries no checkpoint knows."""
         return len(self._waiting)
+
+    @property
+    def why(self) -> str | None:
+        """What is wrong with the journal; None if nothing is."""
+        return self.behind if self.refused is None else self.refused
 
     def append(self, event: Mapping[str, Any]) -> None:
         """Take an entry."""

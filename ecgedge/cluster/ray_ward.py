@@ -10,6 +10,7 @@ from typing import Any
 
 from ecgedge.bundle import load_bundle
 from ecgedge.cluster.bus import BusSettings, open_bus
+from ecgedge.cluster.journal_watch import PATIENCE_S
 from ecgedge.cluster.ward_node import STATE_S, WardNode
 from ecgedge.errors import EcgedgeError
 from ecgedge.policy import AlarmPolicy
@@ -37,6 +38,7 @@ class WardSpec:
     state_s: float = STATE_S
     settings: BusSettings = field(default_factory=BusSettings)
     policies: Mapping[str, AlarmPolicy] = field(default_factory=dict)
+    journal_patience_s: float = PATIENCE_S
 
 
 class RayWard:
@@ -60,7 +62,13 @@ class RayWard:
         bus = await open_bus(spec.bus, settings=spec.settings, say=self._say)
         variants = Variants(bundle, runtime=spec.runtime, form="stream" if spec.streaming else "window")
         self._node = WardNode(
-            bundle, variants, bus, policies=spec.policies, state_s=spec.state_s, say=self._say
+            bundle,
+            variants,
+            bus,
+            policies=spec.policies,
+            state_s=spec.state_s,
+            journal_patience_s=spec.journal_patience_s,
+            say=self._say,
         )
         self._running = asyncio.create_task(self._node.run())
 

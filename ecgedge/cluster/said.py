@@ -62,4 +62,6 @@ class Said:
             raise ValueError(f"bed {self._bed} has no journal before its first samples")
         part = self.entries.take()
         parts = () if part is None else (Message("journal", part.to_json()),)
-        return (*parts, *self.take()), JournalPlace(self.entries.journal, self.entries.number)
+        return (*parts, *self.take()), JournalPlace(
+            self.entries.journal, self.entries.number, self.entries.refused
+        )

@@ -21,6 +21,7 @@ from ecgedge.cluster.checkpoint import Checkpoint, JournalPlace, Message, Positi
 from ecgedge.cluster.command import BedCommand, decode_command, is_command
 from ecgedge.cluster.deliver import DeliveryWatch
 from ecgedge.cluster.journal_part import Entries
+from ecgedge.cluster.journal_watch import JournalWatch
 from ecgedge.cluster.message import BedChunk, decode_chunk
 from ecgedge.cluster.outbox import AGAIN_S, Outbox
 from ecgedge.cluster.reading import Reading
@@ -69,6 +70,7 @@ class NodeShared:
     bus: Bus
     policies: dict[str, AlarmPolicy]
     say: Callable[[str], None]
+    journals: JournalWatch
     delivery: DeliveryWatch = field(default_factory=DeliveryWatch)
     catching_up: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CATCHING_UP))
 
@@ -248,8 +250,9 @@ class ServedBed:
         facts = facts_of_bed(
             bed, f"bus:{self.name}", variants.runtimes, form=variants.form, restored=restored
         )
-        entries = Entries(self.name, journal.journal, self._owner, facts, journal.number)
-        entries.why = "not written when the bed was restored" if bed.holds("JOURNAL_FAILED") else None
+        entries = Entries(self.name, journal.journal, self._owner, facts, journal.number, journal.refused)
+        if entries.refused is None and bed.holds("JOURNAL_FAILED"):  # until this node's own watch knows
+            entries.behind = "not written when the bed was restored"
         self._said.begin(entries, mode)
         self._pace, self._age = PaceWatch(bed.rate_hz), AgeWatch()
         self._shared.ward.add(self.name, bed)
@@ -377,9 +380,9 @@ class ServedBed:
         return {}
 
     async def _hear_of_journal(self, why: Any) -> None:
-        """Take that the journal is not written, or is again."""
+        """Take that the disk does not take the journal, or does again; it may still be behind for another reason."""
         if self._station is not None and self._said.entries is not None:
-            self._said.entries.why = None if why is None else str(why)
+            self._said.entries.refused = None if why is None else str(why)
             await self._station.tell_of_journal(self._said.entries.why)
 
     # --- what it says ---
@@ -391,17 +394,26 @@ class ServedBed:
             self._flush()
 
     async def look_after(self, now_s: float) -> None:
-        """Notice that events are not delivered, and silence: not while the bus has more, unless it is stuck."""
+        """Notice what services do not do, and silence: not while the bus has more, unless it is stuck."""
         silent_s = now_s - self._heard_s
         if self._station is None or self._following is None:
             return
-        if self._is_caught_up and self._shared.delivery.is_known:
-            await self._station.tell_of_delivery(self._shared.delivery.why)
-            self._flush()
+        if self._is_caught_up:
+            await self._tell_of_services(self._station)
         if silent_s < (SILENT_S if self._is_caught_up else STUCK_S):
             return
         await self.emit(self._shared.ward.settle(self.name))
         await self._station.call("advance", t_s=self._shared.ward[self.name].due_s + silent_s)
+        self._flush()
+
+    async def _tell_of_services(self, station: Station) -> None:
+        """Tell where events begin not to be delivered, or journals not to be written, as far as the node knows."""
+        delivery, journals = self._shared.delivery, self._shared.journals
+        if delivery.is_known:
+            await station.tell_of_delivery(delivery.why)
+        if journals.is_known and self._said.entries is not None:
+            self._said.entries.behind = journals.why
+            await station.tell_of_journal(self._said.entries.why)
         self._flush()
 
     def save(self, now_s: float) -> None:

@@ -100,9 +100,20 @@ async def open_reader(bus: Bus, stream: str, mark: Mark | None, *, from_now: boo
     BusError
         If the bus does not say which stream it has.
     """
+    at = await newest(bus, stream)
+    if mark is None:
+        mark = at if from_now else Mark(at.made, 0)
+    return Reader(bus.jetstream, stream, mark if mark.made == at.made else Mark(at.made, 0))
+
+
+async def newest(bus: Bus, stream: str) -> Mark:
+    """Return the mark of a reader that has read all that a stream has.
+
+    Raises
+    ------
+    BusError
+        If the bus does not say it.
+    """
     with told(f"give {stream}"):
         info = await bus.jetstream.stream_info(stream)
-    made = str(info.created)
-    if mark is None:
-        mark = Mark(made, info.state.last_seq if from_now else 0)
-    return Reader(bus.jetstream, stream, mark if mark.made == made else Mark(made, 0))
+    return Mark(str(info.created), info.state.last_seq)

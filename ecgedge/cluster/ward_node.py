@@ -16,6 +16,7 @@ from typing import Any, Final
 from ecgedge.bundle import Bundle
 from ecgedge.cluster.bus import BedTaken, Bus
 from ecgedge.cluster.deliver import RENEW_S
+from ecgedge.cluster.journal_watch import PATIENCE_S, JournalWatch
 from ecgedge.cluster.served import NodeShared, ServedBed
 from ecgedge.policy import AlarmPolicy
 from ecgedge.stream import Variants, Ward
@@ -46,6 +47,8 @@ class WardNode:
         Alarm policies of beds that have one of their own; the bundle's for the others.
     state_s
         Seconds between a bed's checkpoints.
+    journal_patience_s
+        So long entries of the journals may wait to be written; then the beds say so. 0: nobody is meant to write any.
     say
         Takes what people must know and no event tells.
     """
@@ -58,9 +61,11 @@ class WardNode:
         *,
         policies: Mapping[str, AlarmPolicy] | None = None,
         state_s: float = STATE_S,
+        journal_patience_s: float = PATIENCE_S,
         say: Callable[[str], None],
     ) -> None:
-        self._shared = NodeShared(bundle, variants, Ward(), bus, dict(policies or {}), say)
+        journals = JournalWatch(journal_patience_s)
+        self._shared = NodeShared(bundle, variants, Ward(), bus, dict(policies or {}), say, journals)
         self._state_s = state_s
         self._beds: dict[str, ServedBed] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -98,7 +103,7 @@ class WardNode:
 
     async def run(self) -> None:
         """Serve until `stop`, then let every bed go."""
-        watching = asyncio.create_task(self._watch_delivery(), name="delivery")
+        watching = asyncio.create_task(self._watch_services(), name="services")
         try:
             await self._serve()
         finally:
@@ -151,9 +156,10 @@ class WardNode:
 
     # --- all of them ---
 
-    async def _watch_delivery(self) -> None:
+    async def _watch_services(self) -> None:
         while True:
             await self._shared.delivery.look(self._shared.bus)
+            await self._shared.journals.look(self._shared.bus)
             await asyncio.sleep(RENEW_S)
 
     async def _serve(self) -> None:

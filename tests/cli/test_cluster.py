@@ -85,6 +85,11 @@ def test_a_ward_is_drained_by_a_signal(cli, server, serve):
         (["--beds", "a/b"], "name is 'a/b'"),
         (["--beds", "a", "--bus", "http://x"], "expected nats://HOST:4222"),
         (["--beds", "a", "--state-s", "0"], "--state-s is 0"),
+        (
+            ["--beds", "a", "--journal-patience-s", "3"],
+            "--journal-patience-s is 3; it must be 0, or from 15 to",
+        ),
+        (["--beds", "a", "--journal-patience-s", "nan"], "--journal-patience-s is nan"),
         (["--beds", "a", "--replicas", "2"], "a NATS cluster keeps 1, 3 or 5"),
         (["--beds", "a", "--resource", "ward"], "--resource without --ray"),
     ],

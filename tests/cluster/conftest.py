@@ -52,7 +52,12 @@ def with_node(server, formula_bundle):
 
             async def new_node(beds, *, own=None, **chosen):
                 own = own or await open_bus(server.uri)
-                chosen = {"policies": dict.fromkeys(beds, QUICK), "state_s": 0.5, "say": said.append} | chosen
+                chosen = {
+                    "policies": dict.fromkeys(beds, QUICK),
+                    "state_s": 0.5,
+                    "journal_patience_s": 0.0,
+                    "say": said.append,
+                } | chosen
                 node = WardNode(formula_bundle, Variants(formula_bundle), own, **chosen)
                 running.append((node, asyncio.create_task(node.run())))
                 return node

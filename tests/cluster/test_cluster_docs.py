@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from ecgedge.cluster import bus, deliver, publish, ray_wards, served, tell, ward_node
+from ecgedge.cluster import (
+    bus,
+    deliver,
+    journal_keeper,
+    journal_watch,
+    publish,
+    ray_wards,
+    served,
+    tell,
+    ward_node,
+)
 from ecgedge.sinks import outbox
 
 REPO = Path(__file__).parents[2]
@@ -82,5 +92,9 @@ def test_numbers_are_those_of_the_code():
     )
     assert f"delivers no more, after {deliver.GONE_S:g} s" in text
     assert f"comes with the next checkpoint ({ward_node.STATE_S:g} s at most)" in text
+    assert f"on no disk for {journal_watch.PATIENCE_S:g} s (`--journal-patience-s`" in text
+    assert f"looks every {deliver.RENEW_S:g} s at what the bus has" in text
+    assert f"which the writer says every {journal_keeper.SYNC_S:g} s" in text
+    assert 2.0 * (deliver.RENEW_S + journal_keeper.SYNC_S) < journal_watch.SHORTEST_PATIENCE_S
     assert (bus.EVENTS_S, bus.JOURNAL_S) == (86_400.0, 7 * 86_400.0)  # a day, and a week
     assert "research use only" in PAGE.lower()

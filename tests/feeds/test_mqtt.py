@@ -14,7 +14,7 @@ from mosquitto import broker, certificates, program, ready_subscriber
 
 from ecgedge import read
 from ecgedge.errors import FeedError
-from ecgedge.feeds import open_feed
+from ecgedge.feeds import mqtt, open_feed
 from ecgedge.feeds.mqtt import parse_mqtt_uri
 
 pytest.importorskip("aiomqtt", reason="needs the extra mqtt: pip install 'ecgedge[mqtt]'")
@@ -44,10 +44,19 @@ def sender(source, uri, *more):
         process.communicate()
 
 
-async def hear(uri, *device, until=10.0):
-    """Open the feed, then start the device; return (info, chunks, what was dropped, how the feed ended)."""
+async def begun(running, uri):
+    """Begin to open the feed, and return the task once it listens: so a device that begins now loses nothing."""
+    topic = f"{parse_mqtt_uri(uri).topic}/info"
+    before = running.subscribed(topic)
     opening = asyncio.create_task(open_feed(uri))
-    await asyncio.sleep(0.3)  # so that it listens before the device begins
+    while running.subscribed(topic) == before and not opening.done():
+        await asyncio.sleep(0.01)
+    return opening
+
+
+async def hear(running, uri, *device, until=10.0):
+    """Open the feed, then start the device; return (info, chunks, what was dropped, how the feed ended)."""
+    opening = await begun(running, uri)
     with sender(*device) as process:
         feed = await opening
         chunks = []
@@ -95,7 +104,7 @@ def record(ecg_data):
 @pytest.mark.parametrize("query", ["", "?qos=1", "?format=json"])
 def test_a_real_ecg_arrives_exactly(running, record, query):
     topic = f"mqtt://127.0.0.1:{running.port}/ward/bed1"
-    heard = asyncio.run(hear(topic, f"file:{record}", topic + query, "--speed", "10"))
+    heard = asyncio.run(hear(running, topic, f"file:{record}", topic + query, "--speed", "10"))
     info, chunks, dropped, ended = heard
     ecg = read(record)
     assert (info.leads, info.rate_hz, info.mode, info.live) == (ecg.leads, 500.0, "test", True)
@@ -109,7 +118,7 @@ def test_a_real_ecg_arrives_exactly(running, record, query):
 def test_a_real_ecg_arrives_exactly_over_tls_and_a_stranger_is_refused(tmp_path, record):
     with broker(tmp_path, tls=certificates(tmp_path)) as running:
         topic = f"mqtts://127.0.0.1:{running.port}/ward/bed1?ca={tmp_path / 'ca.pem'}"
-        _, chunks, _, _ = asyncio.run(hear(topic, f"file:{record}", topic, "--speed", "10"))
+        _, chunks, _, _ = asyncio.run(hear(running, topic, f"file:{record}", topic, "--speed", "10"))
         np.testing.assert_array_equal(samples_of(chunks, 12, 5000, 500.0), read(record).samples_mv)
         # As a user: Paho leaves the socket of a failed handshake to the garbage collector, which warns here.
         command = [sys.executable, "-m", "ecgedge", "stream", "--feed", topic.partition("?")[0]]
@@ -123,7 +132,7 @@ def test_faults_are_counted_and_shift_nothing(running, record):
     topic = f"mqtt://127.0.0.1:{running.port}/ward/bed1"
     faults = ["--drop", "0.05", "--reorder", "--corrupt", "1e-4", "--jitter", "3ms", "--lead-off", "V2@5s"]
     _, chunks, dropped, _ = asyncio.run(
-        hear(topic, f"file:{record}", topic, "--speed", "4", "--seed", "1", *faults)
+        hear(running, topic, f"file:{record}", topic, "--speed", "4", "--seed", "1", *faults)
     )
     ecg_mv = read(record).samples_mv.copy()
     ecg_mv[7, 2500:] = np.nan
@@ -141,8 +150,7 @@ def test_a_device_that_dies_is_told_by_its_last_will(running):
     topic = f"mqtt://127.0.0.1:{running.port}/ward/bed1"
 
     async def run():
-        opening = asyncio.create_task(open_feed(topic))
-        await asyncio.sleep(0.3)
+        opening = await begun(running, topic)
         with sender("sim:stable", topic) as process:
             feed = await opening
             assert "last will" in await end_of(feed, lambda _: process.kill())
@@ -154,8 +162,7 @@ def test_a_broker_that_dies_is_told_and_the_feed_opens_again_with_the_next(runni
     topic = f"mqtt://127.0.0.1:{running.port}/ward/bed1"
 
     async def run():
-        opening = asyncio.create_task(open_feed(topic))
-        await asyncio.sleep(0.3)
+        opening = await begun(running, topic)
         with sender("sim:stable", topic) as process:
             feed = await opening
             assert "the broker is gone" in await end_of(feed, lambda _: running.kill())
@@ -163,14 +170,21 @@ def test_a_broker_that_dies_is_told_and_the_feed_opens_again_with_the_next(runni
         with pytest.raises(FeedError, match="cannot connect"):
             await open_feed(topic)
         running.start()
-        _, chunks, _, _ = await hear(topic, "sim:stable", topic, until=0.5)
+        _, chunks, _, _ = await hear(running, topic, "sim:stable", topic, until=0.5)
         assert chunks
 
     asyncio.run(asyncio.wait_for(run(), 60.0))
 
 
 def test_a_broker_without_the_device_says_so(running, monkeypatch):
-    monkeypatch.setattr("ecgedge.feeds.mqtt.CONNECT_TIMEOUT_S", 0.5)
+    connect = mqtt.connect
+
+    async def connected(*which, **how):
+        client = await connect(*which, **how)
+        monkeypatch.setattr(mqtt, "CONNECT_TIMEOUT_S", 0.5)  # from here on
+        return client
+
+    monkeypatch.setattr(mqtt, "connect", connected)
     with pytest.raises(FeedError, match="is the device on"):
         asyncio.run(open_feed(f"mqtt://127.0.0.1:{running.port}/nobody"))
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from decimal import Decimal
@@ -16,7 +17,7 @@ from mosquitto import certificates
 
 from ecgedge import read
 from ecgedge.errors import FeedError, UsageError
-from ecgedge.feeds import FeedInfo, open_feed
+from ecgedge.feeds import FeedInfo, open_feed, sdc
 from ecgedge.feeds.sdc import Joiner, parse_sdc_uri
 from ecgedge.rig.sdc import waveform_mds
 from ecgedge.sdc.library import Certificates, import_sdc
@@ -185,7 +186,21 @@ def uri_of(running):
     return f"sdc://{running.url.partition('://')[2]}"
 
 
-def test_what_a_provider_may_do_wrong():
+@pytest.fixture
+def subscribed(monkeypatch):
+    """Is set once a feed has subscribed: it hears from the first report on."""
+    connect, found = sdc._connect, threading.Event()
+
+    def connected(*which):
+        consumer = connect(*which)
+        found.set()
+        return consumer
+
+    monkeypatch.setattr(sdc, "_connect", connected)
+    return found
+
+
+def test_what_a_provider_may_do_wrong(subscribed):
     """Leads of a report that are missing, a hole, invalid samples, another mode, another lead's handle."""
     mds = waveform_mds(LEADS, resolution_mv=1e-3, report_s=0.1)
 
@@ -206,7 +221,7 @@ def test_what_a_provider_may_do_wrong():
                     await at(k)
 
             opening = asyncio.create_task(hear(uri_of(running), n_samples=500))
-            await asyncio.sleep(1.5)
+            await asyncio.to_thread(subscribed.wait, 30.0)
             talking = asyncio.create_task(talk())
             found = await opening
             await talking

@@ -6,6 +6,7 @@ import gzip
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import aiohttp
@@ -55,7 +56,7 @@ def write_vital(path, ecg, *, montype=1, sign=1.0, name=str):
 
 async def listening(port):
     """Wait until someone listens."""
-    for _ in range(400):
+    for _ in range(3000):
         with contextlib.suppress(OSError):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.close()
@@ -197,9 +198,12 @@ async def client(port, code=None):
     try:
         yield one
     finally:
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(one.eio.queue.join(), 30.0)
+        # Until all is sent, or the server has gone.
+        sent, gone = asyncio.create_task(one.eio.queue.join()), asyncio.create_task(one.eio.wait())
+        await asyncio.wait({sent, gone}, timeout=30.0, return_when=asyncio.FIRST_COMPLETED)
         await one.disconnect()
+        sent.cancel()
+        await asyncio.gather(sent, gone, return_exceptions=True)
 
 
 def second(begin, value=0.5, *, vr="OR1", mode="P"):
@@ -219,21 +223,19 @@ def test_what_strangers_send_is_counted_and_never_mixed_in():
 
     async def talk():
         async with client(port, "OR1") as ours, client(port, "OR2") as other, client(port) as silent:
-            await other.emit("send_data", second(0, 9.0))  # before ours: it must not become the feed
-            await silent.emit("send_data", second(0, 9.0))
-            await asyncio.sleep(0.3)
-            await ours.emit("send_data", second(0))
-            await asyncio.sleep(0.3)
+            # A call is answered once it has been dealt with: so each comes in its place.
+            await other.call("send_data", second(0, 9.0))  # before ours: it must not become the feed
+            await silent.call("send_data", second(0, 9.0))
+            await ours.call("send_data", second(0))
             async with client(port, "OR1") as twin:
-                await twin.emit("send_data", second(1, 9.0))
-            await other.emit("send_data", second(1, 9.0))
+                await twin.call("send_data", second(1, 9.0))
+            await other.call("send_data", second(1, 9.0))
             await ours.emit("send_data", gzip.compress(bytes(100 << 20)))
             for wrong in (b"garbage", "text", {"a": 1}, None):
                 await ours.emit("send_data", wrong)
             await ours.emit("something", 1)
             await ours.emit("send_data", second(1, 9.0, vr="OR2"))
-            await asyncio.sleep(0.3)
-            await ours.emit("send_data", second(2, 0.25))
+            await ours.call("send_data", second(2, 0.25))
 
     _, chunks, dropped, _ = asyncio.run(asyncio.wait_for(hear_all(uri, talk), 30.0))
     assert [float(chunk.samples_mv[0, 0]) for chunk in chunks] == [0.5, 0.25]
@@ -282,10 +284,13 @@ def test_garbage_on_the_wire_of_a_stranger_harms_nobody(garbage, counted, caplog
             await socket.receive()
             await socket.send_str("40")
             await socket.receive()
-            for one in ['42["join_vr","OR1"]', *garbage]:
+            # The last is answered once all before it has been dealt with, unless the connection was closed for it.
+            for one in ['42["join_vr","OR1"]', *garbage, '421["join_vr","OR1"]']:
                 with contextlib.suppress(ConnectionError):
                     await (socket.send_str(one) if isinstance(one, str) else socket.send_bytes(one))
-            await asyncio.sleep(0.2)
+            async for answer in socket:
+                if answer.data == "431[]":
+                    break
 
     async def talk():
         async with client(port, "OR1") as ours:
@@ -300,7 +305,7 @@ def test_garbage_on_the_wire_of_a_stranger_harms_nobody(garbage, counted, caplog
 
 
 def test_a_feed_that_is_closed_leaves_nothing_behind(monkeypatch):
-    monkeypatch.setattr(module, "PING_S", 0.5)
+    monkeypatch.setattr(module, "PING_S", 2.0)
     port = free_port()
     uri = f"vital://127.0.0.1:{port}?vr=OR1"
 
@@ -316,25 +321,35 @@ def test_a_feed_that_is_closed_leaves_nothing_behind(monkeypatch):
                 await ours.emit("send_data", second(begin))
                 feed = await opening
                 await feed.close()
-        await asyncio.sleep(1.0)
-        return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        # Its connections are asked at most twice more.
+        end_s = time.monotonic() + 30.0
+        while (left := asyncio.all_tasks() - {asyncio.current_task()}) and time.monotonic() < end_s:
+            await asyncio.sleep(0.02)
+        return left
 
-    assert asyncio.run(run()) == []
+    assert asyncio.run(run()) == set()
 
 
 def test_a_recorder_that_is_killed_ends_the_feed():
     port = free_port()
     uri = f"vital://127.0.0.1:{port}?vr=OR1"
 
-    async def talk():
+    async def run():
+        opening = asyncio.create_task(open_feed(uri))
+        await listening(port)
         with sender("sim:stable", uri) as one:
-            await asyncio.sleep(3.5)
-            one.kill()
-            await asyncio.to_thread(one.wait)
+            feed = await opening
+            try:
+                async for _ in feed:
+                    one.kill()  # in the midst of it
+            except FeedError as error:
+                return feed.info, dict(feed.dropped), str(error)
+            finally:
+                await feed.close()
+        raise AssertionError("a feed of a recorder ends with an error")
 
-    info, chunks, dropped, end = asyncio.run(asyncio.wait_for(hear_all(uri, talk), 60.0))
+    info, dropped, end = asyncio.run(asyncio.wait_for(run(), 60.0))
     assert (info.mode, dropped) == ("demo", {})
-    assert chunks
     assert "has disconnected; open the feed again" in end
 
 
@@ -349,12 +364,20 @@ def test_nobody_who_sends_an_address_in_use_and_no_leads_are_told(monkeypatch):
         asyncio.run(open_feed(uri))
 
     async def unnamed():
+        dealt_with = asyncio.Event()
+
+        async def first(_):  # it is late as soon as all has come
+            await dealt_with.wait()
+            raise asyncio.TimeoutError
+
+        monkeypatch.setattr(module.VitalSource, "first", first)
         opening = asyncio.create_task(open_feed(uri))
         await listening(port)
         async with client(port, "OR1") as ours:
-            await ours.emit(
+            await ours.call(
                 "send_data", gzip.compress(gzip.decompress(second(0)).replace(b"ECG_II", b"ECG1"))
             )
+            dealt_with.set()
             with pytest.raises(FeedError, match=r"unknown_track 1.*leads=TRACK:LEAD: Monitor/ECG1"):
                 await opening
 
@@ -436,9 +459,14 @@ def test_a_sender_hears_that_the_server_has_gone():
         await sending.send(second(0))
         feed = await opening
         await feed.close()
-        await asyncio.sleep(0.3)
+
+        async def send_on():  # until it has heard of it
+            while True:
+                await sending.send(second(1))
+                await asyncio.sleep(0.02)
+
         with pytest.raises(FeedError, match="has closed the connection"):
-            await sending.send(second(1))
+            await send_on()
         await sending.close()
 
     asyncio.run(asyncio.wait_for(run(), 30.0))

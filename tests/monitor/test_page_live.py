@@ -53,9 +53,17 @@ def stats(page):
     return evaluate_module(page, "main.js", "m.page.sweep.stats")
 
 
-def test_twelve_leads_run_and_every_one_of_them_is_drawn(page):
-    page.wait_for_timeout(2500)
-    drawn = evaluate_module(
+def until(page, is_so):
+    """Wait for what no selector tells."""
+    end_s = time.monotonic() + 60.0
+    while not is_so():
+        assert time.monotonic() < end_s, "what was waited for has not come"
+        page.wait_for_timeout(20)
+
+
+def marks(page):
+    """How many points of each lead's cell are drawn."""
+    return evaluate_module(
         page,
         "main.js",
         """m.page.sweep.plan.layout.cells.map(({x, y, width, height}) => {
@@ -66,11 +74,13 @@ def test_twelve_leads_run_and_every_one_of_them_is_drawn(page):
           return data.filter((v, i) => i % 4 === 3 && v > 100).length;
         })""",
     )
-    assert len(drawn) == len(LEADS)
-    assert min(drawn) > 200
-    seen = stats(page)
-    assert seen["blocks"] > 60
-    assert seen["holes"] == 0
+
+
+def test_twelve_leads_run_and_every_one_of_them_is_drawn(page):
+    until(page, lambda: stats(page)["blocks"] > 60)
+    until(page, lambda: min(marks(page)) > 200)
+    assert len(marks(page)) == len(LEADS)
+    assert stats(page)["holes"] == 0
 
 
 @pytest.mark.slow
@@ -175,7 +185,7 @@ def test_an_acknowledgement_that_is_lost_with_the_server_is_not_said_to_be_done_
     page.click("#ack")
     page.fill("#ack-user", NURSE)
     page.keyboard.press("Enter")
-    page.wait_for_timeout(200)
+    until(page, lambda: [said["do"] for said in rig.heard][-1] == "ack")
     assert page.locator("#ack-dialog").is_visible()
     rig.stop()
     text(page, "#ack-error", "look whether this was done")
@@ -223,7 +233,7 @@ def test_a_pause_is_asked_for_counted_down_and_ended(page, rig):
 
 
 def test_a_feed_that_is_lost_is_told_on_the_trace_itself(page, rig):
-    page.wait_for_timeout(300)
+    until(page, lambda: stats(page)["blocks"] > 0)
     rig.playing = False
     text(page, "#sweep-note", "No samples for")
     rig.playing = True
@@ -231,11 +241,11 @@ def test_a_feed_that_is_lost_is_told_on_the_trace_itself(page, rig):
 
 
 def test_a_trace_that_is_no_longer_drawn_does_not_look_live(page):
-    page.wait_for_timeout(300)
-    assert page.locator("#stage.quiet").count() == 0
+    until(page, lambda: stats(page)["blocks"] > 0)
+    page.locator("#stage:not(.quiet)").wait_for()
     evaluate_module(page, "main.js", "m.page.sweep.pen.terminate()")
     text(page, "#sweep-note", "The trace stands still")
-    assert page.locator("#stage.quiet").count() == 1
+    page.locator("#stage.quiet").wait_for()
 
 
 def test_a_killed_server_is_covered_and_the_page_comes_back_by_itself(page, rig):
@@ -258,8 +268,9 @@ def test_a_killed_server_is_covered_and_the_page_comes_back_by_itself(page, rig)
 def test_a_server_that_only_greets_is_dead(page, rig):
     rig.beating = False
     text(page, "#dead", "silent")
-    page.wait_for_timeout(2500)  # it has been reached again, and has greeted
-    assert [said["do"] for said in rig.heard].count("watch") > 1
+    watched = [said["do"] for said in rig.heard].count("watch")
+    # It has been reached again, has greeted, and was found silent again.
+    until(page, lambda: [said["do"] for said in rig.heard].count("watch") > watched + 1)
     assert page.locator("#dead").is_visible()
     rig.beating = True
     page.locator("body:not(.dead)").wait_for()

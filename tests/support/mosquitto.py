@@ -25,20 +25,26 @@ class Broker:
     def __init__(self, folder, *, tls=None):
         self._program, self.port = program("mosquitto"), free_port()
         lines = [f"user {getpass.getuser()}", "allow_anonymous true", f"listener {self.port} 127.0.0.1"]
+        lines += ["log_dest stderr", "log_type subscribe", "log_timestamp false"]
         if tls is not None:
             lines += [f"certfile {tls / 'server.pem'}", f"keyfile {tls / 'server.key'}"]
-        self._config = folder / "mosquitto.conf"
+        self._config, self._log = folder / "mosquitto.conf", folder / "mosquitto.log"
         self._config.write_text("\n".join(lines) + "\n")
         self._process = None
 
     def start(self):
         command = [self._program, "-c", str(self._config)]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
         deadline_s = time.monotonic() + 60.0
         while not answers(self.port):
             assert self._process.poll() is None, "mosquitto ended at once"
             assert time.monotonic() < deadline_s, "mosquitto does not answer"
             time.sleep(0.02)
+
+    def subscribed(self, topic):
+        """How often a topic has been subscribed to since the start, as the broker's log says."""
+        return sum(line.endswith(f" {topic}") for line in self._log.read_text().splitlines())
 
     def kill(self):
         self._process.kill()

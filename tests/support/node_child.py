@@ -19,7 +19,11 @@ def say(text):
 async def main(uri, bundle, *beds):
     loaded = load_bundle(bundle)
     bus = await open_bus(uri, say=say)
-    node = WardNode(loaded, Variants(loaded), bus, policies=dict.fromkeys(beds, QUICK), state_s=1.0, say=say)
+    policies = dict.fromkeys(beds, QUICK)
+    # A machine that stands still for a minute is no test of who writes the journals.
+    node = WardNode(
+        loaded, Variants(loaded), bus, policies=policies, state_s=1.0, journal_patience_s=0.0, say=say
+    )
     running = asyncio.create_task(node.run())
     await node.take(beds)
     say("ready")
