@@ -52,6 +52,22 @@ class AlarmEngine:
         time raises it for a time that is not finite.
     """
 
+    __slots__ = (
+        "_calm_until_s",
+        "_connected",
+        "_facts",
+        "_hop_s",
+        "_leads_off",
+        "_now_s",
+        "_number_s",
+        "_origin_s",
+        "_policy",
+        "_poor_due_s",
+        "_pressure",
+        "_signals",
+        "_window_s",
+    )
+
     def __init__(self, policy: AlarmPolicy, *, hop_s: float, leads: Sequence[str] = ()) -> None:
         self._policy, self._hop_s = policy, hop_s
         self._now_s: float | None = None

@@ -39,6 +39,15 @@ class Pressure:
         If a span of the policy is shorter than a hop, so that its rule could never fire.
     """
 
+    __slots__ = (
+        "_elevation",
+        "_hop_s",
+        "_policy",
+        "_signals",
+        "_trend",
+        "rising_line_mmhg",
+    )
+
     def __init__(
         self,
         policy: AlarmPolicy,

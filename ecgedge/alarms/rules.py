@@ -90,6 +90,21 @@ class Elevation:
     span is counted as windows come and go; only recovery, and a text, cost a pass over a span and a sort.
     """
 
+    __slots__ = (
+        "_exceeding",
+        "_far_exceeding",
+        "_longest_s",
+        "_most",
+        "_needed",
+        "_oldest_s",
+        "_onset_s",
+        "_policy",
+        "_recent",
+        "_recent_since_s",
+        "_since_s",
+        "_windows",
+    )
+
     def __init__(self, policy: AlarmPolicy, *, hop_s: float, windows: Iterable[ValidWindow] = ()) -> None:
         require_fires(policy, hop_s=hop_s)
         self._policy = policy
@@ -192,6 +207,13 @@ class Elevation:
 
 class _Queue:
     """A bounded queue of windows in 32 bytes each; None is kept as NaN, which no window that counts holds."""
+
+    __slots__ = (
+        "_first",
+        "_most",
+        "_n",
+        "_numbers",
+    )
 
     def __init__(self, most: int) -> None:
         self._numbers = array("d", bytes(32 * most))

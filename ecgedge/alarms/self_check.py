@@ -27,6 +27,14 @@ class SelfChecks:
     a check that was not made.
     """
 
+    __slots__ = (
+        "_begin_s",
+        "_heard_s",
+        "_made",
+        "_next_s",
+        "_period_s",
+    )
+
     def __init__(self, policy: AlarmPolicy, state: ChecksState | None = None) -> None:
         self._period_s = policy.self_check_s
         saved = state or ChecksState()

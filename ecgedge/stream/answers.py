@@ -85,6 +85,18 @@ class Answers:
         What estimates are set against, if anything; see `ecgedge.stream.one_point`.
     """
 
+    __slots__ = (
+        "_envelope",
+        "_leads",
+        "_seat",
+        "_servers",
+        "_spec",
+        "_specs",
+        "_variants",
+        "calibrated",
+        "recent",
+    )
+
     def __init__(
         self,
         leads: Sequence[str],

@@ -64,6 +64,25 @@ class Bed:
         On leads or a rate that cannot be served, or a policy that can never fire with this bundle.
     """
 
+    # Slots, here and in all that a bed is made of: thousands of beds have their turns, so that each finds itself outside
+    # the cache, and a dictionary is one way more into memory.
+    __slots__ = (
+        "_clock",
+        "_dropped",
+        "_estimation",
+        "_feed_mode",
+        "_hop_samples",
+        "_late",
+        "_lost",
+        "_waited_s",
+        "_watch",
+        "bundle",
+        "hop_s",
+        "leads",
+        "policy",
+        "rate_hz",
+    )
+
     def __init__(
         self,
         bundle: Bundle,

@@ -57,6 +57,26 @@ class Estimation:
         Windows so far, and those of them with a valid estimate.
     """
 
+    __slots__ = (
+        "_baseline",
+        "_feed_mode",
+        "_hop_s",
+        "_leads",
+        "_lengths",
+        "_path",
+        "_rate_hz",
+        "_spec",
+        "_watch",
+        "answers",
+        "begin_s",
+        "last_s",
+        "mode",
+        "off",
+        "started",
+        "valid",
+        "windows",
+    )
+
     def __init__(
         self,
         bundle: Bundle,

@@ -29,6 +29,19 @@ class Inbox:
         How many are taken at a time.
     """
 
+    __slots__ = (
+        "_apart",
+        "_begin_s",
+        "_fill",
+        "_first_s",
+        "_hop",
+        "_joined",
+        "_most",
+        "_n_apart",
+        "_needed",
+        "bed",
+    )
+
     def __init__(self, bed: Bed, *, hop_samples: int) -> None:
         self.bed, self._hop = bed, hop_samples
         self._most = max(2 * hop_samples, round(INBOX_S * bed.rate_hz))

@@ -74,6 +74,16 @@ class SignalPath:
         Holds the newest conditioned samples.
     """
 
+    __slots__ = (
+        "_front_end",
+        "_meter",
+        "_raw",
+        "_spec",
+        "n_in",
+        "n_out",
+        "windower",
+    )
+
     def __init__(
         self,
         leads: Sequence[str],

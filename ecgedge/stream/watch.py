@@ -61,6 +61,15 @@ class Watch:
         How often each condition's signal came on.
     """
 
+    __slots__ = (
+        "_checks",
+        "_hop_s",
+        "_leads",
+        "_policy",
+        "counts",
+        "engine",
+    )
+
     def __init__(self, policy: AlarmPolicy, *, hop_s: float, leads: Sequence[str]) -> None:
         self._policy, self._hop_s, self._leads = policy, hop_s, tuple(leads)
         self._checks = SelfChecks(policy)
