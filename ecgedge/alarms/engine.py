@@ -192,7 +192,8 @@ class AlarmEngine:
         events = self.advance(estimate.t_s)
         self._begin()
         now_s, self._window_s = self.now_s, estimate.t_s
-        events += self._check_variant(estimate)
+        if self._signals.any_present or estimate.variant is None:
+            events += self._check_variant(estimate)
         if estimate.validity != "invalid":
             self._number_s = estimate.t_s
             if self._signals.any_present:

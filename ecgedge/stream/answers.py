@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 from ecgedge.alarms import Fact, Reading
 from ecgedge.bundle import Bundle, VariantSpec
 from ecgedge.ecg import Mode
+from ecgedge.embedding import EmbeddingEnvelope
 from ecgedge.errors import EngineError
 from ecgedge.events import Calibrated, Estimate, Validity
 from ecgedge.leads import LIMB_LEADS
@@ -51,14 +52,15 @@ class Answer(NamedTuple):
 class _Server:
     """Who answers for some of the bed's leads.
 
-    `rows` are those of the samples that it wants, None for all; `ranges` say which standard deviations, from and up to
-    in millivolts, are not questionable of each of its leads.
+    `rows` are those of the samples that it wants, None for all; a standard deviation of one of its leads from `low_mv`
+    up to `high_mv` is not questionable.
     """
 
     spec: VariantSpec
     runner: Server
     rows: list[int] | None
-    ranges: list[tuple[float, float, str]]
+    low_mv: tuple[float, ...]
+    high_mv: tuple[float, ...]
 
     def of_its_leads(self, of_all: Sequence[T]) -> Sequence[T]:
         """Return the values of its own leads, of those of the bed's."""
@@ -153,7 +155,9 @@ class Answers:
             why = place.doubt or "signal settling"
             estimate = self._shown(_estimate(place, server.spec, said, quality.sqi, why), server)
             return Answer(estimate, (("MODEL_FAILED", None),))
-        outside = _outside(quality, server) or _strange(said, server.spec)
+        outside = _outside(quality, server)
+        if outside is None and server.spec.embedding is not None:
+            outside = _strange(said, server.spec.embedding)
         doubt = _doubt(quality, server) if quality.contradicts or any(quality.doubts) else None
         reason = place.doubt or outside or doubt
         estimate = self._shown(_estimate(place, server.spec, said, quality.sqi, reason), server)
@@ -181,11 +185,13 @@ class Answers:
     def _serving(self, spec: VariantSpec, runner: Server) -> _Server:
         rows = [self._leads.index(lead) for lead in spec.leads]
         trained = [self._envelope.get(lead, (0.0, math.inf)) for lead in spec.leads]
-        ranges = [
-            (low_mv / ENVELOPE_MARGIN, high_mv * ENVELOPE_MARGIN, lead)
-            for lead, (low_mv, high_mv) in zip(spec.leads, trained, strict=True)
-        ]
-        return _Server(spec, runner, None if rows == list(range(len(self._leads))) else rows, ranges)
+        return _Server(
+            spec,
+            runner,
+            None if rows == list(range(len(self._leads))) else rows,
+            tuple(low_mv / ENVELOPE_MARGIN for low_mv, _ in trained),
+            tuple(high_mv * ENVELOPE_MARGIN for _, high_mv in trained),
+        )
 
     def _invalid(self, place: Placed, quality: Quality, *, reason: str | None = None) -> Estimate:
         """Answer nothing. `variant` names what would have served, had all leads that are on been clean."""
@@ -217,15 +223,18 @@ class Answers:
 
 def _outside(quality: Quality, server: _Server) -> str | None:
     """Name a lead that moves more or less than those of the training data did."""
-    for sd_mv, (low_mv, high_mv, lead) in zip(server.of_its_leads(quality.sd_mv), server.ranges, strict=True):
+    sds_mv = server.of_its_leads(quality.sd_mv)
+    for lead, low_mv, sd_mv, high_mv in zip(
+        server.spec.leads, server.low_mv, sds_mv, server.high_mv, strict=True
+    ):
         if not low_mv <= sd_mv <= high_mv:
             return f"lead {lead} outside the training envelope"
     return None
 
 
-def _strange(said: Outputs, spec: VariantSpec) -> str | None:
+def _strange(said: Outputs, embedding: EmbeddingEnvelope) -> str | None:
     """Say so where the embedding is farther from those of the training data than hardly any of new patients."""
-    if spec.embedding is None or said.get(DISTANCE, 0.0) <= spec.embedding.bound:
+    if said.get(DISTANCE, 0.0) <= embedding.bound:
         return None
     return "embedding outside the training envelope"
 

@@ -64,8 +64,8 @@ class Bed:
         On leads or a rate that cannot be served, or a policy that can never fire with this bundle.
     """
 
-    # Slots, here and in all that a bed is made of: thousands of beds have their turns, so that each finds itself outside
-    # the cache, and a dictionary is one way more into memory.
+    # Slots, here and in all that a bed is made of: of thousands of beds each finds itself outside the cache when its
+    # turn comes, and a dictionary is one way more into memory.
     __slots__ = (
         "_clock",
         "_dropped",
@@ -148,11 +148,14 @@ class Bed:
     def _as_due(self, t_s: float) -> bool:
         """Tell at a glance, for nearly all chunks, that `_aligned` would have nothing to say of when they come.
 
-        They come when they are due, to a bed that nothing was wrong with.
+        They come when they are due, and the feed is neither lost nor late; so FEED_STALE does not hold either.
         """
-        if not self.started or self._lost or self._late or not self._watch.engine.quiet:
+        estimation, rate_hz = self._estimation, self.rate_hz
+        if self._lost or self._late or not estimation.started:
             return False
-        return self.missing(t_s) == 0
+        # As `missing`, which rounds to whole samples.
+        due_s = estimation.begin_s + estimation.n_in / rate_hz
+        return -0.5 <= (self._clock.stream_s(t_s) - due_s) * rate_hz <= 0.5
 
     def _aligned(self, samples_mv: NDArray[np.float32], t_s: float) -> Steps[list[Event]]:
         """Take samples whenever they come."""
