@@ -52,6 +52,22 @@ class AlarmEngine:
         time raises it for a time that is not finite.
     """
 
+    __slots__ = (
+        "_calm_until_s",
+        "_connected",
+        "_facts",
+        "_hop_s",
+        "_leads_off",
+        "_now_s",
+        "_number_s",
+        "_origin_s",
+        "_policy",
+        "_poor_due_s",
+        "_pressure",
+        "_signals",
+        "_window_s",
+    )
+
     def __init__(self, policy: AlarmPolicy, *, hop_s: float, leads: Sequence[str] = ()) -> None:
         self._policy, self._hop_s = policy, hop_s
         self._now_s: float | None = None
@@ -60,7 +76,7 @@ class AlarmEngine:
         self._number_s: float | None = None
         self._poor_due_s: float | None = None
         self._connected = True
-        # Before then time alone brings nothing; who changes anything forgets it.
+        # Before then time alone brings nothing; who brings it forward says so.
         self._calm_until_s = -math.inf
         self._signals = Signals(policy)
         self._pressure = Pressure(policy, self._signals, hop_s=hop_s)
@@ -142,7 +158,9 @@ class AlarmEngine:
         """Let time pass to `t_s`; return all that is due by then (at `t_s` included), in order."""
         if not math.isfinite(t_s):
             raise ValueError(f"time must be finite, found {t_s}")
-        now_s = self._now_s = t_s if self._now_s is None else max(t_s, self._now_s)
+        now_s = self._now_s
+        if now_s is None or t_s > now_s:
+            now_s = self._now_s = t_s
         events: list[AlarmEvent] = []
         if now_s < self._calm_until_s:
             return events
@@ -171,21 +189,27 @@ class AlarmEngine:
         last_s = self._window_s
         if last_s is not None and not estimate.t_s > last_s:
             raise ValueError(f"a window ending at {estimate.t_s} s came after one ending at {last_s} s")
-        events = self._enter(estimate.t_s)
-        self._window_s = estimate.t_s
-        events += self._check_variant(estimate)
+        events = self.advance(estimate.t_s)
+        self._begin()
+        now_s, self._window_s = self.now_s, estimate.t_s
+        if self._signals.any_present or estimate.variant is None:
+            events += self._check_variant(estimate)
         if estimate.validity != "invalid":
             self._number_s = estimate.t_s
-            events += self._signals.set_presence(
-                "POOR_SIGNAL", self.now_s, on=False, text="usable signal again"
-            )
+            if self._signals.any_present:
+                events += self._signals.set_presence(
+                    "POOR_SIGNAL", now_s, on=False, text="usable signal again"
+                )
             self._rearm_poor()
         window = valid_window(estimate)
         if window is not None:
             age_s = window.t_s - (self._origin_s or 0.0)
             offset_mmhg = 0.0 if estimate.calibration is None else estimate.calibration.offset_mmhg
-            events += self._pressure.push(window, now_s=self.now_s, age_s=age_s, offset_mmhg=offset_mmhg)
-            events += self._check_delivery()
+            events += self._pressure.push(window, now_s=now_s, age_s=age_s, offset_mmhg=offset_mmhg)
+            if self._signals.any_present:
+                events += self._check_delivery()
+        # Where no condition came or went, only what was put off above can have become due earlier.
+        self._calm_until_s = -math.inf if events else min(self._calm_until_s, self._own_due_s())
         return events
 
     def begin_rules_anew(self) -> None:
@@ -296,12 +320,15 @@ class AlarmEngine:
 
     def _next_due_s(self) -> float:
         """Return when the first of `_dues` is due, without making them: it is asked at every step of time."""
-        due_s = min(self._signals.due_s, self._pressure.due_s, self._leads_off.due_s, self._facts.due_s)
-        if self._poor_due_s is not None:
-            due_s = min(due_s, self._poor_due_s)
-        if self._number_s is not None:
-            due_s = min(due_s, self._number_s + self._policy.estimate_lifetime_s)
-        return due_s
+        parts_s = min(self._signals.due_s, self._pressure.due_s, self._leads_off.due_s, self._facts.due_s)
+        return min(parts_s, self._own_due_s())
+
+    def _own_due_s(self) -> float:
+        """Return when a number expires or the signal has been poor for too long, whichever is first."""
+        due_s = math.inf if self._poor_due_s is None else self._poor_due_s
+        return (
+            due_s if self._number_s is None else min(due_s, self._number_s + self._policy.estimate_lifetime_s)
+        )
 
     def _dues(self) -> Iterator[Due]:
         """Yield all that time alone will bring; of equal time and rank, what comes first here happens first."""
@@ -338,10 +365,13 @@ class AlarmEngine:
     def _enter(self, t_s: float) -> list[AlarmEvent]:
         """Let time pass to a fact's time; the first fact starts the stream."""
         events = self._change(t_s)
+        self._begin()
+        return events
+
+    def _begin(self) -> None:
         if self._origin_s is None:
             self._origin_s = self.now_s
             self._rearm_poor()
-        return events
 
     def _check_variant(self, estimate: Estimate) -> list[AlarmEvent]:
         missing = estimate.variant is None and estimate.validity == "invalid"
@@ -360,11 +390,6 @@ class AlarmEngine:
     def _check_delivery(self) -> list[AlarmEvent]:
         """Make DELIVERY_FAILED medium once it keeps a physiological alarm from someone."""
         name, signals = "DELIVERY_FAILED", self._signals
-        if (
-            not signals.any_present
-            or not signals.present(name)
-            or not signals.cuts_off
-            or signals.conditions[name].priority == "medium"
-        ):
+        if not signals.present(name) or not signals.cuts_off or signals.conditions[name].priority == "medium":
             return []
         return signals.change(name, self.now_s, worse=True, priority="medium")

@@ -38,6 +38,14 @@ class Facts:
         When time alone brings one of their conditions next.
     """
 
+    __slots__ = (
+        "_policy",
+        "_recovering_s",
+        "_signals",
+        "due_s",
+        "waiting",
+    )
+
     def __init__(
         self,
         policy: AlarmPolicy,

@@ -34,6 +34,15 @@ class LeadsOff:
         When `tell` is due.
     """
 
+    __slots__ = (
+        "_delay_s",
+        "_leads",
+        "_signals",
+        "_since_s",
+        "due_s",
+        "told",
+    )
+
     def __init__(
         self,
         policy: AlarmPolicy,

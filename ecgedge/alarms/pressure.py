@@ -39,6 +39,15 @@ class Pressure:
         If a span of the policy is shorter than a hop, so that its rule could never fire.
     """
 
+    __slots__ = (
+        "_elevation",
+        "_hop_s",
+        "_policy",
+        "_signals",
+        "_trend",
+        "rising_line_mmhg",
+    )
+
     def __init__(
         self,
         policy: AlarmPolicy,
@@ -85,7 +94,8 @@ class Pressure:
         is no change of the patient.
         """
         self._elevation.push(window)
-        return self._check_elevation(now_s, age_s) + self._check_rising(window, now_s, offset_mmhg)
+        events = self._check_elevation(now_s, age_s)
+        return events + self._check_rising(window, now_s, offset_mmhg) if self._policy.rising else events
 
     def escalate(self, due_s: float) -> list[AlarmEvent]:
         """Make an elevation medium that has lasted for the policy's `medium_after_s`."""
@@ -96,10 +106,10 @@ class Pressure:
 
     def _check_elevation(self, now_s: float, age_s: float) -> list[AlarmEvent]:
         signals, rules = self._signals, self._elevation
-        priority: Priority = "medium" if rules.medium(age_s=age_s) else "low"
-        present = signals.present(ELEVATED)
+        present = signals.any_present and signals.present(ELEVATED)
         if not present and not rules.onset(age_s=age_s):
             return []
+        priority: Priority = "medium" if rules.medium(age_s=age_s) else "low"
         if present and rules.recovered(age_s=age_s):
             return signals.set_presence(ELEVATED, now_s, on=False, text="mPCWP estimate no longer elevated")
         text = f"mPCWP estimate elevated: {rules.describe()}; an estimate, not a measurement"
@@ -112,7 +122,7 @@ class Pressure:
 
     def _check_rising(self, window: ValidWindow, now_s: float, offset_mmhg: float) -> list[AlarmEvent]:
         line_mmhg, policy, signals = self.rising_line_mmhg, self._policy, self._signals
-        if not policy.rising or window.mpcwp_mmhg is None:
+        if window.mpcwp_mmhg is None:
             return []
         self._trend.push(window.t_s, window.mpcwp_mmhg + offset_mmhg)
         if line_mmhg is not None:

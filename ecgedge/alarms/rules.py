@@ -90,6 +90,21 @@ class Elevation:
     span is counted as windows come and go; only recovery, and a text, cost a pass over a span and a sort.
     """
 
+    __slots__ = (
+        "_exceeding",
+        "_far_exceeding",
+        "_longest_s",
+        "_most",
+        "_needed",
+        "_oldest_s",
+        "_onset_s",
+        "_policy",
+        "_recent",
+        "_recent_since_s",
+        "_since_s",
+        "_windows",
+    )
+
     def __init__(self, policy: AlarmPolicy, *, hop_s: float, windows: Iterable[ValidWindow] = ()) -> None:
         require_fires(policy, hop_s=hop_s)
         self._policy = policy
@@ -101,7 +116,7 @@ class Elevation:
         }
         self._windows = _Queue(self._most + 1)
         self._recent = 0  # of them in the onset span
-        self._onset_s = policy.persistence_s - SLACK_S
+        self._onset_s, self._oldest_s = policy.persistence_s - SLACK_S, self._longest_s - SLACK_S
         # Ends of the oldest of all, and of the oldest in the onset span: each window is held against them.
         self._since_s = self._recent_since_s = 0.0
         self._exceeding = self._far_exceeding = 0
@@ -115,16 +130,15 @@ class Elevation:
 
     def push(self, window: ValidWindow) -> None:
         """Take the newest window and forget what no span reaches any more."""
-        windows = self._windows
-        windows.append(window)
+        windows, t_s = self._windows, window.t_s
+        n = windows.append(window)
         self._recent += 1
-        self._exceeding += self._exceeds(window)
-        self._far_exceeding += self._far_exceeds(window)
-        if len(windows) == 1:
-            self._recent_since_s = self._since_s = window.t_s
-        while window.t_s - self._recent_since_s >= self._onset_s:
+        self._count(window, 1)
+        if n == 1:
+            self._recent_since_s = self._since_s = t_s
+        while t_s - self._recent_since_s >= self._onset_s:
             self._leave_recent()
-        while len(windows) > self._most or window.t_s - self._since_s >= self._longest_s - SLACK_S:
+        while len(windows) > self._most or t_s - self._since_s >= self._oldest_s:
             if self._recent == len(windows):
                 self._leave_recent()
             windows.popleft()
@@ -135,8 +149,19 @@ class Elevation:
         gone = self._windows[len(self._windows) - self._recent]
         self._recent -= 1
         self._recent_since_s = self._windows.t_s(len(self._windows) - self._recent)
-        self._exceeding -= self._exceeds(gone)
-        self._far_exceeding -= self._far_exceeds(gone)
+        self._count(gone, -1)
+
+    def _count(self, window: ValidWindow, n: int) -> None:
+        """Count a window of the onset span by what it exceeds: n is 1 where it comes, -1 where it leaves."""
+        policy, p, lower = self._policy, window.p, window.lower_mmhg
+        if lower is None:
+            self._exceeding += n * (p is not None and p >= policy.onset_probability)
+            return
+        likely = p is not None and p >= policy.onset_probability
+        if likely or lower > policy.threshold_mmhg:
+            self._exceeding += n
+        if lower >= policy.medium_lower_bound_mmhg:
+            self._far_exceeding += n
 
     def onset(self, *, age_s: float) -> bool:
         """Tell whether the onset rule holds at the newest window of a stream `age_s` old."""
@@ -164,17 +189,10 @@ class Elevation:
         text = f"{self._exceeding} of {self._recent} valid windows in {policy.persistence_s:g} s"
         return text if pressure is None else f"{text}, median {pressure:.1f} mmHg"
 
-    def _exceeds(self, window: ValidWindow) -> bool:
-        likely = window.p is not None and window.p >= self._policy.onset_probability
-        return likely or (window.lower_mmhg is not None and window.lower_mmhg > self._policy.threshold_mmhg)
-
-    def _far_exceeds(self, window: ValidWindow) -> bool:
-        return window.lower_mmhg is not None and window.lower_mmhg >= self._policy.medium_lower_bound_mmhg
-
     def _share(self, count: int, age_s: float) -> bool:
         """Tell whether so many are enough of the windows of the onset span."""
-        span_s, n = self._policy.persistence_s, self._recent
-        if n == 0 or age_s < span_s - SLACK_S or n < self._needed[span_s]:
+        n = self._recent
+        if n == 0 or age_s < self._onset_s or n < self._needed[self._policy.persistence_s]:
             return False
         return count >= self._policy.onset_fraction * n - _SLACK
 
@@ -189,6 +207,13 @@ class Elevation:
 
 class _Queue:
     """A bounded queue of windows in 32 bytes each; None is kept as NaN, which no window that counts holds."""
+
+    __slots__ = (
+        "_first",
+        "_most",
+        "_n",
+        "_numbers",
+    )
 
     def __init__(self, most: int) -> None:
         self._numbers = array("d", bytes(32 * most))
@@ -210,11 +235,16 @@ class _Queue:
         """Return the end of window k."""
         return self._numbers[self._at(k)]
 
-    def append(self, window: ValidWindow) -> None:
-        """Take a window; there must be room."""
-        at, (p, pressure, lower) = self._at(self._n), (window.p, window.mpcwp_mmhg, window.lower_mmhg)
-        self._numbers[at : at + 4] = array("d", (window.t_s, _kept(p), _kept(pressure), _kept(lower)))
+    def append(self, window: ValidWindow) -> int:
+        """Take a window, for which there must be room; return how many there are now."""
+        numbers, at = self._numbers, self._at(self._n)
+        p, pressure, lower = window.p, window.mpcwp_mmhg, window.lower_mmhg
+        numbers[at] = window.t_s
+        numbers[at + 1] = math.nan if p is None else p
+        numbers[at + 2] = math.nan if pressure is None else pressure
+        numbers[at + 3] = math.nan if lower is None else lower
         self._n += 1
+        return self._n
 
     def popleft(self) -> None:
         """Forget the oldest."""
@@ -223,10 +253,6 @@ class _Queue:
 
     def _at(self, k: int) -> int:
         return (self._first + k) % self._most * 4
-
-
-def _kept(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 def _known(value: float) -> float | None:

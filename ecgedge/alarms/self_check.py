@@ -27,10 +27,19 @@ class SelfChecks:
     a check that was not made.
     """
 
+    __slots__ = (
+        "_begin_s",
+        "_heard_s",
+        "_made",
+        "_next_s",
+        "_period_s",
+    )
+
     def __init__(self, policy: AlarmPolicy, state: ChecksState | None = None) -> None:
         self._period_s = policy.self_check_s
         saved = state or ChecksState()
         self._begin_s, self._heard_s, self._made = saved.begin_s, saved.heard_s, saved.made
+        self._find_next()
 
     @property
     def state(self) -> ChecksState:
@@ -41,14 +50,20 @@ class SelfChecks:
         """Count anew from `t_s`."""
         self._begin_s = self._heard_s = t_s
         self._made = 0
+        self._find_next()
+
+    def _find_next(self) -> None:
+        self._next_s = self._begin_s + (self._made + 1) * self._period_s
 
     def due(self, t_s: float) -> list[tuple[int, float]]:
         """Make each check that is due by `t_s` and not made yet; return their numbers and times."""
         made: list[tuple[int, float]] = []
-        while (due_s := self._begin_s + (self._made + 1) * self._period_s) <= t_s:
+        while self._next_s <= t_s:
             self._made += 1
-            made.append((self._made, due_s))
-        self._heard_s = max(self._heard_s, t_s)
+            made.append((self._made, self._next_s))
+            self._find_next()
+        if t_s > self._heard_s:
+            self._heard_s = t_s
         return made
 
     def leap(self, t_s: float) -> None:
@@ -56,3 +71,4 @@ class SelfChecks:
         if t_s - self._heard_s > LEAP_S:
             newest = math.floor((t_s - self._begin_s) / self._period_s)
             self._made = max(self._made, newest - 1)
+            self._find_next()

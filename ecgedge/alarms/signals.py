@@ -49,6 +49,15 @@ class Signals:
         When time brings something next.
     """
 
+    __slots__ = (
+        "_conditions",
+        "_policy",
+        "_present",
+        "any_present",
+        "due_s",
+        "pause",
+    )
+
     def __init__(
         self,
         policy: AlarmPolicy,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ecgedge.alarms import Fact, Reading
 from ecgedge.bundle import Bundle, VariantSpec
 from ecgedge.ecg import Mode
+from ecgedge.embedding import EmbeddingEnvelope
 from ecgedge.errors import EngineError
 from ecgedge.events import Calibrated, Estimate, Validity
 from ecgedge.leads import LIMB_LEADS
@@ -17,7 +18,10 @@ from ecgedge.runtime import DISTANCE, Outputs
 from ecgedge.signal import Quality, Windower
 from ecgedge.stream.one_point import Recent, calibrate, shown
 from ecgedge.stream.variants import VariantChoice
-from ecgedge.stream.work import Infer, Seat, Server, Steps, take_seat
+from ecgedge.stream.watch import ALL_WELL
+from ecgedge.stream.work import Infer, Seat, Server, take_seat
+
+T = TypeVar("T")
 
 ENVELOPE_MARGIN = 1.5
 """A window's SD may leave the training range by this factor before the estimate is called questionable."""
@@ -48,14 +52,19 @@ class Answer(NamedTuple):
 class _Server:
     """Who answers for some of the bed's leads.
 
-    `rows` are those of the samples that it wants, None for all; `ranges` say, of each lead and its row, which standard
-    deviations are not questionable.
+    `rows` are those of the samples that it wants, None for all; a standard deviation of one of its leads from `low_mv`
+    up to `high_mv` is not questionable.
     """
 
     spec: VariantSpec
     runner: Server
     rows: list[int] | None
-    ranges: list[tuple[str, int, tuple[float, float]]]
+    low_mv: tuple[float, ...]
+    high_mv: tuple[float, ...]
+
+    def of_its_leads(self, of_all: Sequence[T]) -> Sequence[T]:
+        """Return the values of its own leads, of those of the bed's."""
+        return of_all if self.rows is None else [of_all[row] for row in self.rows]
 
 
 class Answers:
@@ -77,6 +86,18 @@ class Answers:
     calibrated
         What estimates are set against, if anything; see `ecgedge.stream.one_point`.
     """
+
+    __slots__ = (
+        "_envelope",
+        "_leads",
+        "_seat",
+        "_servers",
+        "_spec",
+        "_specs",
+        "_variants",
+        "calibrated",
+        "recent",
+    )
 
     def __init__(
         self,
@@ -112,17 +133,21 @@ class Answers:
             self._seat.leave()
         self._seat = None
 
-    def ask(self, place: Placed, quality: Quality) -> Steps[Answer]:
-        """Answer for a window of this quality."""
+    def ask(self, place: Placed, quality: Quality) -> Infer | None:
+        """Return what asks the model about a window of this quality; None where no variant can serve."""
         server = self._server(quality.usable)
         if server is None:
-            return Answer(self._invalid(place, quality))
+            return None
         if self._seat is None or self._seat.runner is not server.runner:
             self.leave()
             self._seat = take_seat(server.runner)
-        said: Outputs | EngineError = yield Infer(
-            self._seat, place.windower, server.rows, place.end_index, self._spec
-        )
+        return Infer(self._seat, place.windower, server.rows, place.end_index, self._spec)
+
+    def answer(self, place: Placed, quality: Quality, said: Outputs | EngineError | None) -> Answer:
+        """Answer for a window, of which the model said this when it was asked; None if it was not."""
+        server = self._server(quality.usable)
+        if server is None or said is None:
+            return Answer(self._invalid(place, quality))
         if isinstance(said, EngineError):
             failed = self._invalid(place, quality, reason=f"model failed: {said}")
             return Answer(failed, (("MODEL_FAILED", f"the model failed: {said}"),))
@@ -130,10 +155,14 @@ class Answers:
             why = place.doubt or "signal settling"
             estimate = self._shown(_estimate(place, server.spec, said, quality.sqi, why), server)
             return Answer(estimate, (("MODEL_FAILED", None),))
-        outside = _outside(quality, server) or _strange(said, server.spec)
-        doubt = _doubt(quality, server)
+        outside = _outside(quality, server)
+        if outside is None and server.spec.embedding is not None:
+            outside = _strange(said, server.spec.embedding)
+        doubt = _doubt(quality, server) if quality.contradicts or any(quality.doubts) else None
         reason = place.doubt or outside or doubt
         estimate = self._shown(_estimate(place, server.spec, said, quality.sqi, reason), server)
+        if outside is None and doubt is None:
+            return Answer(estimate, ALL_WELL)
         facts: tuple[tuple[Fact, str | None], ...] = (
             ("MODEL_FAILED", None),
             ("OUT_OF_ENVELOPE", outside),
@@ -156,11 +185,13 @@ class Answers:
     def _serving(self, spec: VariantSpec, runner: Server) -> _Server:
         rows = [self._leads.index(lead) for lead in spec.leads]
         trained = [self._envelope.get(lead, (0.0, math.inf)) for lead in spec.leads]
-        ranges = [
-            (lead, row, (low_mv / ENVELOPE_MARGIN, high_mv * ENVELOPE_MARGIN))
-            for lead, row, (low_mv, high_mv) in zip(spec.leads, rows, trained, strict=True)
-        ]
-        return _Server(spec, runner, None if rows == list(range(len(self._leads))) else rows, ranges)
+        return _Server(
+            spec,
+            runner,
+            None if rows == list(range(len(self._leads))) else rows,
+            tuple(low_mv / ENVELOPE_MARGIN for low_mv, _ in trained),
+            tuple(high_mv * ENVELOPE_MARGIN for _, high_mv in trained),
+        )
 
     def _invalid(self, place: Placed, quality: Quality, *, reason: str | None = None) -> Estimate:
         """Answer nothing. `variant` names what would have served, had all leads that are on been clean."""
@@ -192,30 +223,31 @@ class Answers:
 
 def _outside(quality: Quality, server: _Server) -> str | None:
     """Name a lead that moves more or less than those of the training data did."""
-    for lead, row, (low_mv, high_mv) in server.ranges:
-        if not low_mv <= quality.sd_mv[row] <= high_mv:
+    sds_mv = server.of_its_leads(quality.sd_mv)
+    for lead, low_mv, sd_mv, high_mv in zip(
+        server.spec.leads, server.low_mv, sds_mv, server.high_mv, strict=True
+    ):
+        if not low_mv <= sd_mv <= high_mv:
             return f"lead {lead} outside the training envelope"
     return None
 
 
-def _strange(said: Outputs, spec: VariantSpec) -> str | None:
+def _strange(said: Outputs, embedding: EmbeddingEnvelope) -> str | None:
     """Say so where the embedding is farther from those of the training data than hardly any of new patients."""
-    if spec.embedding is None or said.get(DISTANCE, 0.0) <= spec.embedding.bound:
+    if said.get(DISTANCE, 0.0) <= embedding.bound:
         return None
     return "embedding outside the training envelope"
 
 
 def _doubt(quality: Quality, server: _Server) -> str | None:
     """Say "mains: I,II; limb leads contradict each other" of the leads that the model uses."""
-    if not (quality.contradicts or any(quality.doubts)):
-        return None
     found: dict[str, list[str]] = {}
-    for lead, row, _ in server.ranges:
-        doubt = quality.doubts[row]
+    leads = server.spec.leads
+    for lead, doubt in zip(leads, server.of_its_leads(quality.doubts), strict=True):
         if doubt is not None:
             found.setdefault(doubt, []).append(lead)
-    said = [f"{doubt}: {','.join(leads)}" for doubt, leads in found.items()]
-    if quality.contradicts and any(lead in LIMB_LEADS for lead, _, _ in server.ranges):
+    said = [f"{doubt}: {','.join(of_doubt)}" for doubt, of_doubt in found.items()]
+    if quality.contradicts and any(lead in LIMB_LEADS for lead in leads):
         said.append("limb leads contradict each other")
     return "; ".join(said) or None
 

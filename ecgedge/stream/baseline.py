@@ -31,6 +31,12 @@ class Baseline:
     A minute is told of with the first valid window after it, so no event depends on how samples are cut.
     """
 
+    __slots__ = (
+        "_estimates",
+        "_medians",
+        "_minute",
+    )
+
     def __init__(self, medians_mmhg: NDArray[np.float64] | None = None) -> None:
         # Minute m of stream time at m modulo their number, NaN where it had no valid window; then the number of the
         # minute that is being counted, NaN before the first, and the estimates in it.

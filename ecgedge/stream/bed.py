@@ -64,6 +64,25 @@ class Bed:
         On leads or a rate that cannot be served, or a policy that can never fire with this bundle.
     """
 
+    # Slots, here and in all that a bed is made of: of thousands of beds each finds itself outside the cache when its
+    # turn comes, and a dictionary is one way more into memory.
+    __slots__ = (
+        "_clock",
+        "_dropped",
+        "_estimation",
+        "_feed_mode",
+        "_hop_samples",
+        "_late",
+        "_lost",
+        "_waited_s",
+        "_watch",
+        "bundle",
+        "hop_s",
+        "leads",
+        "policy",
+        "rate_hz",
+    )
+
     def __init__(
         self,
         bundle: Bundle,
@@ -98,7 +117,7 @@ class Bed:
             watch=self._watch,
         )
         self._clock = FeedClock(rate_hz)
-        self._t_last_s = self._waited_s = 0.0
+        self._waited_s = 0.0
         self._lost = False
         self._late = False
         self._dropped = 0
@@ -122,12 +141,30 @@ class Bed:
 
         Nothing else may be asked of the bed meanwhile.
         """
+        if samples_mv.shape[1] and self._as_due(t_s):
+            return self._estimation.consume(samples_mv, [])
+        return self._aligned(samples_mv, t_s)
+
+    def _as_due(self, t_s: float) -> bool:
+        """Tell at a glance, for nearly all chunks, that `_aligned` would have nothing to say of when they come.
+
+        They come when they are due, and the feed is neither lost nor late; so FEED_STALE does not hold either.
+        """
+        estimation, rate_hz = self._estimation, self.rate_hz
+        if self._lost or self._late or not estimation.started:
+            return False
+        # As `missing`, which rounds to whole samples.
+        due_s = estimation.begin_s + estimation.n_in / rate_hz
+        return -0.5 <= (self._clock.stream_s(t_s) - due_s) * rate_hz <= 0.5
+
+    def _aligned(self, samples_mv: NDArray[np.float32], t_s: float) -> Steps[list[Event]]:
+        """Take samples whenever they come."""
         events: list[Event] = []
         if not self.started:
             self._start(self._clock.stream_s(t_s), events)
         samples_mv = yield from self._align(samples_mv, t_s, events)
         if samples_mv.shape[1]:
-            yield from self._consume(samples_mv, events)
+            yield from self._estimation.consume(samples_mv, events)
         return events
 
     def check(self, samples_mv: NDArray[np.float32], *, t_s: float) -> None:
@@ -182,7 +219,7 @@ class Bed:
         """Say that the feed broke off at the last sample; the alarm does not wait for the silence."""
         events: list[Event] = []
         if not self._lost:
-            self._lose(self._t_last_s, events, silent_s=0.0)
+            self._lose(self._estimation.last_s, events, silent_s=0.0)
         return events
 
     def journal(self, t_s: float, *, why: str | None) -> list[Event]:
@@ -324,7 +361,7 @@ class Bed:
             mode=self._feed_mode,
             hop_samples=self._hop_samples,
             stretch=stretch,
-            last_s=self._t_last_s,
+            last_s=estimation.last_s,
             waited_s=self._waited_s,
             lost=self._lost,
             late=self._late,
@@ -375,11 +412,12 @@ class Bed:
             bed._watch.take_up(snapshot.alarms, checks=facts.checks, counts=facts.alarm_counts)
         except ValueError as error:
             raise UsageError(f"the snapshot does not fit: {error}") from error
-        bed._t_last_s, bed._waited_s = facts.last_s, facts.waited_s
+        bed._waited_s = facts.waited_s
         bed._lost, bed._late, bed._dropped = facts.lost, facts.late, facts.dropped
         bed._clock = FeedClock(bed.rate_hz, facts.clock)
         estimation = bed._estimation
-        estimation.off, estimation.windows, estimation.valid = set(facts.off), facts.windows, facts.valid
+        estimation.off = frozenset(facts.off)
+        estimation.windows, estimation.valid, estimation.last_s = facts.windows, facts.valid, facts.last_s
         estimation.answers.recent = Recent(
             hop_s=bed.hop_s, variant=facts.recent_variant, numbers=facts.recent
         )
@@ -409,7 +447,6 @@ class Bed:
         """Begin a stretch at `t_s`: front end and windows know nothing of the past."""
         first = not self.started
         self._estimation.begin(t_s)
-        self._t_last_s = t_s
         if first:
             events += self._watch.begin(t_s, waited_s=self._waited_s, lost=self._lost)
         self._connect(t_s, events)
@@ -478,16 +515,16 @@ class Bed:
             return
         # The windows of the hole come in order with the moment at which the silence is too long.
         quiet = min(missing, round(self.policy.feed_lost_s * self.rate_hz))
-        yield from self._consume(self._nothing(quiet), events, hole=True)
+        yield from self._estimation.consume(self._nothing(quiet), events, hole=True)
         self._notice_silence(t_s, events)
-        yield from self._consume(self._nothing(missing - quiet), events, hole=True)
+        yield from self._estimation.consume(self._nothing(missing - quiet), events, hole=True)
         events.append(FeedEvent(t_s=t_s, state="gap", age_s=gap_s))
 
     def _nothing(self, n: int) -> NDArray[np.float32]:
         return np.full((len(self.leads), n), np.nan, np.float32)
 
     def _notice_silence(self, t_s: float, events: list[Event]) -> None:
-        due_s = self._t_last_s + self.policy.feed_lost_s
+        due_s = self._estimation.last_s + self.policy.feed_lost_s
         if not self._lost and t_s >= due_s:
             self._lose(due_s, events, silent_s=self.policy.feed_lost_s)
 
@@ -496,13 +533,6 @@ class Bed:
         events += self._watch.pass_time(t_s)
         events.append(FeedEvent(t_s=t_s, state="lost", age_s=silent_s))
         events += self._watch.counted(self._watch.engine.on_feed(t_s, connected=False))
-
-    def _consume(
-        self, samples_mv: NDArray[np.float32], events: list[Event], *, hole: bool = False
-    ) -> Steps[None]:
-        events += yield from self._estimation.consume(samples_mv, hole=hole)
-        if not hole:
-            self._t_last_s = self.reached_s
 
 
 def _require_output(bundle: Bundle, policy: AlarmPolicy) -> None:

@@ -28,6 +28,11 @@ class FeedClock:
     took to be sure is a gap.
     """
 
+    __slots__ = (
+        "_rate_hz",
+        "state",
+    )
+
     def __init__(self, rate_hz: float, state: ClockState | None = None) -> None:
         self._rate_hz = rate_hz
         self.state = state or ClockState()

@@ -15,7 +15,7 @@ from ecgedge.bundle import Bundle
 from ecgedge.ecg import Mode
 from ecgedge.errors import UsageError
 from ecgedge.events import Event, FeedEvent
-from ecgedge.signal import Quality, Window
+from ecgedge.signal import Conditioned, Quality
 from ecgedge.stream.answers import Answer, Answers, Placed
 from ecgedge.stream.baseline import Baseline
 from ecgedge.stream.path import LeadChange, PathState, SignalPath, lead_changes
@@ -49,11 +49,33 @@ class Estimation:
         Whether the front end has started; before, there is no stretch of samples.
     begin_s
         Time of the stretch's first sample.
+    last_s
+        Up to when samples have come, holes aside.
     off
         Leads that are off.
     windows, valid
         Windows so far, and those of them with a valid estimate.
     """
+
+    __slots__ = (
+        "_baseline",
+        "_feed_mode",
+        "_hop_s",
+        "_leads",
+        "_lengths",
+        "_path",
+        "_rate_hz",
+        "_spec",
+        "_watch",
+        "answers",
+        "begin_s",
+        "last_s",
+        "mode",
+        "off",
+        "started",
+        "valid",
+        "windows",
+    )
 
     def __init__(
         self,
@@ -71,8 +93,8 @@ class Estimation:
         self._hop_s = lengths["hop_samples"] / self._spec.rate_hz
         self._answer_by(bundle, variants)
         self.started = False
-        self.begin_s = 0.0
-        self.off: set[str] = set()
+        self.begin_s = self.last_s = 0.0
+        self.off: frozenset[str] = frozenset()
         self.windows = self.valid = 0
 
     @property
@@ -88,6 +110,7 @@ class Estimation:
     def begin(self, t_s: float) -> None:
         """Begin a stretch at `t_s`: front end and windows know nothing of the past."""
         self._begin(t_s, None)
+        self.last_s = t_s
 
     def _begin(self, t_s: float, state: PathState | None) -> None:
         self._path = SignalPath(
@@ -129,43 +152,51 @@ class Estimation:
         self._baseline = Baseline()
         self.mode: Mode = "demo" if bundle.simulated else self._feed_mode
 
-    def consume(self, samples_mv: NDArray[np.float32], *, hole: bool = False) -> Steps[list[Event]]:
-        """Take the next samples; those of a `hole` in time tell nothing of leads."""
-        path, events = self._path, list[Event]()
+    def consume(
+        self, samples_mv: NDArray[np.float32], events: list[Event], *, hole: bool = False
+    ) -> Steps[list[Event]]:
+        """Take the next samples and return `events`, grown by what they say; those of a `hole` tell nothing of leads.
+
+        All steps stand in this one generator: each bed is sent some four answers a hop, and one level costs less.
+        """
+        path, answers = self._path, self.answers
         first = path.n_out
-        conditioned = yield from path.condition(samples_mv)
+        conditioned: Conditioned = yield path.condition(samples_mv)
+        if (raw := path.take(samples_mv, conditioned)) is not None:
+            path.take_raw((yield raw))
         changes = [] if hole else lead_changes(self._leads, self.off, conditioned, first)
         for window in path.windower.push(conditioned):
             # A window that ends at index n holds the samples before n; a lead changes with sample n itself.
             while changes and changes[0].index < window.end_index:
                 events += self._change_lead(changes.pop(0))
-            events += yield from self._judge(window)
+            t_s = self._time_s(window.end_index)
+            events += self._watch.pass_time(t_s)
+            quality: Quality = yield path.assess(window)
+            place = Placed(path.windower, window.end_index, t_s, self.off, self.mode, self._watch.doubt)
+            asked = answers.ask(place, quality)
+            said = None if asked is None else (yield asked)
+            self._tell(answers.answer(place, quality, said), quality, t_s, events)
         for change in changes:
             events += self._change_lead(change)
-        return events + self._watch.pass_time(self._time_s(path.n_out))
+        events += self._watch.pass_time(self._time_s(path.n_out))
+        if not hole:
+            self.last_s = self.reached_s
+        return events
 
-    def _judge(self, window: Window) -> Steps[list[Event]]:
+    def _tell(self, answer: Answer, quality: Quality, t_s: float, events: list[Event]) -> None:
         """Say what a window tells: its estimate, and what follows from it."""
-        t_s, watch = self._time_s(window.end_index), self._watch
-        events = watch.pass_time(t_s)
-        quality: Quality = yield self._path.assess(window)
-        windower, off = self._path.windower, frozenset(self.off)
-        place = Placed(windower, window.end_index, t_s, off, self.mode, watch.doubt)
-        answer: Answer = yield from self.answers.ask(place, quality)
+        estimate, watch = answer.estimate, self._watch
         self.windows += 1
-        self.valid += answer.estimate.validity == "valid"
-        events.append(answer.estimate)
-        events += watch.counted(watch.engine.on_estimate(answer.estimate))
-        events += self._baseline.push(answer.estimate)
-        return events + watch.window(answer.facts, quality, t_s)
+        self.valid += estimate.validity == "valid"
+        events.append(estimate)
+        events += watch.counted(watch.engine.on_estimate(estimate))
+        events += self._baseline.push(estimate)
+        events += watch.window(answer.facts, quality, t_s)
 
     def _change_lead(self, change: LeadChange) -> list[Event]:
         lead, on, t_s = change.lead, change.on, self._time_s(change.index)
         events = self._watch.pass_time(t_s)
-        if on:
-            self.off.discard(lead)
-        else:
-            self.off.add(lead)
+        self.off = self.off - {lead} if on else self.off | {lead}
         events.append(FeedEvent(t_s=t_s, state="lead_on" if on else "lead_off", lead=lead))
         return events + self._watch.counted(self._watch.engine.on_lead(t_s, lead, on=on))
 

@@ -29,6 +29,19 @@ class Inbox:
         How many are taken at a time.
     """
 
+    __slots__ = (
+        "_apart",
+        "_begin_s",
+        "_fill",
+        "_first_s",
+        "_hop",
+        "_joined",
+        "_most",
+        "_n_apart",
+        "_needed",
+        "bed",
+    )
+
     def __init__(self, bed: Bed, *, hop_samples: int) -> None:
         self.bed, self._hop = bed, hop_samples
         self._most = max(2 * hop_samples, round(INBOX_S * bed.rate_hz))
@@ -36,7 +49,7 @@ class Inbox:
         self._fill = 0  # samples in them
         self._first_s: float | None = None
         # When, in the feed's time, the oldest sample that waits was due, and with how many of them the bed's hop is
-        # whole; None where the bed must be asked.
+        # whole; None where the bed knows.
         self._begin_s: float | None = None
         self._needed: int | None = None
         self._apart: deque[tuple[float, NDArray[np.float32]]] = deque()
@@ -85,8 +98,12 @@ class Inbox:
 
     def _surely_follows(self, n: int, t_s: float) -> bool:
         """Tell at a glance, for nearly all chunks, what `_follows` would say of one for which there is room."""
-        if self._begin_s is None or self._apart or not 0 < n <= self._most - self._fill:
+        if self._apart or not 0 < n <= self._most - self._fill:
             return False
+        if self._begin_s is None:
+            if not self.bed.started:
+                return False
+            self._begin_s = self.bed.due_s
         return abs((t_s - self._begin_s) * self.bed.rate_hz - self._fill) < 0.49
 
     def take_hop(self) -> Steps[list[Event]]:
@@ -117,9 +134,7 @@ class Inbox:
     def _take(self, n: int) -> Steps[list[Event]]:
         t_s = self.bed.due_s if self._first_s is None else self._first_s
         self._first_s = self._begin_s = self._needed = None
-        events = yield from self.bed.steps(self._cut(n), t_s=t_s)
-        self._begin_s = self.bed.due_s  # so that the next chunk follows at a glance
-        return events
+        return self.bed.steps(self._cut(n), t_s=t_s)
 
     def _cut(self, n: int) -> NDArray[np.float32]:
         """Take the oldest n samples out of those that follow each other."""

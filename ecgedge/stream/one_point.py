@@ -41,6 +41,12 @@ LEAST_SHARE: Final = 0.5
 class Recent:
     """The valid estimates, uncalibrated, of the last `SPAN_S` by the variant that serves now."""
 
+    __slots__ = (
+        "_due",
+        "_numbers",
+        "variant",
+    )
+
     def __init__(self, *, hop_s: float, variant: str | None = None, numbers: Sequence[float] = ()) -> None:
         self._due = math.floor(SPAN_S / hop_s + 1e-9)
         self.variant = variant

@@ -26,7 +26,7 @@ from ecgedge.signal import (
     WindowerState,
 )
 from ecgedge.stream.variants import Lengths
-from ecgedge.stream.work import Condition, Steps
+from ecgedge.stream.work import Condition
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +74,16 @@ class SignalPath:
         Holds the newest conditioned samples.
     """
 
+    __slots__ = (
+        "_front_end",
+        "_meter",
+        "_raw",
+        "_spec",
+        "n_in",
+        "n_out",
+        "windower",
+    )
+
     def __init__(
         self,
         leads: Sequence[str],
@@ -114,14 +124,23 @@ class SignalPath:
         arrays = *front_end.rows, windows.counts, windows.status, raw
         return PathState(self.n_in, self.n_out, windows.next_end, front_end.phase, arrays)
 
-    def condition(self, samples_mv: NDArray[np.float32]) -> Steps[Conditioned]:
-        """Condition a chunk, and measure what it makes whole of the raw samples."""
-        conditioned: Conditioned = yield Condition(self._front_end, samples_mv)
+    def condition(self, samples_mv: NDArray[np.float32]) -> Condition:
+        """Return what asks for a chunk to be conditioned; `take` what comes of it."""
+        return Condition(self._front_end, samples_mv)
+
+    def take(self, samples_mv: NDArray[np.float32], conditioned: Conditioned) -> MeasureRaw | None:
+        """Take a conditioned chunk; return what asks for the raw samples to be measured that it makes whole, if any."""
         self.n_in += samples_mv.shape[1]
         self.n_out += conditioned.counts.shape[1]
-        if self._raw is not None and (blocks := self._raw.push(samples_mv, clean=conditioned.whole)):
-            self._raw.take((yield MeasureRaw(self._raw.spec, blocks)))
-        return conditioned
+        raw = self._raw
+        if raw is None or not (blocks := raw.push(samples_mv, clean=conditioned.whole)):
+            return None
+        return MeasureRaw(raw.spec, blocks)
+
+    def take_raw(self, measured: NDArray[np.float32]) -> None:
+        """Take what was measured for what `take` asked."""
+        if self._raw is not None:
+            self._raw.take(measured)
 
     def assess(self, window: Window) -> Assess:
         """Return what asks for the quality of the windower's newest window."""

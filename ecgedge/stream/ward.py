@@ -7,7 +7,7 @@ order those of several beds came, shows nowhere. No clock and no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -130,17 +130,18 @@ class Ward:
 def run_together(all_steps: Sequence[Steps[list[Event]]]) -> list[list[Event]]:
     """Run the steps of several beds to their ends, round by round; return what each said, in the order given."""
     said: list[list[Event]] = [[] for _ in all_steps]
-    going = list(enumerate(all_steps))
+    going = [(place, steps.send) for place, steps in enumerate(all_steps)]
     answers: list[Any] = [None] * len(going)
     while going:
         asked: list[Work] = []
-        left: list[tuple[int, Steps[list[Event]]]] = []
-        for (place, steps), answer in zip(going, answers, strict=True):
+        left: list[tuple[int, Callable[[Any], Work]]] = []
+        for one, answer in zip(going, answers, strict=True):
+            place, send = one
             try:
-                asked.append(steps.send(answer))
+                asked.append(send(answer))
             except StopIteration as done:
                 said[place] = done.value
             else:
-                left.append((place, steps))
+                left.append(one)
         going, answers = left, do_work(asked)
     return said

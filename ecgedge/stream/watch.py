@@ -33,6 +33,14 @@ _GONE: Final[dict[Fact, str]] = {
 }
 
 
+ALL_WELL: Final[tuple[tuple[Fact, str | None], ...]] = (
+    ("MODEL_FAILED", None),
+    ("OUT_OF_ENVELOPE", None),
+    ("SIGNAL_DOUBTFUL", None),
+)
+"""What an answer tells that nothing is wrong with."""
+
+
 class Watch:
     """Tells the alarm engine what happens, and counts what it says.
 
@@ -52,6 +60,15 @@ class Watch:
     counts
         How often each condition's signal came on.
     """
+
+    __slots__ = (
+        "_checks",
+        "_hop_s",
+        "_leads",
+        "_policy",
+        "counts",
+        "engine",
+    )
 
     def __init__(self, policy: AlarmPolicy, *, hop_s: float, leads: Sequence[str]) -> None:
         self._policy, self._hop_s, self._leads = policy, hop_s, tuple(leads)
@@ -115,7 +132,8 @@ class Watch:
             pause = self.engine.pause
             left_s = None if pause is None else pause.ends_s - due_s
             events.append(SelfCheck(due_s, count, self._policy.self_check_s, left_s))
-        return events + self.counted(self.engine.advance(t_s))
+        said = self.engine.advance(t_s)
+        return events + self.counted(said) if said or events else []
 
     def fact(self, fact: Fact, t_s: float, text: str | None, *, gone: str | None = None) -> list[Event]:
         """Tell the engine of a fact that holds, or (None) does not; `gone` says why not, where more than one can be."""
@@ -127,8 +145,8 @@ class Watch:
 
     def window(self, facts: Sequence[tuple[Fact, str | None]], quality: Quality, t_s: float) -> list[Event]:
         """Tell the facts that a window's answer brought, and what is wrong with its signal."""
-        calm = quality.lost == 0.0 and not any(quality.reasons) and all(text is None for _, text in facts)
-        if calm and self.engine.quiet:
+        calm = quality.lost == 0.0 and not any(quality.reasons)
+        if calm and facts == ALL_WELL and self.engine.quiet:
             return []
         events: list[Event] = []
         for fact, text in facts:
