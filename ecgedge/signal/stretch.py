@@ -3,7 +3,8 @@
 `ecgedge.signal.loops` needs numba and gives the same bits in less time. Who serves many beds, or prepares many
 recordings, switches them on once in a process. They are compiled when a machine first uses them (some seconds; later
 starts read them from numba's cache) and held against the whole arrays, bit by bit; where numba is missing, or a bit
-differs (a compiler may have fused a product with a sum in scipy), whole arrays go on.
+differs (a compiler may have fused a product with a sum in scipy), whole arrays go on. `quality_loops` goes with
+them, and is held against whole arrays in tests alone.
 """
 
 from __future__ import annotations
