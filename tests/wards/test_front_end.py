@@ -23,7 +23,7 @@ from ecgedge_bridge import (
 )
 from ecgedge_bridge.control import CONDITION_IDS
 
-RATE_HZ, FRAME = 250, 25
+RATE_HZ, FRAME, AHEAD_S = 250, 25, 4.0
 LEAD_OFF = CONDITION_IDS["LEAD_OFF"]
 VALIDITY = {"valid": Validity.VLD, "questionable": Validity.QST, "invalid": Validity.INV}
 INFO = Info(
@@ -59,6 +59,15 @@ class Device:
             )  # fmt: skip
             self._index += FRAME
 
+    async def play_to(self, service, seconds, **how):
+        """Play to bed a, never so far ahead of it that what waits would be too much and go."""
+        for _ in range(seconds):
+            self.play(1, **how)
+            await until(lambda: self.ahead_s(service) < AHEAD_S)
+
+    def ahead_s(self, service):
+        return self._index / RATE_HZ - (service.status()["beds"]["a"].get("t_s") or 0.0)
+
     async def serve(self, reader, writer):
         self.connections += 1
         self._writer, decoder = writer, Decoder()
@@ -82,7 +91,7 @@ def test_estimates_and_alarms_reach_it_and_its_button_acknowledges(ward, memory)
         port = server.sockets[0].getsockname()[1]
         service.add(BedConfig("a", f"tcp://127.0.0.1:{port}", answers=True))
         await until(lambda: device.connections == 1)
-        device.play(16)
+        await device.play_to(service, 16)
         await until(lambda: len(device.of(Result)) >= 1)
         result = device.of(Result)[-1]
         [found] = [
@@ -90,7 +99,7 @@ def test_estimates_and_alarms_reach_it_and_its_button_acknowledges(ward, memory)
         ]
         assert result.validity is VALIDITY[found["validity"]]
         assert f"{result.model_id:08x}" == service.status()["bundle"][:8]
-        device.play(4, lead_off=1)
+        await device.play_to(service, 4, lead_off=1)
         await until(lambda: any(a.condition == LEAD_OFF for a in device.of(Alert)))
         device.send(Ack(seq=0, sample_index=0, condition=LEAD_OFF, user_id=7))
         await until(lambda: has(lines, condition="LEAD_OFF", signal="acknowledged"))
@@ -113,7 +122,7 @@ def test_a_bed_that_does_not_answer_sends_nothing(ward, memory):
         server = await asyncio.start_server(device.serve, "127.0.0.1", 0)
         service.add(BedConfig("a", f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
         await until(lambda: device.connections == 1)
-        device.play(16)
+        await device.play_to(service, 16)
         await until(lambda: has(lines, type="estimate"))
         assert device.of(Result) == device.of(Alert) == []
         server.close()
