@@ -124,21 +124,12 @@ def _beds(text: str, bundle: Bundle) -> dict[str, AlarmPolicy | None]:
 
 async def _serve_here(bundle: Bundle, spec: WardSpec, beds: tuple[str, ...]) -> None:
     from ecgedge.cluster.bus import open_bus
-    from ecgedge.cluster.ward_node import WardNode
 
     bus = await open_bus(spec.bus, settings=spec.settings, say=say)
     variants = open_variants(bundle, runtime=spec.runtime, form="stream" if spec.streaming else "window")
     for reason in variants.refused:
         say(reason)
-    node = WardNode(
-        bundle,
-        variants,
-        bus,
-        policies=spec.policies,
-        state_s=spec.state_s,
-        journal_patience_s=spec.journal_patience_s,
-        say=say,
-    )
+    node = spec.node(bundle, variants, bus, say=say)
     _stop_by_signal(node.stop)
     running = asyncio.create_task(node.run())
     taking = asyncio.create_task(_take(node, beds))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ecgedge.bundle import load_bundle
-from ecgedge.cluster.bus import BusSettings, open_bus
+from ecgedge.bundle import Bundle, load_bundle
+from ecgedge.cluster.bus import Bus, BusSettings, open_bus
 from ecgedge.cluster.journal_watch import PATIENCE_S
 from ecgedge.cluster.ward_node import STATE_S, WardNode
 from ecgedge.errors import EcgedgeError
@@ -40,6 +40,18 @@ class WardSpec:
     policies: Mapping[str, AlarmPolicy] = field(default_factory=dict)
     journal_patience_s: float = PATIENCE_S
 
+    def node(self, bundle: Bundle, variants: Variants, bus: Bus, *, say: Callable[[str], None]) -> WardNode:
+        """Return a node that serves so; `say` takes what people must know and no event tells."""
+        return WardNode(
+            bundle,
+            variants,
+            bus,
+            policies=self.policies,
+            state_s=self.state_s,
+            journal_patience_s=self.journal_patience_s,
+            say=say,
+        )
+
 
 class RayWard:
     """The actor's class. Each method answers at once, but for those that wait for beds."""
@@ -61,15 +73,7 @@ class RayWard:
         COMPILED.on()
         bus = await open_bus(spec.bus, settings=spec.settings, say=self._say)
         variants = Variants(bundle, runtime=spec.runtime, form="stream" if spec.streaming else "window")
-        self._node = WardNode(
-            bundle,
-            variants,
-            bus,
-            policies=spec.policies,
-            state_s=spec.state_s,
-            journal_patience_s=spec.journal_patience_s,
-            say=self._say,
-        )
+        self._node = spec.node(bundle, variants, bus, say=self._say)
         self._running = asyncio.create_task(self._node.run())
 
     async def take(self, names: Sequence[str]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from types import ModuleType
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,10 @@ class Meter:
         self.alike = _alike(n_leads, self.leads if self.limb else ())
         # The arrays stay where they are, and so compiled loops find them.
         self._ring_at, self._products_at = self._ring.ctypes.data, self._products.ctypes.data
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied: a copy would lead compiled loops to the memory of this one."""
+        raise TypeError("a meter cannot be copied or pickled; restore the bed from its snapshot")
 
     @property
     def memory(self) -> tuple[int, int, int]:

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import needs
 import pytest
-from bus_lines import RATE_HZ, Told, messages
+from bus_lines import RATE_HZ, Told, keeping, messages
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ecgedge.cluster.bus import Bus, BusError, Kept, open_bus
-from ecgedge.cluster.journal_keeper import JournalKeeper
 from ecgedge.cluster.journal_watch import JournalWatch, Written
 from ecgedge.cluster.stream_reader import Mark
 from ecgedge.errors import RecordError
@@ -154,19 +153,6 @@ async def child(uri, folder):
     finally:
         process.kill()
         await process.wait()
-
-
-@asynccontextmanager
-async def keeping(uri, folder, heard):
-    bus = await open_bus(uri)
-    keeper = JournalKeeper(bus, folder, say=heard.append)
-    running = asyncio.create_task(keeper.run())
-    try:
-        yield keeper
-    finally:
-        keeper.stop()
-        await running
-        await bus.close()
 
 
 async def play(bus, bed, begin_s=0.0, end_s=20.0):

@@ -4,16 +4,15 @@ import asyncio
 import json
 import subprocess
 import sys
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import needs
 import numpy as np
 import pytest
-from bus_lines import RATE_HZ, TOLD_AGAIN, Told, facts, messages, obeyed_alone, put, stream_of
+from bus_lines import RATE_HZ, TOLD_AGAIN, Told, facts, keeping, messages, obeyed_alone, put, stream_of
 
 from ecgedge.cluster.bus import open_bus
-from ecgedge.cluster.journal_keeper import JournalKeeper
 from ecgedge.cluster.tell import tell_bed
 from ecgedge.journal import read_journal, verify_journal
 from ecgedge.sim import Simulator
@@ -31,19 +30,6 @@ def ecg():
     samples_mv = Simulator("stable", seed=3, rate_hz=RATE_HZ).read(round(SECONDS * RATE_HZ))
     samples_mv[8, round(20.0 * RATE_HZ) :] = float("nan")
     return samples_mv
-
-
-@asynccontextmanager
-async def keeping(uri, folder, said):
-    bus = await open_bus(uri)
-    keeper = JournalKeeper(bus, folder, say=said.append)
-    running = asyncio.create_task(keeper.run())
-    try:
-        yield keeper
-    finally:
-        keeper.stop()
-        await running
-        await bus.close()
 
 
 async def put_all(bus, bed, sent, first=0, *, pause_s=0.0):

@@ -1,5 +1,8 @@
 """Windows judged by what is remembered of their tenths, many beds at once, against `assess`: the same to the bit."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -200,3 +203,10 @@ def test_no_call_looks_at_more_rows_than_fit_the_cache(monkeypatch):
             [Assess(meter, next(window), SPEC) for meter, window in zip(meters, windows, strict=True)]
         )
     assert rows == [120] * 20 + [96, 96, 48]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_meter_is_never_copied(copied):
+    """Compiled loops know its memory by address."""
+    with pytest.raises(TypeError, match="snapshot"):
+        copied(Meter(n_leads=2, window_samples=2500, hop_samples=250))

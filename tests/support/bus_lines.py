@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+from contextlib import asynccontextmanager
 
-from ecgedge.cluster.bus import BusError
+from ecgedge.cluster.bus import BusError, open_bus
 from ecgedge.cluster.command import decode_command
+from ecgedge.cluster.journal_keeper import JournalKeeper
 from ecgedge.cluster.message import BedChunk, decode_chunk, encode_chunk
 from ecgedge.events import event_to_dict
 from ecgedge.inputs import apply, from_command
@@ -34,6 +36,20 @@ async def put(bus, bed, message, number):
             return await bus.publish(bed, message, number=number)
         except BusError:
             await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def keeping(uri, folder, said):
+    """Have the journals written meanwhile; give who writes them."""
+    bus = await open_bus(uri)
+    keeper = JournalKeeper(bus, folder, say=said.append)
+    running = asyncio.create_task(keeper.run())
+    try:
+        yield keeper
+    finally:
+        keeper.stop()
+        await running
+        await bus.close()
 
 
 class Told:
