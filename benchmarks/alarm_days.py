@@ -2,11 +2,11 @@
 
 Blocks of eight SIMULATED patients, each seed another person: two are stable for a day, one lies in noise for a day, of
 one electrodes fall off and come back for a day, and four decompensate, 4 h each. They are streamed through the embedded
-bundle as a bed does it, and its policy is replayed over what it told, as `ecgedge alarms replay` does. A patient-day
-costs some 20 seconds of a core, so a run does as many blocks as it has time for and adds a line a patient to DAYS; what
-stands there is not made again. Every line can be made anew from its scenario, seed and hours alone, and `--check` does
-so for one patient in so many: all must be equal, but for the last digits of estimates where another processor made
-them. Then the figures are made of all lines.
+bundle as a bed does it, and its policy is replayed over what it told, as `ecgedge alarms replay` does. A thousand
+patient-days take hours, so a run does as many blocks as it has time for and adds a line a patient to DAYS; what stands
+there is not made again. Every line can be made anew from its scenario, seed and hours alone, and `--check` does so for
+one patient in so many: all must be equal, but for the last digits of estimates where another processor made them. Then
+the figures are made of all lines.
 
     OMP_NUM_THREADS=1 python benchmarks/alarm_days.py [--minutes 60] [--jobs 2] [--check 0]
         [--days benchmarks/results/alarm_days.jsonl] [--out benchmarks/results/alarm_days.json]

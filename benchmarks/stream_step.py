@@ -116,7 +116,7 @@ def measure(made: Forms, beds: int, *, rounds: int, clock: Callable[[], float]) 
         cases[f"window {precision}"] = timed(lambda r=whole: r.run(window), clock)
         cases[f"step {precision}"] = timed(lambda r=step: r.step(range(beds), chunk), clock)
     weights = rng.normal(size=len(made.stream["fp32"]) // 4).astype(np.float32)
-    # A device holds no exporter: a search for cycles of dead objects through its graphs takes 0.3 s, inside some step.
+    # A device holds no exporter: a search for cycles of dead objects through its graphs would stop some step.
     gc.collect()
     gc.freeze()
     cases[READING] = timed(lambda: weights.dot(weights), clock)

@@ -99,7 +99,7 @@ def clean_quality(sd_mv: Sequence[float], sqi: float) -> Quality:
     """Return the quality of a measured window that has nothing against any of its leads."""
     n = len(sd_mv)
     found = object.__new__(Quality)
-    # As the frozen class's own __init__, which takes three times as long.
+    # As the frozen class's own __init__, which takes longer.
     vars(found).update(
         usable=(True,) * n,
         sqi=sqi,
